@@ -1,0 +1,30 @@
+"""Make the virtual environment that the Makefile uses: `python3 .ci/setup.py FOLDER`. Stops with one sentence."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+NEEDED_GB = 10
+
+
+def stop(sentence):
+    sys.exit("set-up stopped: " + sentence)
+
+
+def main(venv):
+    if sys.version_info < (3, 11):
+        stop(f"expected Python 3.11 or newer, found {sys.version.split()[0]}; run make with PYTHON=python3.11.")
+    free = shutil.disk_usage(venv.parent).free / 1e9
+    fresh = not (venv / "bin" / "python").exists()
+    if fresh and free < NEEDED_GB:
+        stop(f"expected {NEEDED_GB} GB of free disk, found {free:.1f} GB in {venv.parent}; free some and run again.")
+    if fresh:
+        subprocess.run([sys.executable, "-m", "venv", str(venv)], check=True)
+    pip = [str(venv / "bin" / "python"), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    subprocess.run([*pip, "-c", "constraints.txt", "-e", ".[test]"], check=True)
+    (venv / "ready").touch()
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]).resolve())

@@ -1,0 +1,183 @@
+"""The contract between data and everything else: a table with one row per image.
+
+    path      str    relative to the root
+    pid       int    person or vehicle; 0 and above. A gallery pid that no query has is a distractor
+    camid     int    as the dataset prints it
+    split     str    train, val, query or gallery
+    domain    str    which dataset (or world domain) the image comes from
+    modality  str    rgb, nir or tir
+    scene     int    0 where a dataset has none
+    shot      int    rows of one shot are the spectra of one moment
+    captions  tuple  sentences about this image, possibly none
+    parts     tuple  its part descriptions (head, upper, lower, foot), possibly none
+"""
+
+import hashlib
+import json
+from collections import Counter
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import pandas as pd
+
+SPLITS = ("train", "val", "query", "gallery")
+MODALITIES = ("rgb", "nir", "tir")
+REQUIRED = ("path", "pid", "camid", "split")
+DEFAULTS = {"domain": "", "modality": "rgb", "scene": 0, "shot": None, "captions": (), "parts": ()}
+COLUMNS = REQUIRED + tuple(DEFAULTS)
+LISTS = ("captions", "parts")
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What is on disk. `label` is "real" or "world", and every number made from the data carries it."""
+
+    name: str
+    root: Path
+    table: pd.DataFrame
+    label: str = "real"
+    protocol: str = "market"
+    seed: int | None = None
+    notes: tuple = ()
+    scene_fingerprint: str = field(default="", compare=False)
+
+    def split(self, *names):
+        """The rows of the named splits, in table order, with their positions in the table as index."""
+        return self.table[self.table.split.isin(names)]
+
+    def counts(self):
+        """{split: {"identities", "images", "cameras", "captions"}}; captions are counted one by one."""
+        return {
+            name: {
+                "identities": rows.pid.nunique(),
+                "images": len(rows),
+                "cameras": rows.camid.nunique(),
+                "captions": int(rows.captions.map(len).sum()),
+            }
+            for name in SPLITS
+            if len(rows := self.split(name))
+        }
+
+    @property
+    def fingerprint(self):
+        """Sixteen hexadecimal digits. A world's is the hash of its integer scene parameters (it knows them);
+        any other is the hash of the table and of the file sizes."""
+        if self.scene_fingerprint:
+            return self.scene_fingerprint
+        digest = hashlib.sha256()
+        for row in self.table.itertuples(index=False):
+            size = (self.root / row.path).stat().st_size
+            digest.update(json.dumps([*row, size], default=str).encode())
+        return digest.hexdigest()[:16]
+
+    def write(self, path):
+        """Save as CSV, lists as JSON: anybody's own data can be described this way and read back."""
+        table = self.table.copy()
+        for column in LISTS:
+            table[column] = table[column].map(json.dumps)
+        table.to_csv(path, index=False)
+
+    @classmethod
+    def read(cls, path, root=None, name=None):
+        """The inverse of `write`; missing optional columns take their defaults."""
+        path = Path(path)
+        table = pd.read_csv(path, keep_default_na=False)
+        for column in set(LISTS) & set(table.columns):
+            table[column] = table[column].map(lambda text: tuple(json.loads(text)) if text else ())
+        return from_table(name or path.stem, root or path.parent, table)
+
+    def without_unmatched_queries(self):
+        """The same data without the queries that no gallery image can answer."""
+        return replace(self, table=self.table.drop(index=unmatched_queries(self)).reset_index(drop=True))
+
+
+def from_table(name, root, table, drop_unmatched_queries=False, **more):
+    """A checked Manifest. `table` needs path, pid, camid and split; the other columns have defaults."""
+    missing = [column for column in REQUIRED if column not in table]
+    if missing:
+        raise ValueError(
+            f"{name}: expected the columns {', '.join(REQUIRED)}, found {', '.join(map(str, table.columns))}; "
+            f"add {', '.join(missing)}."
+        )
+    table = table.reset_index(drop=True).copy()
+    for column, value in DEFAULTS.items():
+        if column not in table:
+            table[column] = list(range(len(table))) if column == "shot" else [value] * len(table)
+    table.loc[table.domain == "", "domain"] = name
+    manifest = Manifest(name, Path(root), table[list(COLUMNS)], **more)
+    if drop_unmatched_queries:
+        manifest = manifest.without_unmatched_queries()
+    check(manifest)
+    return manifest
+
+
+def check(manifest):
+    """Raise ValueError, in one sentence, for what would spoil a run."""
+    for test in (not_empty, known_words, whole_numbers, files_once, nobody_in_train_and_test, queries_have_a_match):
+        test(manifest)
+
+
+def not_empty(manifest):
+    if not len(manifest.table):
+        raise ValueError(f"{manifest.name}: expected images, found none in {manifest.root}; check the folder.")
+
+
+def known_words(manifest):
+    for column, words in (("split", SPLITS), ("modality", MODALITIES)):
+        unknown = sorted(set(manifest.table[column]) - set(words))
+        if unknown:
+            raise ValueError(
+                f"{manifest.name}: expected the column {column} to hold {', '.join(words)}, "
+                f"found {unknown[0]!r}; rename it."
+            )
+
+
+def whole_numbers(manifest):
+    for column in ("pid", "camid", "scene", "shot"):
+        values = pd.to_numeric(manifest.table[column], errors="coerce")
+        wrong = manifest.table[column][values.isna() | (values % 1 != 0)]
+        if len(wrong):
+            raise ValueError(
+                f"{manifest.name}: expected whole numbers in the column {column}, found {wrong.iloc[0]!r} "
+                f"in row {wrong.index[0]}; correct it."
+            )
+        manifest.table[column] = values.astype("int64")
+
+
+def files_once(manifest):
+    twice = manifest.table[manifest.table.duplicated(["path", "modality", "split"])]
+    if len(twice):
+        raise ValueError(
+            f"{manifest.name}: expected every image once in a split, found {twice.path.iloc[0]} again "
+            f"({len(twice)} such rows); remove the repetitions."
+        )
+
+
+def nobody_in_train_and_test(manifest):
+    both = set(manifest.split("train").pid) & set(manifest.split("query", "gallery").pid) - {0}
+    if both:
+        raise ValueError(
+            f"{manifest.name}: expected no identity in both train and test, found {len(both)} "
+            f"(the first is {min(both)}); move each to one side."
+        )
+
+
+def queries_have_a_match(manifest):
+    alone = unmatched_queries(manifest)
+    if len(alone):
+        raise ValueError(
+            f"{manifest.name}: expected every query to have a true match from another camera in the gallery, found "
+            f"{len(alone)} without (the first is {manifest.table.path[alone[0]]}); add gallery images or pass "
+            f"--drop-unmatched-queries."
+        )
+
+
+def unmatched_queries(manifest):
+    """Table positions of queries for which no gallery image is left after the protocol's filter."""
+    column = {"market": "camid", "scene": "scene"}.get(manifest.protocol)
+    gallery, query = manifest.split("gallery"), manifest.split("query")
+    by_pid = Counter(gallery.pid)
+    if column is None:
+        return [row.Index for row in query.itertuples() if not by_pid[row.pid]]
+    same = Counter(zip(gallery.pid, gallery[column]))
+    return [row.Index for row in query.itertuples() if by_pid[row.pid] == same[row.pid, getattr(row, column)]]

@@ -1,0 +1,145 @@
+"""Augmentation of a whole batch at once, from decisions drawn on the host.
+
+    B shots, M spectra, H x W pixels; boxes are (top, left, height, width)
+
+The order is that of the published pipelines: flip, pad, crop, scale to 0..1, normalise, erase.
+"""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+HALF = (0.5, 0.5, 0.5)
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
+
+
+@dataclass(frozen=True)
+class Erasing:
+    """Random erasing (Zhong et al. 2020): one box, at most `tries` candidates, none if no candidate fits."""
+
+    p: float = 0.5
+    area: tuple = (0.02, 1 / 3)
+    aspect: tuple = (0.3, 1 / 0.3)
+    log_uniform: bool = True
+    tries: int = 10
+    fill: tuple | None = None  # None: normal noise per pixel; else one value per channel, in normalised space
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """One view of an image. The default changes nothing but the scale: the view of testing and of caching."""
+
+    filter: str = "bilinear"  # how the store resizes: published recipes train on bicubic and test on bilinear
+    mean: tuple = HALF
+    std: tuple = HALF
+    flip: float = 0.0
+    pad: int = 0
+    padding: str = "constant"  # or "reflect"
+    erasing: tuple = ()
+    shared: str = "none"  # among the spectra of a shot: none, flip, geometry (flip and crop) or all
+
+
+class Choices(NamedTuple):
+    """What was drawn for a batch: flips (B, M), offsets (B, M) twice, boxes (E, B, M, 4), zero height for none."""
+
+    flip: np.ndarray
+    top: np.ndarray
+    left: np.ndarray
+    boxes: np.ndarray
+
+
+def draw_choices(view, rng, shots, spectra, height, width):
+    """The random decisions of `view` for one batch, from a numpy generator."""
+    shape = (shots, spectra)
+    flip = rng.random(shape) < view.flip
+    top, left = rng.integers(0, 2 * view.pad + 1, (2, *shape))
+    boxes = np.zeros((len(view.erasing), *shape, 4), dtype=np.int64)
+    for k, erasing in enumerate(view.erasing):
+        boxes[k] = draw_boxes(erasing, rng, shots * spectra, height, width).reshape(*shape, 4)
+    return share(view.shared, Choices(flip, top, left, boxes))
+
+
+def share(what, choices):
+    """Let all spectra of a shot have the decisions of the first."""
+    first = Choices(*(same(a, axis) for a, axis in zip(choices, (1, 1, 1, 2))))
+    together = {"none": 0, "flip": 1, "geometry": 3, "all": 4}[what]
+    return Choices(*(first[:together] + choices[together:]))
+
+
+def same(array, axis):
+    return np.broadcast_to(array.take([0], axis), array.shape)
+
+
+def draw_boxes(erasing, rng, number, height, width):
+    """(number, 4) boxes; a row of zeros where nothing is erased."""
+    shape = (number, erasing.tries)
+    area = rng.uniform(*erasing.area, shape)
+    low, high = np.log(erasing.aspect) if erasing.log_uniform else erasing.aspect
+    aspect = rng.uniform(low, high, shape)
+    h, w = box_sides(area, np.exp(aspect) if erasing.log_uniform else aspect, height, width)
+    fits = (h < height) & (w < width) & (h > 0) & (w > 0)
+    best = fits.argmax(1)[:, None]
+    h, w = np.take_along_axis(h, best, 1)[:, 0], np.take_along_axis(w, best, 1)[:, 0]
+    top, left = (rng.random((2, number)) * np.stack([height - h + 1, width - w + 1])).astype(np.int64)
+    keep = (rng.random(number) < erasing.p) & fits.any(1)
+    return np.stack([top, left, h, w], 1) * keep[:, None]
+
+
+def box_sides(area, aspect, height, width):
+    """Whole numbers h, w of a box that covers `area` (a fraction) of the image with h / w = `aspect`."""
+    covered = area * height * width
+    return np.rint(np.sqrt(covered * aspect)).astype(np.int64), np.rint(np.sqrt(covered / aspect)).astype(np.int64)
+
+
+def augment(view, pixels, choices, seed):
+    """uint8 (B, M, 3, H, W) -> float32 of the same shape. `seed` starts the noise that fills erased boxes."""
+    images = normalise(view, moved(view, pixels, choices))
+    for erasing, boxes in zip(view.erasing, torch.from_numpy(choices.boxes).to(pixels.device, non_blocking=True)):
+        images = torch.where(inside(boxes, *images.shape[-2:]), filling(erasing, images, seed), images)
+    return images
+
+
+def normalise(view, pixels):
+    """(x / 255 - mean) / std, per channel."""
+    mean, std = (torch.tensor(value, device=pixels.device).view(3, 1, 1) for value in (view.mean, view.std))
+    return (pixels.float() / 255 - mean) / std
+
+
+def moved(view, pixels, choices):
+    """Flip, pad and crop as one gather; a constant border is black."""
+    if not (view.flip or view.pad):
+        return pixels
+    flip, top, left = (torch.from_numpy(np.ascontiguousarray(a)).to(pixels.device, non_blocking=True) for a in choices[:3])
+    y, y_inside = source(view, pixels.shape[-2], top)
+    x, x_inside = source(view, pixels.shape[-1], left)
+    x = torch.where(flip[..., None], pixels.shape[-1] - 1 - x, x)
+    rows = pixels.gather(3, y[:, :, None, :, None].expand(pixels.shape))
+    moved = rows.gather(4, x[:, :, None, None, :].expand(pixels.shape))
+    return moved * (y_inside[..., :, None] & x_inside[..., None, :])[:, :, None]
+
+
+def source(view, side, offset):
+    """Which pixel each of `side` places shows when the crop begins at `offset`, and whether it lies on the image."""
+    place = torch.arange(side, device=offset.device) + offset[..., None] - view.pad
+    if view.padding == "reflect":
+        place = (side - 1) - (place.abs() - (side - 1)).abs()
+    return place.clamp(0, side - 1), (place >= 0) & (place < side)
+
+
+def inside(boxes, height, width):
+    """(B, M, 1, H, W), true within the boxes (B, M, 4)."""
+    top, left, h, w = boxes[..., None, None, None].unbind(2)
+    y = torch.arange(height, device=boxes.device)[:, None]
+    x = torch.arange(width, device=boxes.device)
+    return (y >= top) & (y < top + h) & (x >= left) & (x < left + w)
+
+
+def filling(erasing, images, seed):
+    if erasing.fill is not None:
+        return torch.tensor(erasing.fill, device=images.device).view(3, 1, 1)
+    noise = torch.Generator(images.device).manual_seed(seed)
+    return torch.randn(images.shape, generator=noise, device=images.device)

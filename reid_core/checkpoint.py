@@ -1,0 +1,52 @@
+"""Training state on disk: written whole or not at all, verified when read, the last two kept."""
+
+import hashlib
+import io
+import os
+from pathlib import Path
+
+import torch
+
+KEPT = 2
+
+
+def save(folder, number, state):
+    """Write `state` (dicts of tensors, numbers and strings) as state-<number>-<digest>.pt under a temporary name, then
+    rename it. A process killed at any moment leaves the previous ones intact."""
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    data = buffer.getbuffer()
+    name = f"state-{number:09d}-{hashlib.sha256(data).hexdigest()[:16]}.pt"
+    write(Path(folder) / name, data)
+    for path in saved(folder)[:-KEPT]:
+        path.unlink()
+
+
+def write(path, data):
+    """Put bytes under `path`, atomically and durably."""
+    part = path.with_name(path.name + ".part")
+    try:
+        with open(part, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(part, path)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        raise ValueError(f"expected room for {len(data) / 1e6:.0f} MB in {path.parent}, found {error.strerror}; free some "
+                         f"and run the same command again.") from error  # fmt: skip
+
+
+def saved(folder):
+    """Paths of the states in `folder`, oldest first."""
+    return sorted(Path(folder).glob("state-*.pt"))
+
+
+def latest(folder, log=print):
+    """The newest state that is whole, or None. A truncated or altered one is reported and passed over."""
+    for path in reversed(saved(folder)):
+        data = path.read_bytes()
+        if hashlib.sha256(data).hexdigest()[:16] == path.stem.rpartition("-")[2]:
+            return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+        log(f"expected a whole checkpoint, found {path.name} truncated or altered; going back to the one before.")
+    return None

@@ -1,0 +1,395 @@
+"""CLIP's two towers opened up: tokens, hidden states and room for prompts. open_clip and timm stay untouched.
+
+    B images, T tokens (class tokens, then h x w patches row by row), P prompts, L words,
+    D width of a tower, E width of the joint space
+
+Parameters keep the names of OpenAI, open_clip and timm, so that published weights load by name.
+"""
+
+import logging
+from pathlib import Path
+from typing import NamedTuple
+
+import open_clip
+import timm
+import torch
+import torch.nn.functional as F
+from open_clip.transformer import QuickGELU
+from torch import nn
+
+from reid_core import weights
+
+
+class ImageTokens(NamedTuple):
+    """What an image tower says. `hidden[i]` is the raw residual stream after block i."""
+
+    hidden: tuple  # of (B, T, D)
+    tokens: torch.Tensor  # (B, T, D) after the final norm, class tokens first
+    prompts: torch.Tensor  # (B, P, D), the prompts of the last block after the final norm
+
+
+class TextTokens(NamedTuple):
+    tokens: torch.Tensor  # (B, L, D) after the final norm
+    end: torch.Tensor  # (B,) position of the end token
+
+
+class Clip(NamedTuple):
+    """Two towers and the tokenizer that belongs to them."""
+
+    image: nn.Module
+    text: nn.Module
+    tokenizer: object
+
+
+def no_prompts(index, x, prompts):
+    """The prompter that adds nothing.
+
+    A prompter is called before every block with the block's index, the tokens x (B, T, D) and the prompts
+    (B, P, D) as the previous block left them. It returns the prompts that join the block: new ones (deep prompts),
+    the same (shallow), or both (accumulating). Their place in the sequence is immaterial: attention has no order
+    and prompts carry no positions.
+    """
+    return prompts
+
+
+class CameraEmbedding(nn.Module):
+    """Side information (TransReID; CLIP-ReID 'SIE'): coefficient x table[camera], added before the positions.
+
+    A camera that training never saw has index -1 and receives the mean of the table; without cameras nothing is added.
+    """
+
+    def __init__(self, cameras, width, coefficient, tokens):
+        super().__init__()
+        self.table = nn.Parameter(nn.init.trunc_normal_(torch.empty(cameras, width), std=0.02))
+        self.coefficient, self.tokens = coefficient, tokens
+
+    def forward(self, x, cameras):
+        if cameras is None:
+            return x
+        known = self.table[cameras.clamp(min=0)]
+        side = self.coefficient * torch.where((cameras < 0)[:, None], self.table.mean(0), known)[:, None]  # (B, 1, D)
+        return torch.cat([x[:, : self.tokens] + side, x[:, self.tokens :]], 1)
+
+
+class NoCamera(nn.Module):
+    def forward(self, x, cameras):
+        return x
+
+
+class TokenEncoder(nn.Module):
+    """The block loop that all transformer towers share."""
+
+    joint_width = None  # a tower without a joint space says so
+    mask = None
+
+    def forward(self, images, cameras=None, prompter=no_prompts):
+        """(B, 3, H, W) -> ImageTokens."""
+        x, hidden = self.embed(images, cameras), []
+        count, prompts = x.shape[1], x[:, :0]
+        for index, block in enumerate(self.blocks):
+            prompts = prompter(index, x, prompts)
+            joined = torch.cat([x, prompts], 1) if prompts.shape[1] else x
+            joined = block(joined, attn_mask=self.mask)
+            x, prompts = joined[:, :count], joined[:, count:]
+            hidden.append(x)
+        final = self.final_norm(joined)
+        return ImageTokens(tuple(hidden), final[:, :count], final[:, count:])
+
+    def supervised(self, out):
+        """The three vectors that CLIP-ReID and its heirs supervise: class token before the last block (raw), after
+        the last block (normed), and in the joint space. Widths: `self.widths`."""
+        return out.hidden[-2][:, 0], out.tokens[:, 0], self.joint_cls(out)
+
+
+class ClipViT(TokenEncoder):
+    """An open_clip VisionTransformer at any image size and stride.
+
+    `extra_tokens` more class tokens follow the first, each a copy of it at the start (HPL D1); with `isolated`, no
+    other token may attend to them (HPL D2).
+    """
+
+    def __init__(self, visual, size, stride=None, camera=None, extra_tokens=0, isolated=False):
+        super().__init__()
+        patch = visual.conv1.kernel_size[0]
+        self.size, self.stride = size, stride or patch
+        self.grid = grid_of(size, patch, self.stride)
+        self.width, self.joint_width = visual.proj.shape
+        self.widths = (self.width, self.width, self.joint_width)
+        self.conv1, self.class_embedding = visual.conv1, visual.class_embedding
+        self.positional_embedding = nn.Parameter(resize_positions(visual.positional_embedding.detach(), self.grid, visual.grid_size))
+        self.ln_pre, self.transformer = visual.ln_pre, visual.transformer
+        self.ln_post, self.proj = visual.ln_post, visual.proj
+        self.camera = camera or NoCamera()
+        self.add_class_tokens(extra_tokens, isolated)
+
+    def add_class_tokens(self, number, isolated):
+        extra = self.class_embedding.detach().repeat(number, 1), self.positional_embedding.detach()[:1].repeat(number, 1)
+        for name, value in zip(("extra_embedding", "extra_position"), extra):
+            setattr(self, name, nn.Parameter(value)) if number else self.register_buffer(name, value, persistent=False)
+        if isolated:
+            count = 1 + number + self.grid[0] * self.grid[1]
+            hidden = torch.zeros(count, count)
+            hidden[:, 1 : 1 + number] = float("-inf")
+            self.register_buffer("mask", hidden.fill_diagonal_(0), persistent=False)
+
+    @property
+    def blocks(self):
+        return self.transformer.resblocks
+
+    @property
+    def final_norm(self):
+        return self.ln_post
+
+    def embed(self, images, cameras):
+        """(B, 3, H, W) -> (B, T, D): patches, class tokens, camera, positions, first norm."""
+        patches = F.conv2d(images, self.conv1.weight, stride=self.stride).flatten(2).mT
+        first = torch.cat([self.class_embedding[None], self.extra_embedding]).expand(len(images), -1, -1)
+        x = self.camera(torch.cat([first.to(patches.dtype), patches], 1), cameras)
+        place = self.positional_embedding
+        return self.ln_pre(x + torch.cat([place[:1], self.extra_position, place[1:]]).to(x.dtype))
+
+    def joint_cls(self, out):
+        """The first class token in the joint space, (B, E), not normalised."""
+        return out.tokens[:, 0] @ self.proj
+
+    def joint_tokens(self, out):
+        """All tokens in the joint space, (B, T, E), not normalised."""
+        return out.tokens @ self.proj
+
+
+class TimmViT(TokenEncoder):
+    """A timm VisionTransformer (DMPT's ImageNet rows). It has no joint space."""
+
+    def __init__(self, visual, size, stride=None, camera=None):
+        super().__init__()
+        patch = visual.patch_embed.proj.kernel_size[0]
+        self.size, self.stride = size, stride or patch
+        self.grid = grid_of(size, patch, self.stride)
+        self.width = visual.embed_dim
+        self.widths = (self.width, self.width)
+        self.patch_embed, self.cls_token = nn.Module(), visual.cls_token
+        self.patch_embed.proj = visual.patch_embed.proj
+        self.pos_embed = nn.Parameter(resize_positions(visual.pos_embed.detach()[0], self.grid)[None])
+        self.blocks, self.norm = visual.blocks, visual.norm
+        self.camera = camera or NoCamera()
+
+    @property
+    def final_norm(self):
+        return self.norm
+
+    def embed(self, images, cameras):
+        kernel = self.patch_embed.proj
+        patches = F.conv2d(images, kernel.weight, kernel.bias, self.stride).flatten(2).mT
+        x = torch.cat([self.cls_token.expand(len(images), -1, -1).to(patches.dtype), patches], 1)
+        return self.camera(x, cameras) + self.pos_embed.to(x.dtype)
+
+    def supervised(self, out):
+        return out.hidden[-2][:, 0], out.tokens[:, 0]
+
+
+class ClipResNet(nn.Module):
+    """An open_clip ModifiedResNet with last stride 1 (CLIP-ReID). Camera embeddings and prompts do not apply."""
+
+    def __init__(self, visual, size):
+        super().__init__()
+        for name in ("conv1", "bn1", "conv2", "bn2", "conv3", "bn3", "layer1", "layer2", "layer3", "layer4", "attnpool"):
+            setattr(self, name, getattr(visual, name))
+        self.size, self.grid = size, (size[0] // 16, size[1] // 16)
+        first = self.layer4[0]
+        first.avgpool, first.downsample[0] = nn.Identity(), nn.Identity()
+        pool = self.attnpool
+        pool.positional_embedding = nn.Parameter(resize_positions(pool.positional_embedding.detach(), self.grid))
+        self.width, self.joint_width = pool.k_proj.in_features, pool.c_proj.out_features
+        self.widths = (self.width // 2, self.width, self.joint_width)
+
+    def forward(self, images, cameras=None, prompter=no_prompts):
+        """(B, 3, H, W) -> ImageTokens whose hidden states are the four stages, as (B, h*w, channels), and whose
+        tokens are the attention pool's: the mean, then every place."""
+        x, hidden = images, []
+        for conv, norm in ((self.conv1, self.bn1), (self.conv2, self.bn2), (self.conv3, self.bn3)):
+            x = F.relu(norm(conv(x)))
+        x = F.avg_pool2d(x, 2)
+        for stage in (self.layer1, self.layer2, self.layer3, self.layer4):
+            x = stage(x)
+            hidden.append(x.flatten(2).mT)
+        tokens = torch.cat([hidden[-1].mean(1, keepdim=True), hidden[-1]], 1)
+        return ImageTokens(tuple(hidden), tokens + self.attnpool.positional_embedding, tokens[:, :0])
+
+    def supervised(self, out):
+        """Mean of stage 3, mean of stage 4, attention pool."""
+        return out.hidden[-2].mean(1), out.hidden[-1].mean(1), self.joint_cls(out)
+
+    def joint_cls(self, out):
+        return self.pool(out.tokens[:, :1], out.tokens)[:, 0]
+
+    def joint_tokens(self, out):
+        return self.pool(out.tokens, out.tokens)
+
+    def pool(self, asking, tokens):
+        """Multi-head attention of `asking` (B, Q, D) over all tokens, in the joint space (B, Q, E)."""
+        pool = self.attnpool
+        q, k, v = (
+            layer(x).unflatten(2, (pool.num_heads, -1)).transpose(1, 2)
+            for layer, x in ((pool.q_proj, asking), (pool.k_proj, tokens), (pool.v_proj, tokens))
+        )
+        return pool.c_proj(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
+
+
+class TextEncoder(nn.Module):
+    """CLIP's causal text tower, entered at word embeddings, so that a sentence may contain learned vectors.
+
+    Nothing after the end token can reach it, so sentences are as long as their longest member: exact, and several
+    times cheaper than the full context.
+    """
+
+    def __init__(self, model):
+        super().__init__()
+        text = getattr(model, "text", model)
+        mask = getattr(text, "attn_mask", None)
+        if mask is None or not hasattr(text, "token_embedding"):
+            raise ValueError(f"expected a causal text tower like CLIP's, found {type(text).__name__} without a causal "
+                             f"mask; choose another open_clip architecture.")  # fmt: skip
+        self.token_embedding, self.positional_embedding = text.token_embedding, text.positional_embedding
+        self.transformer, self.ln_final = text.transformer, text.ln_final
+        self.text_projection = text.text_projection
+        self.register_buffer("attn_mask", mask, persistent=False)
+        self.width, self.context = text.positional_embedding.shape[1], text.positional_embedding.shape[0]
+        linear = isinstance(self.text_projection, nn.Linear)
+        self.joint_width = self.text_projection.out_features if linear else self.text_projection.shape[1]
+        self.project = self.text_projection.forward if linear else self.text_projection.__rmatmul__
+
+    def embed(self, ids):
+        """Token ids (B, L) -> word embeddings (B, L, D), without positions."""
+        return self.token_embedding(ids)
+
+    def forward(self, words, end):
+        """Word embeddings (B, L, D) and the positions (B,) of their end tokens -> TextTokens."""
+        length = words.shape[1]
+        x, mask = words + self.positional_embedding[:length], self.attn_mask[:length, :length]
+        for block in self.transformer.resblocks:
+            x = block(x, attn_mask=mask)
+        return TextTokens(self.ln_final(x), end)
+
+    def joint_end(self, out):
+        """The end token in the joint space, (B, E), not normalised: CLIP's sentence feature."""
+        return self.project(out.tokens[torch.arange(len(out.end), device=out.end.device), out.end])
+
+    def joint_tokens(self, out):
+        return self.project(out.tokens)
+
+    def sentences(self, ids):
+        """Token ids (B, L), zero after the end token, -> sentence features (B, E)."""
+        return self.joint_end(self(self.embed(ids), ids.argmax(1)))
+
+
+def cropped(ids):
+    """Token ids without the columns after the last end token."""
+    return ids[:, : int(ids.argmax(1).max()) + 1]
+
+
+def grid_of(size, patch, stride):
+    """(rows, columns) of patches."""
+    if stride == patch and (size[0] % patch or size[1] % patch):
+        raise ValueError(f"expected an image size that patches of {patch} pixels divide, found {size[0]}x{size[1]}; "
+                         f"choose multiples of {patch}.")  # fmt: skip
+    return tuple((side - patch) // stride + 1 for side in size)
+
+
+def resize_positions(table, grid, native=None):
+    """(1 + n, D) -> (1 + h*w, D): the first row kept, the rest resampled bilinearly without antialias, as all of the
+    published ReID code does (open_clip and timm use antialiased bicubic).
+
+    `native` is the grid that the table was made for, a square unless told. A table that has the right number of rows
+    stays as it is: it was trained at this size.
+    """
+    if len(table) == 1 + grid[0] * grid[1] and native in (None, tuple(grid)):
+        return table.clone()
+    rows, columns = native or (round((len(table) - 1) ** 0.5),) * 2
+    old = table[1:].view(1, rows, columns, -1).permute(0, 3, 1, 2)
+    resized = F.interpolate(old, tuple(grid), mode="bilinear", align_corners=False)
+    return torch.cat([table[:1], resized[0].permute(1, 2, 0).flatten(0, 1)])
+
+
+def load_clip(name, pretrained=None, size=(256, 128), stride=None, cameras=0, sie=1.0, sie_tokens=1, **extra):
+    """The towers of an open_clip architecture.
+
+    `pretrained` is None (random weights), a tag of open_clip's, or a local file: OpenAI's TorchScript archive, a plain
+    state dict or safetensors. With `cameras`, a camera embedding with coefficient `sie` joins the first `sie_tokens`
+    tokens (all of them: None).
+    """
+    model = open_model(name, weights.locate(pretrained))
+    camera = CameraEmbedding(cameras, model.visual.proj.shape[0], sie, sie_tokens) if cameras else None
+    if hasattr(model.visual, "attnpool"):
+        image = ClipResNet(model.visual, size)
+    elif hasattr(model.visual, "conv1") and model.visual.attn_pool is None:
+        image = ClipViT(model.visual, size, stride, camera, **extra)
+    else:
+        raise ValueError(f"expected an architecture with CLIP's ViT or ResNet, found {type(model.visual).__name__} in "
+                         f"{name}; choose another, such as ViT-B-16-quickgelu.")  # fmt: skip
+    return Clip(image, TextEncoder(model), tokenizer_of(name))
+
+
+def open_model(name, pretrained=None):
+    """An open_clip model with weights that fit it, in float32 on the CPU."""
+    weights.register()
+    if name not in open_clip.list_models():
+        raise ValueError(f"expected an architecture that open_clip knows, found {name!r}; see open_clip.list_models().")
+    if str(pretrained) in open_clip.list_pretrained_tags_by_model(name):
+        refuse_other_activation(name, open_clip.get_pretrained_cfg(name, pretrained).get("quick_gelu", False))
+        return open_clip.create_model(name, pretrained=pretrained, precision="fp32")
+    model = quietly(open_clip.create_model, name, pretrained=None, precision="fp32")
+    if pretrained is not None:
+        load_file(model, name, Path(pretrained))
+    return model
+
+
+def quietly(function, *args, **options):
+    """open_clip warns of random weights on the root logger; here they are asked for."""
+    logging.disable(logging.WARNING)
+    try:
+        return function(*args, **options)
+    finally:
+        logging.disable(logging.NOTSET)
+
+
+def load_file(model, name, path):
+    """Fill `model` from a local file, or say in one sentence why not."""
+    if not path.exists():
+        raise ValueError(f"expected weights for {name} at {path} or a tag of open_clip's, found neither; put the file "
+                         f"there.")  # fmt: skip
+    state, quick_gelu = weights.read(path)
+    if quick_gelu is not None:
+        refuse_other_activation(name, quick_gelu)
+    wanted = model.state_dict()
+    for key, value in wanted.items():
+        found = tuple(state[key].shape) if key in state else "nothing"
+        if found != tuple(value.shape):
+            raise ValueError(f"expected {key} of shape {tuple(value.shape)} for {name}, found {found} in {path}; name "
+                             f"the architecture that the file was made for.")  # fmt: skip
+    model.load_state_dict({key: state[key] for key in wanted})
+
+
+def refuse_other_activation(name, quick_gelu):
+    config = open_clip.get_model_config(name)
+    if config.get("quick_gelu", False) != quick_gelu:
+        right = name + "-quickgelu" if quick_gelu else name.removesuffix("-quickgelu")
+        raise ValueError(f"expected weights trained with {'QuickGELU' if not quick_gelu else 'GELU'} for {name}, found "
+                         f"the other activation; use {right}.")  # fmt: skip
+
+
+def tokenizer_of(name):
+    return open_clip.get_tokenizer(name)
+
+
+def load_timm(name, pretrained=None, size=(256, 128), stride=None, cameras=0, sie=1.0, sie_tokens=None):
+    """A timm VisionTransformer; `pretrained` is None, True (timm's own weights) or a local file."""
+    local = pretrained if isinstance(pretrained, str | Path) else None
+    model = timm.create_model(name, pretrained=pretrained is True, num_classes=0)
+    if local:
+        load_file(model, name, Path(local))
+    camera = CameraEmbedding(cameras, model.embed_dim, sie, sie_tokens) if cameras else None
+    return TimmViT(model, size, stride, camera)
+
+
+def uses_quick_gelu(model):
+    return any(isinstance(module, QuickGELU) for module in model.modules())

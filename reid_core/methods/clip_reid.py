@@ -1,0 +1,238 @@
+"""CLIP-ReID (Li et al., AAAI 2023) and the baseline that all five papers build on: CLIP's image tower fine-tuned with
+identity and triplet losses.
+
+Card decisions: the card of CLIP-ReID has none of its own; every value below was read in the official code.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from reid_core.augment import HALF, IMAGENET_MEAN, IMAGENET_STD, Augmentation, Erasing
+from reid_core.clip import load_clip
+from reid_core.draws import IdentityBatches, Shuffle
+from reid_core.layers import Head
+from reid_core.losses import bank_classification, batch_hard_triplet, identity, supervised_contrastive
+from reid_core.methods.base import Cached, Group, Losses, Method, Stage, Task
+from reid_core.prompts import GrowingTable, PromptTemplate
+from reid_core.recipe import Recipe, released
+from reid_core.schedules import warmup_cosine, warmup_milestones
+
+
+@dataclass(frozen=True)
+class ClipReidRecipe(Recipe):
+    """Sections are those of the card on PromptSG and CLIP-ReID, which name the file of the official code."""
+
+    backbone: str = released("ViT-B-16-quickgelu", "card 1.2", "backbone")
+    pretrained: str = released("openai", "card 1.2", "weights")
+    image_height: int = released(256, "card 1.1", "pixels")
+    image_width: int = released(128, "card 1.1", "pixels")
+    stride: int = released(16, "card 1.2; overlapping patches: 12")
+    sie: float = released(0.0, "card 1.2; the recipe with side information: 1.0, the configuration's default: 3.0")
+    flip_p: float = released(0.5, "card 1.1")
+    pad: int = released(10, "card 1.1", "pixels")
+    norm_mean: tuple = released(HALF, "card 1.1", row="norm_mean_vit")
+    norm_std: tuple = released(HALF, "card 1.1", row="norm_std_vit")
+    train_interpolation: str = released("bicubic", "card 1.1")
+    test_interpolation: str = released("bilinear", "card 1.1")
+    random_erasing_p: float = released(0.5, "card 1.1")
+    random_erasing_area_min: float = released(0.02, "card 1.1")
+    random_erasing_area_max: float = released(1 / 3, "card 1.1")
+    random_erasing_aspect: tuple = released((0.3, 1 / 0.3), "card 1.1")
+    classifier_init_std: float = released(0.001, "card 1.4")
+    n_ctx_learnable: int = released(4, "card 1.5")
+    ctx_init_std: float = released(0.02, "card 1.5")
+    prompt_template: str = released("A photo of a {identity} person.", "card 1.5")
+    temperature: float = released(1.0, "card 1.6; on raw dot products")
+    stage1_epochs: int = released(120, "card 1.7", "epochs", "stage1_epochs_person_vit")
+    stage1_batch: int = released(64, "card 1.7")
+    stage1_lr: float = released(3.5e-4, "card 1.7", "new lr")
+    stage1_weight_decay: float = released(1e-4, "card 1.7")
+    stage1_warmup_epochs: float = released(5, "card 1.7")
+    stage1_warmup_init_lr: float = released(1e-5, "card 1.7", "new lr")
+    stage1_min_lr: float = released(1e-6, "card 1.7", "new lr")
+    stage2_epochs: int = released(60, "card 1.8", "epochs", "stage2_epochs_vit")
+    stage2_ids_per_batch: int = released(16, "card 1.8")
+    stage2_images_per_id: int = released(4, "card 1.8")
+    stage2_lr: float = released(5e-6, "card 1.8", "pretrained lr", "stage2_lr_vit")
+    stage2_head_lr: float = released(5e-6, "card 1.8; one rate for all", "new lr", "stage2_lr_vit")
+    stage2_bias_lr_factor: float = released(2.0, "card 1.8")
+    stage2_weight_decay: float = released(1e-4, "card 1.8", row="stage2_weight_decay_vit")
+    stage2_warmup_epochs: float = released(10, "card 1.8")
+    stage2_warmup_factor: float = released(0.1, "card 1.8", row="stage2_warmup_factor_vit")
+    stage2_milestones: tuple = released((30, 50), "card 1.8", row="stage2_milestones_vit")
+    stage2_lr_decay_factor: float = released(0.1, "card 1.8")
+    stage1_span: int = released(120, "card 1.7; the epochs that the schedule is written in", row="stage1_epochs_person_vit")
+    stage2_span: int = released(60, "card 1.8; the epochs that the schedule is written in", row="stage2_epochs_vit")
+    id_weight: float = released(0.25, "card 1.6", row="id_weight_vit")
+    id_weight_baseline: float = released(1.0, "card 1.6")
+    triplet_weight: float = released(1.0, "card 1.6")
+    i2t_weight: float = released(1.0, "card 1.6")
+    triplet_margin: float = released(0.3, "card 1.6")
+    label_smoothing: float = released(0.1, "card 1.6")
+    seed: int = released(1234, "card 1.8; any number: runs name theirs")
+
+
+RN50 = {  # what changes with the other backbone
+    "backbone": released("RN50-quickgelu", "card 1.3"),
+    "norm_mean": released(IMAGENET_MEAN, "card 1.1", row="norm_mean_rn50"),
+    "norm_std": released(IMAGENET_STD, "card 1.1", row="norm_std_rn50"),
+    "id_weight": released(1.0, "card 1.6", row="id_weight_rn50"),
+    "stage1_epochs": released(60, "card 1.7", row="stage1_epochs_person_rn50"),
+    "stage1_span": released(60, "card 1.7", row="stage1_epochs_person_rn50"),
+    "stage2_epochs": released(120, "card 1.8", row="stage2_epochs_rn50"),
+    "stage2_span": released(120, "card 1.8", row="stage2_epochs_rn50"),
+    "stage2_lr": released(3.5e-4, "card 1.8", row="stage2_lr_rn50"),
+    "stage2_head_lr": released(3.5e-4, "card 1.8", row="stage2_lr_rn50"),
+    "stage2_weight_decay": released(5e-4, "card 1.8", row="stage2_weight_decay_rn50"),
+    "stage2_warmup_factor": released(0.01, "card 1.8", row="stage2_warmup_factor_rn50"),
+    "stage2_milestones": released((40, 70), "card 1.8", row="stage2_milestones_rn50"),
+}
+VEHICLES = {  # VeRi-776 and VehicleID
+    "image_width": released(256, "card 1.1", row="image_size_vehicle"),
+    "prompt_template": released("A photo of a {identity} vehicle.", "card 1.5"),
+    "stage1_epochs": released(60, "card 1.7", row="stage1_epochs_veri"),
+    "stage1_span": released(60, "card 1.7", row="stage1_epochs_veri"),
+}
+
+
+class VisualPath(Method):
+    """What the baseline and CLIP-ReID share: the image tower, two necks with classifiers, and the features
+    f11, f12 (class tokens before and after the last block) and fp (joint space)."""
+
+    def __init__(self, recipe, data):
+        super().__init__(recipe)
+        r = recipe
+        cameras = len(data.cameras) if r.sie else 0
+        self.size, self.data = (r.image_height, r.image_width), data
+        self.image, self.text, self.tokenizer = load_clip(
+            r.backbone, r.pretrained, self.size, r.stride, cameras=cameras, sie=r.sie
+        )
+        _, last, joint = self.image.widths
+        self.heads = nn.ModuleList(Head(width, data.classes, r.classifier_init_std) for width in (last, joint))
+
+    def features(self, batch):
+        """f11, f12, fp of the first view, (B, D) each."""
+        return self.image.supervised(self.image(batch.images.flatten(0, 1), batch.camids))
+
+    def visual_losses(self, features, pids):
+        """L_ID summed over the two heads, L_tri over the three features."""
+        r = self.recipe
+        logits = [head(feature) for head, feature in zip(self.heads, features[1:])]
+        return {
+            "identity": sum(identity(z, pids, r.label_smoothing) for z in logits),
+            "triplet": sum(batch_hard_triplet(f, pids, r.triplet_margin) for f in features),
+        }
+
+    def visual_stage(self, name, losses, weights, prepare=lambda: None):
+        """Stage 2 of CLIP-ReID, which is all there is to the baseline."""
+        r = self.recipe
+        decay = {"weight_decay": r.stage2_weight_decay, "bias_factor": r.stage2_bias_lr_factor}
+        return Stage(
+            name,
+            r.stage2_epochs,
+            IdentityBatches(self.data.labels, r.stage2_ids_per_batch, r.stage2_images_per_id),
+            [self.train_view()],
+            losses,
+            weights,
+            [Group([self.image], r.stage2_lr, **decay), Group([self.heads], r.stage2_head_lr, **decay)],
+            warmup_milestones(r.stage2_span, r.stage2_warmup_epochs, r.stage2_warmup_factor, r.stage2_milestones,
+                              r.stage2_lr_decay_factor),
+            prepare=prepare,
+        )  # fmt: skip
+
+    def train_view(self):
+        r = self.recipe
+        area = (r.random_erasing_area_min, r.random_erasing_area_max)
+        erasing = Erasing(r.random_erasing_p, area, r.random_erasing_aspect)
+        return Augmentation(r.train_interpolation, r.norm_mean, r.norm_std, r.flip_p, r.pad, erasing=(erasing,))
+
+    def test_view(self):
+        r = self.recipe
+        return Augmentation(r.test_interpolation, r.norm_mean, r.norm_std)
+
+    def embed(self, batch):
+        """The test feature: f12 and fp side by side, before the necks."""
+        return torch.cat(self.features(batch)[1:], 1)
+
+    def retrieval_tasks(self):
+        return {"image to image": Task(self.embed, self.embed, "market")}
+
+
+class Baseline(VisualPath):
+    """CLIP fine-tune: L = L_ID + L_tri. No sentence is ever read."""
+
+    def __init__(self, recipe, data):
+        super().__init__(recipe, data)
+        del self.text
+
+    def stages(self):
+        weights = {"identity": self.recipe.id_weight_baseline, "triplet": self.recipe.triplet_weight}
+        return [self.visual_stage("learn to see", self.losses, weights)]
+
+    def losses(self, batch):
+        return Losses(self.visual_losses(self.features(batch), batch.pids))
+
+
+class ClipReID(VisualPath):
+    """Stage 1 learns a sentence per identity with both towers frozen; stage 2 teaches the image tower with them."""
+
+    def __init__(self, recipe, data):
+        super().__init__(recipe, data)
+        self.words = GrowingTable((recipe.n_ctx_learnable, self.text.width), recipe.ctx_init_std)
+        self.words.grow(data.classes, old="dropped")
+        self.template = PromptTemplate(recipe.prompt_template, self.text, self.tokenizer)
+        self.register_buffer("bank", torch.zeros(data.classes, self.text.joint_width), persistent=False)
+
+    def stages(self):
+        r = self.recipe
+        weights = {"identity": r.id_weight, "triplet": r.triplet_weight, "image to text": r.i2t_weight}
+        learn_to_see = self.visual_stage("learn to see", self.image_losses, weights, self.fill_bank)
+        return [self.learn_the_sentences(), learn_to_see]
+
+    def learn_the_sentences(self):
+        r = self.recipe
+        return Stage(
+            "learn the sentences",
+            r.stage1_epochs,
+            Shuffle(range(len(self.data.train)), r.stage1_batch),
+            [],
+            self.sentence_losses,
+            {"image to text": 1.0, "text to image": 1.0},
+            [Group([self.words], r.stage1_lr, r.stage1_weight_decay)],
+            warmup_cosine(r.stage1_span, r.stage1_lr, r.stage1_min_lr, r.stage1_warmup_epochs, r.stage1_warmup_init_lr),
+            cache={"image": Cached(self.joint_feature, self.test_view())},
+        )
+
+    def joint_feature(self, batch):
+        """fp without the camera embedding: what stage 1 caches."""
+        return self.image.joint_cls(self.image(batch.images.flatten(0, 1)))
+
+    def sentences(self, pids):
+        """Sentence features (B, E) of identities (B,)."""
+        return self.text.joint_end(self.text(*self.template(identity=self.words()[pids])))
+
+    def sentence_losses(self, batch):
+        image, text = batch.cached["image"], self.sentences(batch.pids)
+        contrast = (batch.pids, batch.pids, self.recipe.temperature, False)
+        return Losses({
+            "image to text": supervised_contrastive(image, text, *contrast),
+            "text to image": supervised_contrastive(text, image, *contrast),
+        })  # fmt: skip
+
+    @torch.no_grad()
+    def fill_bank(self):
+        """The sentence features of all identities, said once."""
+        pids = torch.arange(len(self.bank), device=self.bank.device)
+        self.bank = torch.cat([self.sentences(some) for some in pids.split(self.recipe.stage1_batch)])
+
+    def image_losses(self, batch):
+        features = self.features(batch)
+        against_all = bank_classification(features[2], self.bank, batch.pids, 1.0, False, self.recipe.label_smoothing)
+        return Losses({**self.visual_losses(features, batch.pids), "image to text": against_all})
+
+
+RECIPE = ClipReidRecipe()
+VARIANTS = {"baseline": Baseline, "clip_reid": ClipReID}
+ABLATIONS = {"full": {}, "RN50": {name: field.default for name, field in RN50.items()}}

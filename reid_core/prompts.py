@@ -1,0 +1,93 @@
+"""Sentences with learnable gaps, per-block visual prompts, and tables that grow with the identities.
+
+    B sentences, L words, G vectors in a gap, D width of the tower, P prompts, C identities
+"""
+
+import re
+from typing import NamedTuple
+
+import torch
+from torch import nn
+
+
+class Words(NamedTuple):
+    """A sentence as the text tower takes it: embeddings (B, L, D) and the position (B,) of the end token."""
+
+    embeddings: torch.Tensor
+    end: torch.Tensor
+
+
+class PromptTemplate(nn.Module):
+    """`"A photo of a {identity} person."`: a sentence with named gaps, called with the vectors for each.
+
+    The fixed words are the tower's own embeddings, kept as buffers: they are never trained. A vector (B, D) fills a
+    gap with one word, (B, G, D) with G words.
+    """
+
+    def __init__(self, sentence, text, tokenizer):
+        super().__init__()
+        pieces = re.split(r"\{(\w+)\}", sentence)
+        self.sentence, self.gaps = sentence, pieces[1::2]
+        fixed = [tokenizer.encode(piece) for piece in pieces[::2]]
+        fixed[0], fixed[-1] = [tokenizer.sot_token_id, *fixed[0]], [*fixed[-1], tokenizer.eot_token_id]
+        for k, ids in enumerate(fixed):
+            words = text.embed(torch.tensor(ids, dtype=torch.long)).detach().clone()
+            self.register_buffer(f"words_{k}", words, persistent=False)
+
+    def forward(self, **vectors):
+        """Vectors by gap name -> Words."""
+        if set(vectors) != set(self.gaps):
+            raise ValueError(f"expected vectors for {self.gaps} in {self.sentence!r}, found {sorted(vectors)}.")
+        filling = [vectors[gap] if vectors[gap].dim() == 3 else vectors[gap][:, None] for gap in self.gaps]
+        batch = len(filling[0]) if filling else 1
+        row = [self.words_0.expand(batch, -1, -1)]
+        for k, gap in enumerate(filling):
+            row += [gap, getattr(self, f"words_{k + 1}").expand(batch, -1, -1)]
+        embeddings = torch.cat(row, 1)
+        return Words(embeddings, torch.full((batch,), embeddings.shape[1] - 1, device=embeddings.device))
+
+
+class ShallowPrompts(nn.Module):
+    """P vectors that join at the first block and then live among the tokens (VPT-shallow)."""
+
+    def __init__(self, length, width, spread=0.02):
+        super().__init__()
+        self.table = nn.Parameter(torch.empty(length, width).uniform_(-spread, spread))
+
+    def forward(self, index, x, prompts):
+        return self.table.expand(len(x), -1, -1) if index == 0 else prompts
+
+
+class DeepPrompts(nn.Module):
+    """P fresh vectors for each of the first `blocks` blocks (VPT-deep; MaPLe); later blocks keep the last ones."""
+
+    def __init__(self, blocks, length, width, spread=0.02):
+        super().__init__()
+        self.tables = nn.Parameter(torch.empty(blocks, length, width).uniform_(-spread, spread))
+
+    def forward(self, index, x, prompts):
+        return self.tables[index].expand(len(x), -1, -1) if index < len(self.tables) else prompts
+
+
+class GrowingTable(nn.Module):
+    """One row per identity. `grow` says what becomes of the rows there are: "trained", "frozen" or "dropped"."""
+
+    def __init__(self, shape, std=0.02):
+        super().__init__()
+        self.shape, self.std = tuple(shape), std
+        self.register_buffer("old", torch.empty(0, *self.shape))
+        self.new = nn.Parameter(torch.empty(0, *self.shape))
+
+    def grow(self, rows, old):
+        """Add `rows` normal(0, std) rows."""
+        kept = {"trained": self.new.detach(), "frozen": self.new.detach()[:0], "dropped": self.new.detach()[:0]}[old]
+        if old == "frozen":
+            self.old = torch.cat([self.old, self.new.detach()])
+        if old == "dropped":
+            self.old = self.old[:0]
+        fresh = torch.randn(rows, *self.shape, device=self.new.device) * self.std
+        self.new = nn.Parameter(torch.cat([kept, fresh]))
+
+    def forward(self):
+        """All rows (C, ...), frozen ones first."""
+        return torch.cat([self.old, self.new])

@@ -1,0 +1,111 @@
+"""Hyper-parameters that remember where they came from, and what a profile does to them."""
+
+import dataclasses
+from dataclasses import dataclass
+from typing import NamedTuple
+
+STATUSES = ("stated", "released", "assumed")
+
+
+def stated(value, where, rule=None, row=None):
+    """A value printed in the paper."""
+    return origin(value, "stated", where, rule, row)
+
+
+def released(value, where, rule=None, row=None):
+    """A value read in the official code."""
+    return origin(value, "released", where, rule, row)
+
+
+def assumed(value, reason, rule=None, row=None):
+    """A value that nobody gives, and why we take it."""
+    return origin(value, "assumed", reason, rule, row)
+
+
+def origin(value, status, where, rule, row):
+    """`rule` is how a profile changes the value (see RULES); `row` the name(s) it has in hyperparameters.csv."""
+    return dataclasses.field(default=value, metadata={"status": status, "where": where, "rule": rule, "row": row})
+
+
+@dataclass(frozen=True)
+class Profile:
+    """Scale, and what is bound to time. No method is tuned: every method and row is changed by these alone."""
+
+    name: str
+    time: float  # part of the recipe's epochs
+    size: float  # part of the recipe's image height and width
+    pretrained_lr: float  # factor on the learning rates of pretrained modules
+    new_lr: float  # and of new ones
+    fine: bool  # read schedules per step instead of per epoch
+    precision: str
+    backbone: str | None  # what stands for CLIP; None: as the recipe says
+    data: str  # the default data set
+
+
+PROFILES = {
+    "smoke": Profile("smoke", 1 / 30, 1 / 2, 1.0, 1.0, True, "fp32", "tiny", "world_market"),
+    "laptop": Profile("laptop", 1 / 4, 1 / 2, 1.0, 1.0, True, "bf16", "tiny", "world_market"),
+    "paper": Profile("paper", 1.0, 1.0, 1.0, 1.0, False, "bf16", None, "market1501"),
+}
+
+RULES = {
+    "epochs": lambda value, profile: max(1, round(value * profile.time)),
+    "pixels": lambda value, profile: round(value * profile.size),
+    "pretrained lr": lambda value, profile: value * profile.pretrained_lr,
+    "new lr": lambda value, profile: value * profile.new_lr,
+    "tokens": lambda value, profile: max(1, round(value * profile.size**2)),
+    "backbone": lambda value, profile: profile.backbone or value,
+    "weights": lambda value, profile: profile.backbone or value,
+}
+
+
+def profile_called(name):
+    if name not in PROFILES:
+        raise ValueError(f"expected a profile among {', '.join(PROFILES)}, found {name!r}; correct it.")
+    return PROFILES[name]
+
+
+class Line(NamedTuple):
+    """One row of a recipe's table."""
+
+    name: str
+    printed: object
+    status: str
+    where: str
+    rule: str
+    used: object
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A frozen dataclass per paper; every field is made by stated, released or assumed."""
+
+    def but(self, **changes):
+        """The same recipe with some values changed: a variant, an ablation row, a user's wish."""
+        names = [field.name for field in dataclasses.fields(self)]
+        unknown = sorted(set(changes) - set(names))
+        if unknown:
+            raise ValueError(f"expected fields of {type(self).__name__} ({', '.join(names)}), found {unknown[0]!r}; "
+                             f"correct the name.")  # fmt: skip
+        return dataclasses.replace(self, **changes)
+
+    def at(self, profile):
+        """What the recipe becomes in a profile: every field follows its rule, nothing else changes."""
+        fields = [field for field in dataclasses.fields(self) if field.metadata["rule"]]
+        return self.but(**{f.name: RULES[f.metadata["rule"]](getattr(self, f.name), profile) for f in fields})
+
+    def table(self):
+        """A Line per field: printed value, origin, place or reason, rule, and the value that this run uses."""
+        return [
+            Line(f.name, f.default, f.metadata["status"], f.metadata["where"], f.metadata["rule"] or "", getattr(self, f.name))
+            for f in dataclasses.fields(self)
+        ]
+
+    def changes(self):
+        """{field: value} where this recipe differs from what is printed."""
+        return {line.name: line.used for line in self.table() if line.used != line.printed}
+
+
+def values_of(variant):
+    """{field: value} of a variant: a dict whose entries are made by stated, released or assumed."""
+    return {name: field.default for name, field in variant.items()}

@@ -11,7 +11,7 @@ BIN := $(VENV)/bin
 .PHONY: book test unit notebooks lint results bench clean
 
 book: $(VENV)/ready
-	$(BIN)/snakemake --cores $(CORES) --quiet rules --keep-going --config profile=$(PROFILE) -- book
+	$(BIN)/snakemake --cores $(CORES) --quiet rules progress host --keep-going --config profile=$(PROFILE) -- book
 
 test: lint unit notebooks
 

@@ -13,12 +13,16 @@ def stop(sentence):
 
 
 def main(venv):
-    if sys.version_info < (3, 11):
-        stop(f"expected Python 3.11 or newer, found {sys.version.split()[0]}; run make with PYTHON=python3.11.")
+    if sys.version_info < (3, 11):  # noqa: UP036 - any Python may start this file
+        stop(
+            f"expected Python 3.11 or newer, found {sys.version.split()[0]}; run make with PYTHON=python3.11."
+        )
     free = shutil.disk_usage(venv.parent).free / 1e9
     fresh = not (venv / "bin" / "python").exists()
     if fresh and free < NEEDED_GB:
-        stop(f"expected {NEEDED_GB} GB of free disk, found {free:.1f} GB in {venv.parent}; free some and run again.")
+        stop(
+            f"expected {NEEDED_GB} GB of free disk, found {free:.1f} GB in {venv.parent}; free some and run again."
+        )
     if fresh:
         subprocess.run([sys.executable, "-m", "venv", str(venv)], check=True)
     pip = [str(venv / "bin" / "python"), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]

@@ -28,7 +28,9 @@ def parser():
     check.add_argument("dataset", help=", ".join(public.READERS))
     reading(check).set_defaults(run=examine)
     for name in public.READERS:
-        reader = reading(commands.add_parser(name, help=f"read {name}, print its counts, save its manifest with --out"))
+        reader = reading(
+            commands.add_parser(name, help=f"read {name}, print its counts, save its manifest with --out")
+        )
         reader.add_argument("--out", help="a CSV file")
         reader.set_defaults(run=describe, dataset=name)
     return top
@@ -36,7 +38,9 @@ def parser():
 
 def reading(command):
     command.add_argument("root", help="the folder of the data set")
-    command.add_argument("--drop-unmatched-queries", action="store_true", help="leave out queries without a match")
+    command.add_argument(
+        "--drop-unmatched-queries", action="store_true", help="leave out queries without a match"
+    )
     return command
 
 

@@ -1,15 +1,15 @@
 """The contract between data and everything else: a table with one row per image.
 
-    path      str    relative to the root
-    pid       int    person or vehicle; 0 and above. A gallery pid that no query has is a distractor
-    camid     int    as the dataset prints it
-    split     str    train, val, query or gallery
-    domain    str    which dataset (or world domain) the image comes from
-    modality  str    rgb, nir or tir
-    scene     int    0 where a dataset has none
-    shot      int    rows of one shot are the spectra of one moment
-    captions  tuple  sentences about this image, possibly none
-    parts     tuple  its part descriptions (head, upper, lower, foot), possibly none
+path      str    relative to the root
+pid       int    person or vehicle; 0 and above. A gallery pid that no query has is a distractor
+camid     int    as the dataset prints it
+split     str    train, val, query or gallery
+domain    str    which dataset (or world domain) the image comes from
+modality  str    rgb, nir or tir
+scene     int    0 where a dataset has none
+shot      int    rows of one shot are the spectra of one moment
+captions  tuple  sentences about this image, possibly none
+parts     tuple  its part descriptions (head, upper, lower, foot), possibly none
 """
 
 import hashlib
@@ -113,13 +113,23 @@ def from_table(name, root, table, drop_unmatched_queries=False, **more):
 
 def check(manifest):
     """Raise ValueError, in one sentence, for what would spoil a run."""
-    for test in (not_empty, known_words, whole_numbers, files_once, nobody_in_train_and_test, queries_have_a_match):
+    for test in (
+        not_empty,
+        known_words,
+        whole_numbers,
+        files_once,
+        files_exist,
+        nobody_in_train_and_test,
+        queries_have_a_match,
+    ):
         test(manifest)
 
 
 def not_empty(manifest):
     if not len(manifest.table):
-        raise ValueError(f"{manifest.name}: expected images, found none in {manifest.root}; check the folder.")
+        raise ValueError(
+            f"{manifest.name}: expected images, found none in {manifest.root}; check the folder."
+        )
 
 
 def known_words(manifest):
@@ -151,6 +161,14 @@ def files_once(manifest):
             f"{manifest.name}: expected every image once in a split, found {twice.path.iloc[0]} again "
             f"({len(twice)} such rows); remove the repetitions."
         )
+
+
+def files_exist(manifest):
+    for path in manifest.table.path:
+        if not (manifest.root / path).exists():
+            raise ValueError(
+                f"{manifest.name}: expected the image {path} in {manifest.root}, found nothing; add it or remove its row."
+            )
 
 
 def nobody_in_train_and_test(manifest):

@@ -17,7 +17,9 @@ def market1501(root, **options):
     pid -1 marks detections that the official protocol ignores: they are left out, and counted in the notes.
     pid 0 marks distractors: they stay in the gallery, where no query can match them.
     """
-    root = find_root(root, "market1501", ("Market-1501-v15.09.15", "market1501", "Market-1501"), MARKET_FOLDERS)
+    root = find_root(
+        root, "market1501", ("Market-1501-v15.09.15", "market1501", "Market-1501"), MARKET_FOLDERS
+    )
     rows, junk = [], 0
     for split, folder in MARKET_FOLDERS.items():
         for path in images(root / folder):
@@ -45,7 +47,9 @@ def find_root(root, name, aliases, folders):
     """`root` itself or the usual folder inside it; a sentence where neither holds the expected folders."""
     root = Path(root)
     if not root.is_dir():
-        raise ValueError(f"{name}: expected a folder, found nothing at {root}; pass the dataset's own folder.")
+        raise ValueError(
+            f"{name}: expected a folder, found nothing at {root}; pass the dataset's own folder."
+        )
     wanted = list(folders.values())
     for candidate in (root, *(root / alias for alias in aliases)):
         if any((candidate / folder).is_dir() for folder in wanted):

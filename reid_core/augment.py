@@ -10,7 +10,6 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 
 HALF = (0.5, 0.5, 0.5)
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -92,13 +91,17 @@ def draw_boxes(erasing, rng, number, height, width):
 def box_sides(area, aspect, height, width):
     """Whole numbers h, w of a box that covers `area` (a fraction) of the image with h / w = `aspect`."""
     covered = area * height * width
-    return np.rint(np.sqrt(covered * aspect)).astype(np.int64), np.rint(np.sqrt(covered / aspect)).astype(np.int64)
+    return np.rint(np.sqrt(covered * aspect)).astype(np.int64), np.rint(np.sqrt(covered / aspect)).astype(
+        np.int64
+    )
 
 
 def augment(view, pixels, choices, seed):
     """uint8 (B, M, 3, H, W) -> float32 of the same shape. `seed` starts the noise that fills erased boxes."""
     images = normalise(view, moved(view, pixels, choices))
-    for erasing, boxes in zip(view.erasing, torch.from_numpy(choices.boxes).to(pixels.device, non_blocking=True)):
+    for erasing, boxes in zip(
+        view.erasing, torch.from_numpy(choices.boxes).to(pixels.device, non_blocking=True)
+    ):
         images = torch.where(inside(boxes, *images.shape[-2:]), filling(erasing, images, seed), images)
     return images
 
@@ -113,7 +116,9 @@ def moved(view, pixels, choices):
     """Flip, pad and crop as one gather; a constant border is black."""
     if not (view.flip or view.pad):
         return pixels
-    flip, top, left = (torch.from_numpy(np.ascontiguousarray(a)).to(pixels.device, non_blocking=True) for a in choices[:3])
+    flip, top, left = (
+        torch.from_numpy(np.ascontiguousarray(a)).to(pixels.device, non_blocking=True) for a in choices[:3]
+    )
     y, y_inside = source(view, pixels.shape[-2], top)
     x, x_inside = source(view, pixels.shape[-1], left)
     x = torch.where(flip[..., None], pixels.shape[-1] - 1 - x, x)

@@ -48,5 +48,13 @@ def latest(folder, log=print):
         data = path.read_bytes()
         if hashlib.sha256(data).hexdigest()[:16] == path.stem.rpartition("-")[2]:
             return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
-        log(f"expected a whole checkpoint, found {path.name} truncated or altered; going back to the one before.")
+        log(
+            f"expected a whole checkpoint, found {path.name} truncated or altered; going back to the one before."
+        )
     return None
+
+
+def clear(folder):
+    """Remove the states of a run that is complete; its weights and its log stay."""
+    for path in saved(folder):
+        path.unlink()

@@ -58,17 +58,20 @@ class CameraEmbedding(nn.Module):
     A camera that training never saw has index -1 and receives the mean of the table; without cameras nothing is added.
     """
 
-    def __init__(self, cameras, width, coefficient, tokens):
+    def __init__(self, cameras, width, coefficient, tokens, std=0.02):
         super().__init__()
-        self.table = nn.Parameter(nn.init.trunc_normal_(torch.empty(cameras, width), std=0.02))
+        self.table = nn.Parameter(nn.init.trunc_normal_(torch.empty(cameras, width), std=std))
         self.coefficient, self.tokens = coefficient, tokens
 
     def forward(self, x, cameras):
         if cameras is None:
             return x
         known = self.table[cameras.clamp(min=0)]
-        side = self.coefficient * torch.where((cameras < 0)[:, None], self.table.mean(0), known)[:, None]  # (B, 1, D)
-        return torch.cat([x[:, : self.tokens] + side, x[:, self.tokens :]], 1)
+        side = (
+            self.coefficient * torch.where((cameras < 0)[:, None], self.table.mean(0), known)[:, None]
+        )  # (B, 1, D)
+        told = x[:, : self.tokens] + side
+        return torch.cat([told, x[:, told.shape[1] :]], 1)
 
 
 class NoCamera(nn.Module):
@@ -80,7 +83,6 @@ class TokenEncoder(nn.Module):
     """The block loop that all transformer towers share."""
 
     joint_width = None  # a tower without a joint space says so
-    mask = None
 
     def forward(self, images, cameras=None, prompter=no_prompts):
         """(B, 3, H, W) -> ImageTokens."""
@@ -97,7 +99,8 @@ class TokenEncoder(nn.Module):
 
     def supervised(self, out):
         """The three vectors that CLIP-ReID and its heirs supervise: class token before the last block (raw), after
-        the last block (normed), and in the joint space. Widths: `self.widths`."""
+        the last block (normed), and in the joint space. Widths: `self.widths`. (PAD's code takes block min(11, depth)
+        for the first; the towers of the papers have twelve blocks, where that is the same.)"""
         return out.hidden[-2][:, 0], out.tokens[:, 0], self.joint_cls(out)
 
 
@@ -116,21 +119,31 @@ class ClipViT(TokenEncoder):
         self.width, self.joint_width = visual.proj.shape
         self.widths = (self.width, self.width, self.joint_width)
         self.conv1, self.class_embedding = visual.conv1, visual.class_embedding
-        self.positional_embedding = nn.Parameter(resize_positions(visual.positional_embedding.detach(), self.grid, visual.grid_size))
+        self.positional_embedding = nn.Parameter(
+            resize_positions(visual.positional_embedding.detach(), self.grid, visual.grid_size)
+        )
         self.ln_pre, self.transformer = visual.ln_pre, visual.transformer
         self.ln_post, self.proj = visual.ln_post, visual.proj
         self.camera = camera or NoCamera()
         self.add_class_tokens(extra_tokens, isolated)
 
     def add_class_tokens(self, number, isolated):
-        extra = self.class_embedding.detach().repeat(number, 1), self.positional_embedding.detach()[:1].repeat(number, 1)
+        extra = (
+            self.class_embedding.detach().repeat(number, 1),
+            self.positional_embedding.detach()[:1].repeat(number, 1),
+        )
         for name, value in zip(("extra_embedding", "extra_position"), extra):
-            setattr(self, name, nn.Parameter(value)) if number else self.register_buffer(name, value, persistent=False)
-        if isolated:
-            count = 1 + number + self.grid[0] * self.grid[1]
-            hidden = torch.zeros(count, count)
-            hidden[:, 1 : 1 + number] = float("-inf")
-            self.register_buffer("mask", hidden.fill_diagonal_(0), persistent=False)
+            setattr(self, name, nn.Parameter(value)) if number else self.register_buffer(
+                name, value, persistent=False
+            )
+        self.register_buffer("mask", self.hide(number) if isolated else None, persistent=False)
+
+    def hide(self, number):
+        """(T, T), -inf where a token may not look: at an extra class token that is not itself."""
+        count = 1 + number + self.grid[0] * self.grid[1]
+        mask = torch.zeros(count, count)
+        mask[:, 1 : 1 + number] = float("-inf")
+        return mask.fill_diagonal_(0)
 
     @property
     def blocks(self):
@@ -170,7 +183,7 @@ class TimmViT(TokenEncoder):
         self.patch_embed, self.cls_token = nn.Module(), visual.cls_token
         self.patch_embed.proj = visual.patch_embed.proj
         self.pos_embed = nn.Parameter(resize_positions(visual.pos_embed.detach()[0], self.grid)[None])
-        self.blocks, self.norm = visual.blocks, visual.norm
+        self.blocks, self.norm, self.mask = visual.blocks, visual.norm, None
         self.camera = camera or NoCamera()
 
     @property
@@ -192,13 +205,27 @@ class ClipResNet(nn.Module):
 
     def __init__(self, visual, size):
         super().__init__()
-        for name in ("conv1", "bn1", "conv2", "bn2", "conv3", "bn3", "layer1", "layer2", "layer3", "layer4", "attnpool"):
+        for name in (
+            "conv1",
+            "bn1",
+            "conv2",
+            "bn2",
+            "conv3",
+            "bn3",
+            "layer1",
+            "layer2",
+            "layer3",
+            "layer4",
+            "attnpool",
+        ):
             setattr(self, name, getattr(visual, name))
         self.size, self.grid = size, (size[0] // 16, size[1] // 16)
         first = self.layer4[0]
         first.avgpool, first.downsample[0] = nn.Identity(), nn.Identity()
         pool = self.attnpool
-        pool.positional_embedding = nn.Parameter(resize_positions(pool.positional_embedding.detach(), self.grid))
+        pool.positional_embedding = nn.Parameter(
+            resize_positions(pool.positional_embedding.detach(), self.grid)
+        )
         self.width, self.joint_width = pool.k_proj.in_features, pool.c_proj.out_features
         self.widths = (self.width // 2, self.width, self.joint_width)
 
@@ -310,7 +337,17 @@ def resize_positions(table, grid, native=None):
     return torch.cat([table[:1], resized[0].permute(1, 2, 0).flatten(0, 1)])
 
 
-def load_clip(name, pretrained=None, size=(256, 128), stride=None, cameras=0, sie=1.0, sie_tokens=1, **extra):
+def load_clip(
+    name,
+    pretrained=None,
+    size=(256, 128),
+    stride=None,
+    cameras=0,
+    sie=1.0,
+    sie_tokens=1,
+    sie_std=0.02,
+    **extra,
+):
     """The towers of an open_clip architecture.
 
     `pretrained` is None (random weights), a tag of open_clip's, or a local file: OpenAI's TorchScript archive, a plain
@@ -318,7 +355,7 @@ def load_clip(name, pretrained=None, size=(256, 128), stride=None, cameras=0, si
     tokens (all of them: None).
     """
     model = open_model(name, weights.locate(pretrained))
-    camera = CameraEmbedding(cameras, model.visual.proj.shape[0], sie, sie_tokens) if cameras else None
+    camera = CameraEmbedding(cameras, width_of(model.visual), sie, sie_tokens, sie_std) if cameras else None
     if hasattr(model.visual, "attnpool"):
         image = ClipResNet(model.visual, size)
     elif hasattr(model.visual, "conv1") and model.visual.attn_pool is None:
@@ -329,11 +366,18 @@ def load_clip(name, pretrained=None, size=(256, 128), stride=None, cameras=0, si
     return Clip(image, TextEncoder(model), tokenizer_of(name))
 
 
+def width_of(visual):
+    """Width of a ViT's tokens; a ResNet has none, and takes no camera embedding."""
+    return visual.proj.shape[0] if hasattr(visual, "proj") else 1
+
+
 def open_model(name, pretrained=None):
     """An open_clip model with weights that fit it, in float32 on the CPU."""
     weights.register()
     if name not in open_clip.list_models():
-        raise ValueError(f"expected an architecture that open_clip knows, found {name!r}; see open_clip.list_models().")
+        raise ValueError(
+            f"expected an architecture that open_clip knows, found {name!r}; see open_clip.list_models()."
+        )
     if str(pretrained) in open_clip.list_pretrained_tags_by_model(name):
         refuse_other_activation(name, open_clip.get_pretrained_cfg(name, pretrained).get("quick_gelu", False))
         return open_clip.create_model(name, pretrained=pretrained, precision="fp32")

@@ -29,9 +29,14 @@ WORLDS = {"world_market": "market1501"}  # and the reader of its layout
 DEVICE_SHARE = 0.4  # a store moves to the device when it needs less than this part of the free memory
 
 
+def build_folder():
+    """Where everything goes that can be made again: $REID_BUILD, or build/ in the project."""
+    return Path(os.environ.get("REID_BUILD", ROOT / "build"))
+
+
 def cache_folder():
-    """Where decoded images are kept: $REID_CACHE, or build/cache in the project."""
-    return Path(os.environ.get("REID_CACHE", ROOT / "build" / "cache"))
+    """Where decoded images are kept: $REID_CACHE, or cache/ in the build folder."""
+    return Path(os.environ.get("REID_CACHE", build_folder() / "cache"))
 
 
 @dataclass(frozen=True)
@@ -53,12 +58,18 @@ class Rows:
 def rows_of(table):
     """Group a manifest's rows into shots: one entry per shot, one column per modality."""
     if not len(table):
-        return Rows(np.empty((0, 1), dtype=object), *(np.empty(0, np.int64) for _ in range(3)), np.empty(0, dtype=object))
+        return Rows(
+            np.empty((0, 1), dtype=object),
+            *(np.empty(0, np.int64) for _ in range(3)),
+            np.empty(0, dtype=object),
+        )
     order = [name for name in MODALITIES if name in set(table.modality)]
     paths = table.pivot(index="shot", columns="modality", values="path")[order]
     if paths.isna().any(axis=None):
         shot = paths.index[paths.isna().any(axis=1)][0]
-        raise ValueError(f"expected every shot to have {', '.join(order)}, found shot {shot} without one; add the file.")
+        raise ValueError(
+            f"expected every shot to have {', '.join(order)}, found shot {shot} without one; add the file."
+        )
     first = table.drop_duplicates("shot").set_index("shot").loc[paths.index]
     columns = [first[name].to_numpy(copy=True) for name in ("pid", "camid", "scene", "domain")]
     return Rows(paths.to_numpy(), *columns, list(first.captions), list(first.parts))
@@ -101,7 +112,9 @@ def stat_of(path):
     try:
         return path.stat()
     except FileNotFoundError:
-        raise ValueError(f"expected an image at {path}, found nothing; run python -m data_prep check.") from None
+        raise ValueError(
+            f"expected an image at {path}, found nothing; run python -m data_prep check."
+        ) from None
 
 
 def decode_all(files, path, size, filter):
@@ -111,7 +124,9 @@ def decode_all(files, path, size, filter):
     total = len(files) * 3 * size[0] * size[1]
     try:
         with open(part, "wb") as out:
-            os.posix_fallocate(out.fileno(), 0, max(total, 1))  # a full disk is an error here, not a crash later
+            os.posix_fallocate(
+                out.fileno(), 0, max(total, 1)
+            )  # a full disk is an error here, not a crash later
         pixels = np.memmap(part, np.uint8, "r+", shape=(len(files), 3, *size))
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             for k, image in enumerate(pool.map(lambda file: decode(file, size, filter), files)):
@@ -131,8 +146,14 @@ def decode(path, size, filter):
         with Image.open(path) as image:
             return np.asarray(image.convert("RGB").resize(size[::-1], filter)).transpose(2, 0, 1)
     except Exception as error:
-        found = "an empty file" if path.exists() and not path.stat().st_size else f"{type(error).__name__} ({error})"
-        raise ValueError(f"expected a readable image at {path}, found {found}; replace or remove it.") from error
+        found = (
+            "an empty file"
+            if path.exists() and not path.stat().st_size
+            else f"{type(error).__name__} ({error})"
+        )
+        raise ValueError(
+            f"expected a readable image at {path}, found {found}; replace or remove it."
+        ) from error
 
 
 @dataclass
@@ -177,7 +198,11 @@ class ReidData:
     def camera_index(self, camids):
         """Position of each camera among those of the training split, -1 for one that it lacks."""
         place = np.searchsorted(self.cameras, camids).clip(max=len(self.cameras) - 1)
-        return np.where(self.cameras[place] == camids, place, -1) if len(self.cameras) else np.full(len(camids), -1)
+        return (
+            np.where(self.cameras[place] == camids, place, -1)
+            if len(self.cameras)
+            else np.full(len(camids), -1)
+        )
 
     def store(self, split, size, filter):
         """The decoded images of a split; a second call maps the same file."""
@@ -189,7 +214,13 @@ class Loader:
 
     def __init__(self, data, size, draws, views, seed, device, name="", cached=None, captions=None):
         self.data, self.size, self.draws, self.views = data, size, draws, views
-        self.seed, self.device, self.name, self.cached, self.captions = seed, device, name, cached or {}, captions
+        self.seed, self.device, self.name, self.cached, self.captions = (
+            seed,
+            device,
+            name,
+            cached or {},
+            captions,
+        )
         self.stores = [data.store("train", size, view.filter).to(device) for view in views]
         self.labels = torch.from_numpy(data.labels).to(device)
         self.camids = torch.from_numpy(data.camera_index(data.train.camids)).to(device)
@@ -200,7 +231,9 @@ class Loader:
 
     def batches(self, epoch, plan, first=0):
         """The batches of an epoch's plan from step `first` on; on a GPU, one is read ahead."""
-        jobs = ((plan[k], generator(self.seed, "views", self.name, epoch, k)) for k in range(first, len(plan)))
+        jobs = (
+            (plan[k], generator(self.seed, "views", self.name, epoch, k)) for k in range(first, len(plan))
+        )
         if torch.device(self.device).type == "cpu":
             return (self.batch(*job) for job in jobs)
         return ahead(lambda job: self.batch(*job), jobs)
@@ -208,10 +241,14 @@ class Loader:
     def batch(self, draw, rng):
         rows = torch.from_numpy(draw.rows.astype(np.int64)).to(self.device, non_blocking=True)
         views = [self.view(k, draw.rows, rng) for k in range(len(self.views))]
-        text, lengths = self.captions.batch(draw.rows, draw.captions) if draw.captions is not None else (None, [])
+        text, lengths = (
+            self.captions.batch(draw.rows, draw.captions) if draw.captions is not None else (None, [])
+        )
         text = text if text is None else text.to(self.device, non_blocking=True)
         cached = {name: table[rows] for name, table in self.cached.items()}
-        return Batch(rows, self.labels[rows], self.camids[rows], views, cached, text, lengths, draw.sizes, rng)
+        return Batch(
+            rows, self.labels[rows], self.camids[rows], views, cached, text, lengths, draw.sizes, rng
+        )
 
     def view(self, k, rows, rng):
         pixels = self.stores[k].batch(rows, self.device)
@@ -249,7 +286,10 @@ class CaptionTable:
 
     def __init__(self, captions, tokenizer):
         tokens = [tokenizer.encode(sentence) for shot in captions for sentence in shot]
-        tokens = [[tokenizer.sot_token_id, *ids[: tokenizer.context_length - 2], tokenizer.eot_token_id] for ids in tokens]
+        tokens = [
+            [tokenizer.sot_token_id, *ids[: tokenizer.context_length - 2], tokenizer.eot_token_id]
+            for ids in tokens
+        ]
         self.first = np.cumsum([0, *map(len, captions)])
         self.start = np.cumsum([0, *map(len, tokens)])
         self.ids = np.array([token for ids in tokens for token in ids], dtype=np.uint16)
@@ -285,5 +325,5 @@ def world(name, seed, profile):
     if name not in WORLDS:
         raise ValueError(f"expected a world among {', '.join(WORLDS)}, found {name!r}; correct the name.")
     seed, scale = int(seed or 0), "smoke" if profile == "smoke" else "laptop"
-    folder = Path(os.environ.get("REID_WORLD", ROOT / "build" / "world")) / f"{name}-{scale}-{seed}"
+    folder = build_folder() / "world" / f"{name}-{scale}-{seed}"
     return public.read(WORLDS[name], build(folder, scale, seed))

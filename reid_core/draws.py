@@ -73,14 +73,14 @@ class IdentityBatches:
 
     Each identity's images are shuffled and cut into groups of K, a remainder is dropped, and an identity with fewer
     than K images is drawn K times with replacement. Batches take one group from each of P random identities, until
-    fewer than P identities have any left.
+    fewer than P identities have any left. `rows` restricts the draw to some rows; all unless told.
     """
 
-    def __init__(self, pids, identities, images):
+    def __init__(self, pids, identities, images, rows=None):
         self.P, self.K = identities, images
         self.rows = defaultdict(list)
-        for row, pid in enumerate(np.asarray(pids).tolist()):
-            self.rows[pid].append(row)
+        for row in range(len(pids)) if rows is None else rows:
+            self.rows[int(pids[row])].append(int(row))
         if len(self.rows) < identities:
             raise ValueError(f"expected at least {identities} identities for a batch, found {len(self.rows)}; "
                              f"lower the recipe's identities per batch or add data.")  # fmt: skip
@@ -117,7 +117,10 @@ class CameraBatches:
         while len(batches) < self.steps:
             order = dice.shuffle(self.identities)
             groups = [self.group(pid, dice) for pid in order]
-            batches += [Draw(np.concatenate(groups[k : k + self.P])) for k in range(0, len(groups) - self.P + 1, self.P)]
+            batches += [
+                Draw(np.concatenate(groups[k : k + self.P]))
+                for k in range(0, len(groups) - self.P + 1, self.P)
+            ]
         return batches[: self.steps]
 
     def group(self, pid, dice):
@@ -140,7 +143,9 @@ class Zipped:
         batches = []
         for one, two in zip(self.first.epoch(dice), endless(self.second, dice)):
             captions = np.concatenate([one.captions, np.full(len(two.rows), -1)])
-            batches.append(Draw(np.concatenate([one.rows, two.rows]), captions, (len(one.rows), len(two.rows))))
+            batches.append(
+                Draw(np.concatenate([one.rows, two.rows]), captions, (len(one.rows), len(two.rows)))
+            )
         return batches
 
 

@@ -74,7 +74,10 @@ def test(method, data, device=None, precision="fp32"):
 def embed(encode, data, split, size, view, device, precision="fp32"):
     """Features (S, D) of a split, float32 on the device, of unit length."""
     with torch.autocast(torch.device(device).type, torch.bfloat16, enabled=precision == "bf16"):
-        found = [F.normalize(encode(batch).float(), dim=1) for batch in still_batches(data, split, size, view, device)]
+        found = [
+            F.normalize(encode(batch).float(), dim=1)
+            for batch in still_batches(data, split, size, view, device)
+        ]
     return torch.cat(found)
 
 
@@ -87,13 +90,15 @@ def score(query, gallery, query_rows, gallery_rows, protocol="market"):
 
 
 def rank(query, gallery, query_pids, gallery_pids, query_marks, gallery_marks, junk=None, distance=None):
-    """Scores from features, or from a precomputed `distance` (Q, G), smaller is nearer.
+    """Scores from features, or from a precomputed tensor `distance` (Q, G), smaller is nearer; features are then None.
 
     A gallery item with the query's identity *and* mark (camera or scene) is left out for that query, an item of pid -1
     or marked in `junk` (G,) for all. A query without a match left is skipped and counted.
     """
     table = Candidates(query_pids, gallery_pids, query_marks, gallery_marks)
-    everywhere = np.flatnonzero((np.asarray(gallery_pids) == -1) | (False if junk is None else np.asarray(junk)))
+    everywhere = np.flatnonzero(
+        (np.asarray(gallery_pids) == -1) | (False if junk is None else np.asarray(junk))
+    )
     ranks = []
     for start in range(0, len(query_pids), BLOCK):
         block = np.arange(start, min(start + BLOCK, len(query_pids)))

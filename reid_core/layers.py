@@ -1,6 +1,6 @@
 """The small parts that the papers share.
 
-    B vectors or sequences, D width, C identities, Q queries, T tokens
+B vectors or sequences, D width, C identities, Q queries, T tokens
 """
 
 import functools
@@ -79,7 +79,11 @@ class Inversion(nn.Module):
     def __init__(self, width, hidden, words, gamma=1.0):
         super().__init__()
         self.layers = nn.Sequential(
-            nn.Linear(width, hidden), nn.ReLU(), nn.Linear(hidden, hidden), nn.ReLU(), nn.Linear(hidden, words)
+            nn.Linear(width, hidden),
+            nn.ReLU(),
+            nn.Linear(hidden, hidden),
+            nn.ReLU(),
+            nn.Linear(hidden, words),
         )
         self.norm = nn.BatchNorm1d(words)
         nn.init.constant_(self.norm.weight, gamma)

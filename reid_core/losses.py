@@ -1,6 +1,6 @@
 """One pure function per equation. All compute in float32 (or in the float64 they are given), also under autocast.
 
-    B rows of a batch, D features, C identities, K attributes, M modalities; `pids` and `ids` are (B,) whole numbers
+B rows of a batch, D features, C identities, K attributes, M modalities; `pids` and `ids` are (B,) whole numbers
 """
 
 import torch
@@ -30,8 +30,9 @@ def hardest_distances(features, pids):
     """
     squares = features.square().sum(1)
     distance = (squares[:, None] + squares - 2 * features @ features.T).clamp(min=1e-12).sqrt()
-    same = pids[:, None] == pids
-    return (distance.masked_fill(~same, float("-inf")).amax(1), distance.masked_fill(same, float("inf")).amin(1))
+    same = pids[:, None] == pids  # max and min, not amax and amin: of tied rows one alone gets the gradient
+    near, far = distance.masked_fill(~same, float("-inf")), distance.masked_fill(same, float("inf"))
+    return near.max(1).values, far.min(1).values
 
 
 @in_float32
@@ -178,7 +179,7 @@ def modality_centres_margin(features, pids, margin=1.0, power=2):
 @in_float32
 def cross_identity_margin(features, pids, margin=0.5, power=1):
     """CIM (HTT): per pair of identities the largest |margin - distance| over all samples and modalities of (B, M, D),
-    mean over pairs. power 1: mean absolute, 2: squared Euclidean."""
+    mean over pairs (zero where there is one identity). power 1: mean absolute, 2: squared Euclidean."""
     groups = [features[pids == pid].flatten(0, 1) for pid in pids.unique()]
     largest = []
     for one in range(len(groups)):
@@ -186,7 +187,7 @@ def cross_identity_margin(features, pids, margin=0.5, power=1):
             gaps = groups[one][:, None] - groups[two]
             distance = gaps.abs().mean(-1) if power == 1 else gaps.square().sum(-1)
             largest.append((margin - distance).abs().max())
-    return torch.stack(largest).mean()
+    return torch.stack(largest).mean() if largest else features.sum() * 0
 
 
 def similarity(a, b, cosine=True):

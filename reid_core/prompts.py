@@ -1,6 +1,6 @@
 """Sentences with learnable gaps, per-block visual prompts, and tables that grow with the identities.
 
-    B sentences, L words, G vectors in a gap, D width of the tower, P prompts, C identities
+B sentences, L words, G vectors in a gap, D width of the tower, P prompts, C identities
 """
 
 import re
@@ -29,7 +29,8 @@ class PromptTemplate(nn.Module):
         pieces = re.split(r"\{(\w+)\}", sentence)
         self.sentence, self.gaps = sentence, pieces[1::2]
         fixed = [tokenizer.encode(piece) for piece in pieces[::2]]
-        fixed[0], fixed[-1] = [tokenizer.sot_token_id, *fixed[0]], [*fixed[-1], tokenizer.eot_token_id]
+        fixed[0].insert(0, tokenizer.sot_token_id)
+        fixed[-1].append(tokenizer.eot_token_id)
         for k, ids in enumerate(fixed):
             words = text.embed(torch.tensor(ids, dtype=torch.long)).detach().clone()
             self.register_buffer(f"words_{k}", words, persistent=False)
@@ -37,7 +38,9 @@ class PromptTemplate(nn.Module):
     def forward(self, **vectors):
         """Vectors by gap name -> Words."""
         if set(vectors) != set(self.gaps):
-            raise ValueError(f"expected vectors for {self.gaps} in {self.sentence!r}, found {sorted(vectors)}.")
+            raise ValueError(
+                f"expected vectors for {self.gaps} in {self.sentence!r}, found {sorted(vectors)}."
+            )
         filling = [vectors[gap] if vectors[gap].dim() == 3 else vectors[gap][:, None] for gap in self.gaps]
         batch = len(filling[0]) if filling else 1
         row = [self.words_0.expand(batch, -1, -1)]
@@ -80,7 +83,11 @@ class GrowingTable(nn.Module):
 
     def grow(self, rows, old):
         """Add `rows` normal(0, std) rows."""
-        kept = {"trained": self.new.detach(), "frozen": self.new.detach()[:0], "dropped": self.new.detach()[:0]}[old]
+        kept = {
+            "trained": self.new.detach(),
+            "frozen": self.new.detach()[:0],
+            "dropped": self.new.detach()[:0],
+        }[old]
         if old == "frozen":
             self.old = torch.cat([self.old, self.new.detach()])
         if old == "dropped":

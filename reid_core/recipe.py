@@ -24,7 +24,9 @@ def assumed(value, reason, rule=None, row=None):
 
 def origin(value, status, where, rule, row):
     """`rule` is how a profile changes the value (see RULES); `row` the name(s) it has in hyperparameters.csv."""
-    return dataclasses.field(default=value, metadata={"status": status, "where": where, "rule": rule, "row": row})
+    return dataclasses.field(
+        default=value, metadata={"status": status, "where": where, "rule": rule, "row": row}
+    )
 
 
 @dataclass(frozen=True)
@@ -97,7 +99,14 @@ class Recipe:
     def table(self):
         """A Line per field: printed value, origin, place or reason, rule, and the value that this run uses."""
         return [
-            Line(f.name, f.default, f.metadata["status"], f.metadata["where"], f.metadata["rule"] or "", getattr(self, f.name))
+            Line(
+                f.name,
+                f.default,
+                f.metadata["status"],
+                f.metadata["where"],
+                f.metadata["rule"] or "",
+                getattr(self, f.name),
+            )
             for f in dataclasses.fields(self)
         ]
 

@@ -3,6 +3,7 @@
 A run is identified by its Spec and lies at results/<method>/<variant>/<row>/<data>-<profile>-s<seed>.json.
 """
 
+import ast
 import dataclasses
 import datetime
 import hashlib
@@ -23,20 +24,20 @@ import pandas as pd
 import torch
 
 from reid_core import checkpoint, evaluate, train, weights
-from reid_core.data import ROOT, load_data
+from reid_core.data import ROOT, build_folder, load_data
 from reid_core.methods import METHODS
 from reid_core.recipe import profile_called
 
 FORMAT = 1
 
 
-def folder():
-    """Where runs are committed: $REID_RESULTS, or results/ in the project."""
-    return Path(os.environ.get("REID_RESULTS", ROOT / "results"))
+def folder(committed=True):
+    """Where runs lie: those of the book in results/, those of a reader's own in the build folder."""
+    return ROOT / "results" if committed else build_folder() / "results"
 
 
 class Spec(NamedTuple):
-    """What is measured."""
+    """What is measured. A row is a key of the paper's ABLATIONS, possibly with changes: "full + stage2_epochs=2"."""
 
     method: str
     variant: str
@@ -50,23 +51,34 @@ class Spec(NamedTuple):
         place = "/".join(map(slug, (self.method, self.variant, self.row)))
         return f"{place}/{slug(self.data)}-{self.profile}-s{self.seed}"
 
-    @property
-    def path(self):
-        return folder() / f"{self.name}.json"
-
     def check(self):
         """Raise for a name that nobody knows."""
         profile_called(self.profile)
         known(METHODS, self.method, "method")
         module = METHODS[self.method]
         known(module.VARIANTS, self.variant, f"variant of {self.method}")
-        known(module.ABLATIONS, self.row, f"row of {self.method}")
+        known(module.ABLATIONS, self.row.split(" + ")[0], f"row of {self.method}")
         return self
+
+    def recipe(self):
+        """The recipe of this row in this profile; changes after " + " have the last word."""
+        module, (row, *changes) = METHODS[self.method], self.row.split(" + ")
+        recipe = module.RECIPE.but(**module.ABLATIONS[row]).at(profile_called(self.profile))
+        return recipe.but(**dict(literal(change) for change in changes))
 
 
 def known(names, name, what):
     if name not in names:
         raise ValueError(f"expected a {what} among {', '.join(names)}, found {name!r}; correct the name.")
+
+
+def literal(change):
+    """ "name=value" -> (name, value), the value as Python would read it, or a string."""
+    name, _, text = change.partition("=")
+    try:
+        return name, ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return name, text
 
 
 def slug(text):
@@ -87,12 +99,18 @@ class Run:
     provenance: dict  # commit, clean, versions, machine, weights
     fingerprint: dict = field(default_factory=dict)  # hashes, and the losses of ten fixed steps
 
-    def write(self):
-        """Save under the spec's path, whole or not at all, as the very last act of a run."""
-        self.spec.path.parent.mkdir(parents=True, exist_ok=True)
-        text = json.dumps({"format": FORMAT, **dataclasses.asdict(self), "spec": self.spec._asdict()}, indent=1)
-        checkpoint.write(self.spec.path, text.encode())
+    def write(self, committed=True):
+        """Save under the spec's name, whole or not at all, as the very last act of a run."""
+        path = self.path(committed)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        text = json.dumps(
+            {"format": FORMAT, **dataclasses.asdict(self), "spec": self.spec._asdict()}, indent=1
+        )
+        checkpoint.write(path, text.encode())
         return self
+
+    def path(self, committed=True):
+        return folder(committed) / f"{self.spec.name}.json"
 
     @classmethod
     def read(cls, path):
@@ -105,32 +123,33 @@ class Run:
         return self.scores[task or next(iter(self.scores))]["summary"][metric]
 
 
-def build(spec):
+def build(spec, data=None):
     """(method, data) of a spec, on the CPU, before training."""
-    profile, module = profile_called(spec.profile), METHODS[spec.method]
-    recipe = module.RECIPE.but(**module.ABLATIONS[spec.row]).at(profile)
-    data = load_data(spec.data, spec.profile)
+    recipe = spec.check().recipe()
+    data = data or load_data(spec.data, spec.profile)
     train.seed_all(spec.seed)
-    return module.VARIANTS[spec.variant](recipe, data), data
+    return METHODS[spec.method].VARIANTS[spec.variant](recipe, data), data
 
 
-def measure(spec, *, device=None, checkpoint_every=None, deterministic=False, log=print):
+def measure(spec, *, committed=False, device=None, checkpoint_every=None, deterministic=False, log=print):
     """Train, test and write: the one way a number comes into the book. An interrupted run is taken up."""
-    profile = profile_called(spec.check().profile)
+    profile, place = profile_called(spec.profile), build_folder() / "runs" / spec.name
     began = time.time()
     method, data = build(spec)
     history = train.fit(
-        method, data, ROOT / "build" / "runs" / spec.name, seed=spec.seed, precision=profile.precision, device=device,
+        method, data, place, seed=spec.seed, precision=profile.precision, device=device,
         fine=profile.fine, checkpoint_every=checkpoint_every, deterministic=deterministic,
         key=run_key(spec, method, data), log=log,
     )  # fmt: skip
     found = evaluate.test(method, data)
     scores = {task: keep(one, data.query.pids) for task, one in found.items()}
     cost = what_it_cost(method, history, time.time() - began)
-    return Run(
+    run = Run(
         spec, describe(data), plain(dataclasses.asdict(method.recipe)), plain(method.recipe.changes()), scores, history,
-        cost, provenance(method), {"data": data.manifest.fingerprint, "recipe": digest(method.recipe)},
-    ).write()  # fmt: skip
+        cost, provenance(method), fingerprint(spec) if committed else {},
+    ).write(committed)  # fmt: skip
+    checkpoint.clear(place)
+    return run
 
 
 def keep(scores, pids):
@@ -153,9 +172,35 @@ def plain(value):
     return json.loads(json.dumps(value))
 
 
+def fingerprint(spec, steps=10):
+    """What makes a committed run stale when it changes: recipe, data, weights, and the losses of ten fixed steps of this
+    row on the smallest world, in float32 on one thread."""
+    recipe, data = spec.recipe(), load_data(spec.data, spec.profile)
+    hashes = {"recipe": digest(recipe), "data": data.manifest.fingerprint,
+              "weights": weights.fingerprint(recipe.pretrained)}  # fmt: skip
+    smallest, _ = build(spec, load_data("world_market", "smoke"))
+    return {**hashes, "losses": train.first_losses(smallest, steps)}
+
+
+def stale(run, tolerance=1e-4):
+    """Why a run no longer says what the code says: a sentence, or "" if it still does."""
+    now = fingerprint(run.spec)
+    for name in ("recipe", "data", "weights"):
+        if now[name] != run.fingerprint[name]:
+            return f"its {name} changed"
+    off = np.abs(np.array(now["losses"]) / np.array(run.fingerprint["losses"]) - 1).max()
+    return f"its first losses differ by {off:.1e}" if off > tolerance else ""
+
+
 def describe(data):
     m = data.manifest
-    return {"name": m.name, "label": m.label, "fingerprint": m.fingerprint, "seed": m.seed, "counts": m.counts()}
+    return {
+        "name": m.name,
+        "label": m.label,
+        "fingerprint": m.fingerprint,
+        "seed": m.seed,
+        "counts": m.counts(),
+    }
 
 
 def what_it_cost(method, history, seconds):
@@ -170,26 +215,42 @@ def what_it_cost(method, history, seconds):
 def provenance(method):
     """Where, when and from what this run was made."""
     device = next(method.parameters()).device
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{platform.machine()}, {os.cpu_count()} cores"
+    name = (
+        torch.cuda.get_device_name(device)
+        if device.type == "cuda"
+        else f"{platform.machine()}, {os.cpu_count()} cores"
+    )
     return {
-        "commit": git("rev-parse", "HEAD"), "clean": git("status", "--porcelain") == "", "torch": torch.__version__,
+        "commit": git("rev-parse", "HEAD"), "clean": clean_tree(), "torch": torch.__version__,
         "python": platform.python_version(), "device": name, "date": datetime.date.today().isoformat(),
         "weights": weights.fingerprint(method.recipe.pretrained),
     }  # fmt: skip
 
 
+def clean_tree():
+    """Whether nothing but results differs from the commit."""
+    return git("status", "--porcelain", "--", ".", ":!results") == ""
+
+
 def git(*command):
     try:
-        return subprocess.run(["git", "-C", str(ROOT), *command], capture_output=True, text=True, check=True).stdout.strip()
+        return subprocess.run(
+            ["git", "-C", str(ROOT), *command], capture_output=True, text=True, check=True
+        ).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
 
 
-def load(method=None, variant=None, row=None, data=None, profile=None):
-    """Every committed run that matches what is named, in order of path."""
-    wanted = {"method": method, "variant": variant, "row": row, "data": data, "profile": profile}
-    runs = (Run.read(path) for path in sorted(folder().glob("*/*/*/*.json")))
-    return [run for run in runs if all(value in (None, getattr(run.spec, name)) for name, value in wanted.items())]
+def load(committed=True, **wanted):
+    """Every run whose spec has the values that are named, in order of path."""
+    runs = (Run.read(path) for path in sorted(folder(committed).glob("*/*/*/*.json")))
+    return [run for run in runs if all(getattr(run.spec, name) == value for name, value in wanted.items())]
+
+
+def find(spec, committed=True):
+    """The run of a spec, or None: "not run"."""
+    path = folder(committed) / f"{spec.name}.json"
+    return Run.read(path) if path.exists() else None
 
 
 class Interval(NamedTuple):
@@ -217,7 +278,8 @@ def paired(runs, others, task=None, draws=2000):
     both = [(run, seeds[run.spec.seed]) for run in runs if run.spec.seed in seeds]
     if not both:
         raise ValueError("expected runs that share seeds, found none; measure both with the same seeds.")
-    one, two = (by_identity(side, task) for side in zip(*both))
+    together = by_identity([run for side in zip(*both) for run in side], task)
+    one, two = (ByIdentity(half, together.counts) for half in np.split(together.sums, 2))
     rng = np.random.default_rng(0)
     picks = [choose(one, rng) for _ in range(draws)]
     differences = [overall(one, *pick) - overall(two, *pick) for pick in picks]
@@ -237,7 +299,9 @@ def by_identity(runs, task=None):
         pids, place = np.unique(scores["pids"], return_inverse=True)
         tables.append((pids, np.bincount(place, scores["ap"]), np.bincount(place)))
     if any(not np.array_equal(tables[0][0], t[0]) or not np.array_equal(tables[0][2], t[2]) for t in tables):
-        raise ValueError("expected runs on the same queries, found different ones; compare runs of one data set.")
+        raise ValueError(
+            "expected runs on the same queries, found different ones; compare runs of one data set."
+        )
     return ByIdentity(np.stack([t[1] for t in tables]), tables[0][2])
 
 
@@ -262,7 +326,9 @@ def detectable(runs, task=None, draws=2000):
     """
     if len(runs) < 2:
         return float("nan")
-    spreads = [np.ptp(paired([one], [renamed(two, one)], task, draws)[1:]) / (2 * 1.96) for one, two in pairs(runs)]
+    spreads = [
+        np.ptp(paired([one], [renamed(two, one)], task, draws)[1:]) / (2 * 1.96) for one, two in pairs(runs)
+    ]
     return 2.8 * float(np.mean(spreads)) / len(runs) ** 0.5
 
 
@@ -287,6 +353,19 @@ def reported(**wanted):
     return matching(pd.read_csv(ROOT / "results" / "reported.csv", keep_default_na=False), wanted)
 
 
+def printed(rows, metrics=("mAP", "R1")):
+    """{(label, metric): value} for {label: column values that pick the row of reported.csv}."""
+    found = {}
+    for label, wanted in rows.items():
+        table = reported(**wanted)
+        if table.empty:
+            raise ValueError(f"expected rows of reported.csv with {wanted}, found none; correct the words.")
+        found |= {
+            (label, row.metric): float(row.value) for row in table.itertuples() if row.metric in metrics
+        }
+    return found
+
+
 def hyperparameters(**wanted):
     """Rows of results/hyperparameters.csv: every setting that is stated, released or assumed."""
     return matching(pd.read_csv(ROOT / "results" / "hyperparameters.csv", keep_default_na=False), wanted)
@@ -296,3 +375,28 @@ def matching(table, wanted):
     for column, value in wanted.items():
         table = table[table[column] == value]
     return table.reset_index(drop=True)
+
+
+def wanted(seeds=(0, 1, 2)):
+    """Every spec that the book prints, printed rows first."""
+    for method, module in METHODS.items():
+        for variant in module.VARIANTS:
+            yield from (Spec(method, variant, seed=seed) for seed in seeds)
+
+
+def fill(minutes, log=print):
+    """Measure what is missing or stale until the time is up; what was begun is taken up the next time."""
+    if not (ROOT / "results" / "gates.json").exists():
+        raise ValueError("expected the gates of the world in results/gates.json before any run is committed, found none; "
+                         "run python -m data_prep gates.")  # fmt: skip
+    if not clean_tree():
+        raise ValueError(
+            "expected a clean tree, found uncommitted changes; commit them, so that a run names its code."
+        )
+    until = time.time() + 60 * minutes
+    for spec in wanted():
+        run = find(spec)
+        why = stale(run) if run else "missing"
+        if why and time.time() < until:
+            log(f"{spec.name}: {why}")
+            measure(spec, committed=True, log=log)

@@ -49,7 +49,9 @@ def warmup_cosine(span, base, lowest, warmup, start):
     def factor(e):
         if e < warmup:
             return (start + e * (base - start) / warmup) / base
-        return (lowest + 0.5 * (base - lowest) * (1 + cos(pi * e / span))) / base if e < span else lowest / base
+        return (
+            (lowest + 0.5 * (base - lowest) * (1 + cos(pi * e / span))) / base if e < span else lowest / base
+        )
 
     return Schedule(factor, span)
 

@@ -1,6 +1,9 @@
 """fit(): the one loop. Devices, seeds, precision, checkpoints and resumption live here and nowhere else."""
 
+import itertools
 import json
+import math
+import tempfile
 import time
 from contextlib import nullcontext
 from pathlib import Path
@@ -38,7 +41,9 @@ def fit(method, data, folder, *, seed=0, precision="bf16", device=None, fine=Tru
     bits. `fine` reads schedules per step, `checkpoint_every` (steps) adds checkpoints within an epoch. `key` names the
     run: a checkpoint of another run is refused.
     """
-    run = Run(method.to(pick_device(device)), data, Path(folder), seed, precision, fine, checkpoint_every, key, log)
+    run = Run(
+        method.to(pick_device(device)), data, Path(folder), seed, precision, fine, checkpoint_every, key, log
+    )
     with attention_backend(run.device, deterministic):
         stages = method.stages()
         run.skip = untrained_text(method, stages)
@@ -49,6 +54,18 @@ def fit(method, data, folder, *, seed=0, precision="bf16", device=None, fine=Tru
                 run.train(number, stage, begin)
     run.finish()
     return run.history
+
+
+def first_losses(method, steps):
+    """Total losses of the first steps of each stage (shared out evenly), in float32 on one thread of the CPU."""
+    threads, stages = torch.get_num_threads(), method.stages()
+    torch.set_num_threads(1)
+    try:
+        with tempfile.TemporaryDirectory() as folder, attention_backend(torch.device("cpu"), False):
+            run = Run(method.cpu(), method.data, Path(folder), 0, "fp32", True, None, "", print)
+            return [loss for stage in stages for loss in run.try_out(stage, steps // len(stages))]
+    finally:
+        torch.set_num_threads(threads)
 
 
 def attention_backend(device, deterministic):
@@ -64,7 +81,12 @@ def untrained_text(method, stages):
     """Names of the parameters that a checkpoint can do without: text towers that no stage trains."""
     trained = {id(p) for stage in stages for group in stage.groups for p in group.parameters()}
     towers = [(name, module) for name, module in method.named_modules() if isinstance(module, TextEncoder)]
-    return {f"{name}.{key}" for name, tower in towers for key, p in tower.named_parameters() if id(p) not in trained}
+    return {
+        f"{name}.{key}"
+        for name, tower in towers
+        for key, p in tower.named_parameters()
+        if id(p) not in trained
+    }
 
 
 class Run:
@@ -72,7 +94,13 @@ class Run:
 
     def __init__(self, method, data, folder, seed, precision, fine, checkpoint_every, key, log):
         self.method, self.data, self.folder, self.seed = method, data, folder, seed
-        self.precision, self.fine, self.checkpoint_every, self.key, self.log = precision, fine, checkpoint_every, key, log
+        self.precision, self.fine, self.checkpoint_every, self.key, self.log = (
+            precision,
+            fine,
+            checkpoint_every,
+            key,
+            log,
+        )
         self.device = next(method.parameters()).device
         self.history, self.skip, self.said = [], set(), time.monotonic()
         folder.mkdir(parents=True, exist_ok=True)
@@ -94,7 +122,7 @@ class Run:
     def run_epoch(self, number, stage, loader, optimisers, watch, epoch, first):
         plan, began, images = loader.plan(epoch), time.monotonic(), 0
         for step, batch in enumerate(loader.batches(epoch, plan, first), first):
-            rate = self.set_rates(stage, optimisers, epoch, step, len(plan))
+            self.set_rates(stage, optimisers, epoch, step, len(plan))
             watch.add(self.step(stage, batch, optimisers))
             images += len(batch.rows)
             done = epoch * len(plan) + step + 1
@@ -104,6 +132,7 @@ class Run:
             elif done % CHECK_EVERY == 0:
                 watch.check(epoch, step)
             self.talk(stage, epoch, step + 1, len(plan), time.monotonic() - began, images)
+        rate = self.factor(stage, epoch, len(plan) - 1, len(plan))
         self.end_epoch(stage, epoch, rate, watch, time.monotonic() - began, images)
         self.save(number, epoch + 1, 0, optimisers, watch.sums)
 
@@ -120,6 +149,17 @@ class Run:
         self.method.after_step(losses.carry)
         return losses.terms
 
+    def try_out(self, stage, steps):
+        """The first `steps` total losses of a stage, each followed by its update."""
+        freeze_all_but(self.method, stage.groups)
+        stage.prepare()
+        loader, optimisers = self.loader(stage), make_optimisers(self.method, stage.groups)
+        batches = (
+            batch for epoch in itertools.count() for batch in loader.batches(epoch, loader.plan(epoch))
+        )
+        found = [self.step(stage, batch, optimisers) for batch in itertools.islice(batches, steps)]
+        return [round(total(terms, stage.weights).item(), 6) for terms in found]
+
     def loader(self, stage):
         cached = {name: self.compute(cached) for name, cached in stage.cache.items()}
         return Loader(self.data, self.method.size, stage.draws, stage.views, self.seed, self.device, stage.name, cached,
@@ -133,17 +173,26 @@ class Run:
             return torch.cat([cached.compute(batch).float() for batch in rows])
 
     def set_rates(self, stage, optimisers, epoch, step, steps):
-        """Write the scheduled rates into the optimisers; returns the schedule's factor."""
-        place = stage.schedule.position(epoch, stage.epochs, step, steps, self.fine)
-        factor = stage.schedule.factor(place)
+        """Write the scheduled rates into the optimisers."""
+        factor = self.factor(stage, epoch, step, steps)
         for optimiser in optimisers:
             for group in optimiser.param_groups:
                 group["lr"] = group["base_lr"] * factor
-        return factor
+
+    def factor(self, stage, epoch, step, steps):
+        """The schedule's factor at one step."""
+        return stage.schedule.factor(stage.schedule.position(epoch, stage.epochs, step, steps, self.fine))
 
     def end_epoch(self, stage, epoch, rate, watch, seconds, images):
         means = watch.means(epoch)
-        line = {"stage": stage.name, "epoch": epoch + 1, "losses": means, "rate": rate, "seconds": seconds, "images": images}
+        line = {
+            "stage": stage.name,
+            "epoch": epoch + 1,
+            "losses": means,
+            "rate": rate,
+            "seconds": seconds,
+            "images": images,
+        }
         self.history.append(line)
         self.record("epoch", **line)
 
@@ -184,8 +233,8 @@ class Run:
         self.record("resumed", **state["place"])
         return {**state["place"], "optimisers": state["optimisers"], "sums": state["sums"]}
 
-    @property
     def last_good(self):
+        """The name of the newest checkpoint: none is written after a loss that is not finite."""
         return checkpoint.saved(self.folder)[-1].name if checkpoint.saved(self.folder) else "none"
 
     def record(self, event, **facts):
@@ -212,14 +261,18 @@ class Watch:
 
     def check(self, epoch, step):
         """Wait for the recent terms; raise for the first that is not finite, else add them to the epoch's sums."""
-        recent = torch.stack(self.recent).double().cpu() if self.recent else torch.empty(0, len(self.names)).double()
+        recent = (
+            torch.stack(self.recent).double().cpu()
+            if self.recent
+            else torch.empty(0, len(self.names)).double()
+        )
         bad = (~recent.isfinite()).nonzero()
         if len(bad):
             row, term = bad[0].tolist()
             raise FloatingPointError(
                 f"expected finite losses, found {self.names[term]} = {recent[row, term]} at step "
-                f"{step - len(recent) + 1 + row} of epoch {epoch + 1} in {self.stage.name}; the last good checkpoint is "
-                f"{self.last_good}: lower the learning rate or use precision fp32."
+                f"{step - len(recent) + 2 + row} of epoch {epoch + 1} in {self.stage.name}; the last good checkpoint is "
+                f"{self.last_good()}: lower the learning rate or use precision fp32."
             )
         before = self.sums["terms"]
         self.sums = {"count": self.sums["count"] + len(recent),
@@ -284,5 +337,10 @@ class RowAdam(torch.optim.Optimizer):
         state["mean"] = torch.where(on, state["mean"].lerp(p.grad, 1 - beta1), state["mean"])
         state["square"] = torch.where(on, state["square"].lerp(p.grad.square(), 1 - beta2), state["square"])
         count = state["step"].clamp(min=1).view(shape)
-        mean, square = state["mean"] / (1 - beta1**count), state["square"] / (1 - beta2**count)
+        mean, square = state["mean"] / warmed(beta1, count), state["square"] / warmed(beta2, count)
         p.sub_(group["lr"] * torch.where(on, mean / (square.sqrt() + group["eps"]), 0.0))
+
+
+def warmed(beta, count):
+    """1 - beta^count, exact to the last digit for small counts."""
+    return -torch.expm1(count * math.log(beta))

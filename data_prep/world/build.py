@@ -52,7 +52,9 @@ def finished(out, card):
     found = json.loads(there.read_text()) if there.exists() else {}
     if found.get("fingerprint") != card["fingerprint"]:
         what = f"another world ({found['name']}, seed {found['seed']})" if found else "other files"
-        raise ValueError(f"expected an empty folder or the same world at {out}, found {what}; choose another folder.")
+        raise ValueError(
+            f"expected an empty folder or the same world at {out}, found {what}; choose another folder."
+        )
     return True
 
 
@@ -76,8 +78,13 @@ def market_plan(profile, seed):
 def shots(seed, pid, folders, written=None, first=0):
     """The images of one person, no camera twice before every camera was used."""
     person = people.identity(seed, pid)
-    order = np.concatenate([stream(seed, "cameras", pid, k).permutation(CAMERAS) for k in range(len(folders) // CAMERAS + 1)])
-    return [shot(seed, person, pid, first + k, folder, int(order[k]) + 1, written) for k, folder in enumerate(folders)]
+    order = np.concatenate(
+        [stream(seed, "cameras", pid, k).permutation(CAMERAS) for k in range(len(folders) // CAMERAS + 1)]
+    )
+    return [
+        shot(seed, person, pid, first + k, folder, int(order[k]) + 1, written)
+        for k, folder in enumerate(folders)
+    ]
 
 
 def shot(seed, person, pid, index, folder, camid, written):
@@ -95,7 +102,9 @@ def describe(plan, profile, seed, size):
     cameras = [places.camera(seed, "A", c + 1) for c in range(CAMERAS)]
     numbers = json.dumps([VERSION, list(size), cameras, plan], sort_keys=True)
     folders = {"bounding_box_train": "train", "query": "query", "bounding_box_test": "gallery"}
-    counts = {split: sum(shot["path"].startswith(folder) for shot in plan) for folder, split in folders.items()}
+    counts = {
+        split: sum(shot["path"].startswith(folder) for shot in plan) for folder, split in folders.items()
+    }
     counts["gallery"] -= SIZES[profile]["junk"]
     return {"name": "world_market", "label": "world", "layout": "market1501", "profile": profile, "seed": seed,
             "size": list(size), "version": VERSION, "counts": counts,
@@ -124,7 +133,9 @@ def wait(processes, out, total, log):
             for process in processes:
                 process.kill()
     if any(process.returncode for process in processes):
-        raise OSError(f"expected {total} images in {out}, found a renderer that stopped; see its message above.")
+        raise OSError(
+            f"expected {total} images in {out}, found a renderer that stopped; see its message above."
+        )
 
 
 def render_share(plan, out, seed, size, number, of):

@@ -44,7 +44,11 @@ def identity(seed, pid):
         "backpack": draw("backpack", {"": 65, **dict.fromkeys(COLOURS, 3)}),
         "hat": draw("hat", {"": 75, **dict.fromkeys(COLOURS, 2)}),
         "print": draw("print", {"": 80, "yes": 20}),
-        **{f"hue {part} {k}": between(seed, -14, 14, "hue", part, k, pid) for part in ("upper", "lower") for k in range(3)},
+        **{
+            f"hue {part} {k}": between(seed, -14, 14, "hue", part, k, pid)
+            for part in ("upper", "lower")
+            for k in range(3)
+        },
     }
 
 
@@ -118,7 +122,10 @@ def body(person, image):
 
 def shade(person, part):
     """The garment's exact hue: its named colour, a little off. Captions never tell."""
-    return tuple(np.clip(c + person[f"hue {part} {k}"], 0, 255) for k, c in enumerate(COLOURS[person[f"{part} colour"]]))
+    return tuple(
+        np.clip(c + person[f"hue {part} {k}"], 0, 255)
+        for k, c in enumerate(COLOURS[person[f"{part} colour"]])
+    )
 
 
 def arm(side, sign, forward, w, cloth, sleeve, skin, carried):
@@ -131,7 +138,12 @@ def arm(side, sign, forward, w, cloth, sleeve, skin, carried):
     return {
         f"{side} upper arm": (shoulder, elbow, (0.056 * w, 0.056 * w), *cloth),
         f"{side} forearm": (elbow, hand, (0.044 * w, 0.044 * w), *sleeve),
-        f"{side} hand": ((hand[0], hand[1], hand[2] - 0.09), (hand[0], hand[1], hand[2] + 0.05), (0.035, 0.045), skin),
+        f"{side} hand": (
+            (hand[0], hand[1], hand[2] - 0.09),
+            (hand[0], hand[1], hand[2] + 0.05),
+            (0.035, 0.045),
+            skin,
+        ),
     }
 
 
@@ -166,4 +178,11 @@ def luggage(person, image):
 def scaled(part, h):
     start, end, radii, colour, *pattern = part
     second, style = pattern or (colour, 0)
-    return tuple(c * h for c in start), tuple(c * h for c in end), tuple(r * h for r in radii), colour, second, style
+    return (
+        tuple(c * h for c in start),
+        tuple(c * h for c in end),
+        tuple(r * h for r in radii),
+        colour,
+        second,
+        style,
+    )

@@ -61,7 +61,9 @@ def view(cam, image):
     axes = np.stack([np.array([1, 0, 0]) * edge / 2, up * edge, forward])
     heading, height = np.radians(cam["sun"]), np.radians(cam["sun height"])
     sun = [np.cos(heading) * np.cos(height), -abs(np.sin(heading)) * np.cos(height), np.sin(height)]
-    colours = [(cam[f"{name} grey"] + cam[f"{name} {k}"]) / 255 for name in ("wall", "ground") for k in range(3)]
+    colours = [
+        (cam[f"{name} grey"] + cam[f"{name} {k}"]) / 255 for name in ("wall", "ground") for k in range(3)
+    ]
     place = [cam["wall"] / 100, *colours, cam["tile"] / 100, cam["panel"] / 100]
     return target - distance * forward, axes, sun, place
 

@@ -46,7 +46,9 @@ def primitives(parts, slots, heading=0):
     """{slot: (start, end, radii, colour, second, style)} of one image -> its rows of a Scene, in slot order,
     turned about the vertical by `heading` degrees."""
     rows = [parts.get(slot, NOTHING) for slot in slots]
-    start, end, radii, colour, second, style = (torch.tensor(column, dtype=torch.float32) for column in zip(*rows))
+    start, end, radii, colour, second, style = (
+        torch.tensor(column, dtype=torch.float32) for column in zip(*rows)
+    )
     kinds = torch.tensor(list(slots.values()))
     length = (end - start).norm(dim=1) / 2
     along = F.normalize(end - start + torch.tensor([0, 0, 1e-9]), dim=1)
@@ -112,12 +114,16 @@ def hit_sphere(o, d, _):
 
 
 def hit_capsule(o, d, half):
-    """Distance to the unit cylinder along z between -half and half, closed by half spheres."""
-    side = first_root((d[..., :2] ** 2).sum(-1), (o[..., :2] * d[..., :2]).sum(-1), (o[..., :2] ** 2).sum(-1) - 1)
+    """Distance to the unit cylinder along z between -half and half, closed by half spheres. A ray that begins above
+    or below the cylinder may meet a cap without meeting its side."""
+    side = first_root(
+        (d[..., :2] ** 2).sum(-1), (o[..., :2] * d[..., :2]).sum(-1), (o[..., :2] ** 2).sum(-1) - 1
+    )
     z = o[..., 2] + side * d[..., 2]
-    end = o - torch.stack([torch.zeros_like(z), torch.zeros_like(z), half * z.sign()], -1)
-    cap = first_root((d * d).sum(-1), (end * d).sum(-1), (end * end).sum(-1) - 1)
-    return torch.where((z.abs() <= half) | (side == FAR), side, cap)
+    end = half * torch.where(side < FAR, z, -d[..., 2]).sign()
+    centre = o - torch.stack([torch.zeros_like(end), torch.zeros_like(end), end], -1)
+    cap = first_root((d * d).sum(-1), (centre * d).sum(-1), (centre * centre).sum(-1) - 1)
+    return torch.where((side < FAR) & (z.abs() <= half), side, cap)
 
 
 def hit_box(o, d, _):
@@ -166,7 +172,9 @@ def dressed(local, colour, second, style):
     cell = (local[..., ::2] * 1000 / 55) % 1 - 0.5
     dot = (cell**2).sum(-1) < 0.07
     chest = ((local[..., 0] / 0.085) ** 2 + ((local[..., 2] - 0.08) / 0.075) ** 2 < 1) & (local[..., 1] > 0)
-    on = torch.where(style == 1, along > 0, torch.where(style == 2, along != across, style == 3) & ((style != 3) | dot))
+    on = torch.where(
+        style == 1, along > 0, torch.where(style == 2, along != across, style == 3) & ((style != 3) | dot)
+    )
     return torch.where((on | ((style == 4) & chest))[..., None] & (style > 0)[..., None], second, colour)
 
 
@@ -183,7 +191,9 @@ def background(scene, rays, _):
     point = scene.eye[:, None] + torch.minimum(to_ground, to_wall)[..., None] * rays
     cell = (point / periods[..., :1]).floor()
     speck = ((cell * torch.tensor([12.9898, 78.233, 37.719])).sum(-1).sin() * 43758.5453) % 1
-    panel = ((point[..., 2] / periods[..., 1]) % 1 < 0.06) | ((point[..., 0] / periods[..., 1] / 1.7) % 1 < 0.04)
+    panel = ((point[..., 2] / periods[..., 1]) % 1 < 0.06) | (
+        (point[..., 0] / periods[..., 1] / 1.7) % 1 < 0.04
+    )
     shadow = 1 - 0.5 * torch.exp(-((point[..., 0] / 0.4) ** 2) - (point[..., 1] / 0.32) ** 2)
     floor = ground * (0.88 + 0.12 * speck[..., None]) * shadow[..., None]
     behind = wall * (0.94 + 0.06 * speck[..., None]) * (1 - 0.28 * panel[..., None].float())

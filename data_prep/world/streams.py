@@ -8,7 +8,9 @@ import numpy as np
 def stream(seed, *names):
     """A generator that depends on the seed and the names alone: stream(0, "height", 17)."""
     text = "/".join(map(str, (seed, *names)))
-    return np.random.Generator(np.random.Philox(key=int.from_bytes(hashlib.blake2b(text.encode()).digest()[:16])))
+    return np.random.Generator(
+        np.random.Philox(key=int.from_bytes(hashlib.blake2b(text.encode()).digest()[:16]))
+    )
 
 
 def pick(seed, options, *names):
@@ -16,7 +18,9 @@ def pick(seed, options, *names):
     if not isinstance(options, dict):
         options = dict.fromkeys(options, 1)
     thresholds = np.cumsum(list(options.values()))
-    return list(options)[int(np.searchsorted(thresholds, stream(seed, *names).integers(thresholds[-1]), "right"))]
+    return list(options)[
+        int(np.searchsorted(thresholds, stream(seed, *names).integers(thresholds[-1]), "right"))
+    ]
 
 
 def between(seed, low, high, *names):

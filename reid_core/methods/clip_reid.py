@@ -16,7 +16,7 @@ from reid_core.layers import Head
 from reid_core.losses import bank_classification, batch_hard_triplet, identity, supervised_contrastive
 from reid_core.methods.base import Cached, Group, Losses, Method, Stage, Task
 from reid_core.prompts import GrowingTable, PromptTemplate
-from reid_core.recipe import Recipe, released
+from reid_core.recipe import Recipe, released, values_of
 from reid_core.schedules import warmup_cosine, warmup_milestones
 
 
@@ -29,7 +29,8 @@ class ClipReidRecipe(Recipe):
     image_height: int = released(256, "card 1.1", "pixels")
     image_width: int = released(128, "card 1.1", "pixels")
     stride: int = released(16, "card 1.2; overlapping patches: 12")
-    sie: float = released(0.0, "card 1.2; the recipe with side information: 1.0, the configuration's default: 3.0")
+    sie: float = released(0.0, "card 1.2; off unless a row turns it on")
+    sie_init_std: float = released(0.02, "card 1.2")
     flip_p: float = released(0.5, "card 1.1")
     pad: int = released(10, "card 1.1", "pixels")
     norm_mean: tuple = released(HALF, "card 1.1", row="norm_mean_vit")
@@ -63,8 +64,12 @@ class ClipReidRecipe(Recipe):
     stage2_warmup_factor: float = released(0.1, "card 1.8", row="stage2_warmup_factor_vit")
     stage2_milestones: tuple = released((30, 50), "card 1.8", row="stage2_milestones_vit")
     stage2_lr_decay_factor: float = released(0.1, "card 1.8")
-    stage1_span: int = released(120, "card 1.7; the epochs that the schedule is written in", row="stage1_epochs_person_vit")
-    stage2_span: int = released(60, "card 1.8; the epochs that the schedule is written in", row="stage2_epochs_vit")
+    stage1_span: int = released(
+        120, "card 1.7; the epochs that the schedule is written in", row="stage1_epochs_person_vit"
+    )
+    stage2_span: int = released(
+        60, "card 1.8; the epochs that the schedule is written in", row="stage2_epochs_vit"
+    )
     id_weight: float = released(0.25, "card 1.6", row="id_weight_vit")
     id_weight_baseline: float = released(1.0, "card 1.6")
     triplet_weight: float = released(1.0, "card 1.6")
@@ -89,12 +94,25 @@ RN50 = {  # what changes with the other backbone
     "stage2_warmup_factor": released(0.01, "card 1.8", row="stage2_warmup_factor_rn50"),
     "stage2_milestones": released((40, 70), "card 1.8", row="stage2_milestones_rn50"),
 }
-VEHICLES = {  # VeRi-776 and VehicleID
+VERI = {  # what changes for vehicles
     "image_width": released(256, "card 1.1", row="image_size_vehicle"),
     "prompt_template": released("A photo of a {identity} vehicle.", "card 1.5"),
     "stage1_epochs": released(60, "card 1.7", row="stage1_epochs_veri"),
     "stage1_span": released(60, "card 1.7", row="stage1_epochs_veri"),
 }
+VEHICLEID = {  # and for the largest set of them
+    **VERI,
+    "stage1_epochs": released(60, "card 1.7", row="stage1_epochs_vehicleid"),
+    "stage1_span": released(60, "card 1.7", row="stage1_epochs_vehicleid"),
+    "stage1_batch": released(256, "card 1.7", row="stage1_batch_vehicleid"),
+    "stage2_lr": released(5e-5, "card 1.8", row="stage2_lr_vit_vehicleid"),
+    "stage2_head_lr": released(5e-5, "card 1.8", row="stage2_lr_vit_vehicleid"),
+}
+OVERLAP = {"stride": released(12, "card 1.2", row="stride_olp")}
+SIDE = {"sie": released(1.0, "card 1.2: the recipe with side information", row="sie_coefficient_recipe")}
+SIDE_DEFAULT = {"sie": released(3.0, "card 1.2: the configuration's default", row="sie_coefficient_default")}
+SETTINGS = {"RN50": RN50, "VeRi-776": VERI, "VehicleID": VEHICLEID, "overlapping patches": OVERLAP, "SIE": SIDE,
+            "SIE, coefficient 3": SIDE_DEFAULT, "SIE and overlapping patches": {**SIDE, **OVERLAP}}  # fmt: skip
 
 
 class VisualPath(Method):
@@ -107,10 +125,12 @@ class VisualPath(Method):
         cameras = len(data.cameras) if r.sie else 0
         self.size, self.data = (r.image_height, r.image_width), data
         self.image, self.text, self.tokenizer = load_clip(
-            r.backbone, r.pretrained, self.size, r.stride, cameras=cameras, sie=r.sie
+            r.backbone, r.pretrained, self.size, r.stride, cameras=cameras, sie=r.sie, sie_std=r.sie_init_std
         )
         _, last, joint = self.image.widths
-        self.heads = nn.ModuleList(Head(width, data.classes, r.classifier_init_std) for width in (last, joint))
+        self.heads = nn.ModuleList(
+            Head(width, data.classes, r.classifier_init_std) for width in (last, joint)
+        )
 
     def features(self, batch):
         """f11, f12, fp of the first view, (B, D) each."""
@@ -146,7 +166,9 @@ class VisualPath(Method):
         r = self.recipe
         area = (r.random_erasing_area_min, r.random_erasing_area_max)
         erasing = Erasing(r.random_erasing_p, area, r.random_erasing_aspect)
-        return Augmentation(r.train_interpolation, r.norm_mean, r.norm_std, r.flip_p, r.pad, erasing=(erasing,))
+        return Augmentation(
+            r.train_interpolation, r.norm_mean, r.norm_std, r.flip_p, r.pad, erasing=(erasing,)
+        )
 
     def test_view(self):
         r = self.recipe
@@ -201,7 +223,9 @@ class ClipReID(VisualPath):
             self.sentence_losses,
             {"image to text": 1.0, "text to image": 1.0},
             [Group([self.words], r.stage1_lr, r.stage1_weight_decay)],
-            warmup_cosine(r.stage1_span, r.stage1_lr, r.stage1_min_lr, r.stage1_warmup_epochs, r.stage1_warmup_init_lr),
+            warmup_cosine(
+                r.stage1_span, r.stage1_lr, r.stage1_min_lr, r.stage1_warmup_epochs, r.stage1_warmup_init_lr
+            ),
             cache={"image": Cached(self.joint_feature, self.test_view())},
         )
 
@@ -229,10 +253,12 @@ class ClipReID(VisualPath):
 
     def image_losses(self, batch):
         features = self.features(batch)
-        against_all = bank_classification(features[2], self.bank, batch.pids, 1.0, False, self.recipe.label_smoothing)
+        against_all = bank_classification(
+            features[2], self.bank, batch.pids, 1.0, False, self.recipe.label_smoothing
+        )
         return Losses({**self.visual_losses(features, batch.pids), "image to text": against_all})
 
 
 RECIPE = ClipReidRecipe()
 VARIANTS = {"baseline": Baseline, "clip_reid": ClipReID}
-ABLATIONS = {"full": {}, "RN50": {name: field.default for name, field in RN50.items()}}
+ABLATIONS = {"full": {}, **{row: values_of(changes) for row, changes in SETTINGS.items()}}

@@ -1,0 +1,66 @@
+"""python -m reid_core train METHOD | results | bench"""
+
+import argparse
+import sys
+
+from reid_core import bench, results
+from reid_core.recipe import PROFILES
+
+
+def main(arguments=None):
+    options = parser().parse_args(arguments)
+    try:
+        options.run(options)
+    except (ValueError, OSError, ArithmeticError) as error:
+        sys.exit(f"reid_core: {error}")
+
+
+def parser():
+    top = argparse.ArgumentParser("python -m reid_core", description=__doc__)
+    commands = top.add_subparsers(required=True, metavar="COMMAND")
+    train = commands.add_parser("train", help="train and test one row, as a notebook does")
+    train.add_argument("method")
+    train.add_argument("--variant", help="the method's first unless told")
+    train.add_argument("--row", default="full", help="a row of the paper's tables")
+    train.add_argument(
+        "--set", action="append", default=[], metavar="FIELD=VALUE", help="change a field of the recipe"
+    )
+    train.add_argument("--profile", default="laptop", help=", ".join(PROFILES))
+    train.add_argument("--data", help="the profile's default unless told")
+    train.add_argument("--seed", type=int, default=0)
+    train.add_argument("--device", help="cpu, cuda, cuda:1 ...")
+    train.add_argument("--checkpoint-every", type=int, metavar="STEPS", help="also within an epoch")
+    train.add_argument("--deterministic", action="store_true", help="repeat bits on a GPU, too; slower")
+    train.add_argument(
+        "--keep", action="store_true", help="write to results/, the book's, instead of build/results"
+    )
+    train.set_defaults(run=train_one)
+    fill = commands.add_parser("results", help="measure what is missing or stale, printed rows first")
+    fill.add_argument("--minutes", type=float, default=60)
+    fill.set_defaults(run=lambda options: results.fill(options.minutes))
+    speed = commands.add_parser("bench", help="speed and memory, as ratios within one run")
+    speed.add_argument(
+        "parts", nargs="*", metavar="PART", help=f"all of {', '.join(bench.PARTS)} unless told"
+    )
+    speed.set_defaults(run=lambda options: bench.run(options.parts))
+    return top
+
+
+def train_one(options):
+    results.known(results.METHODS, options.method, "method")
+    variant = options.variant or next(iter(results.METHODS[options.method].VARIANTS))
+    profile = results.profile_called(options.profile)
+    row = " + ".join([options.row, *options.set])
+    spec = results.Spec(
+        options.method, variant, row, options.data or profile.data, profile.name, options.seed
+    )
+    run = results.measure(spec, committed=options.keep, device=options.device,
+                          checkpoint_every=options.checkpoint_every, deterministic=options.deterministic)  # fmt: skip
+    for task, scores in run.scores.items():
+        print(task, *(f"{name} {value:.1f}" for name, value in scores["summary"].items()), sep="  ")
+    print(f"{run.cost['minutes']} min, {run.cost['images per second']} images/s, {run.cost['peak memory MB']} MB; "
+          f"data: {run.data['label']}; written to {run.path(options.keep)}")  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,105 @@
+"""Speed and memory as ratios measured in one run: `python -m reid_core bench`. Not a test: machines differ."""
+
+import statistics
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from reid_core import evaluate
+from reid_core.clip import load_clip, open_model
+from reid_core.train import attention_backend, pick_device
+
+
+def run(parts=()):
+    """Run and print the named parts, or all."""
+    unknown = sorted(set(parts) - set(PARTS))
+    if unknown:
+        raise ValueError(f"expected parts among {', '.join(PARTS)}, found {unknown[0]!r}; correct the name.")
+    device = pick_device()
+    print(f"torch {torch.__version__} on {device}, {torch.get_num_threads()} threads")
+    for name in parts or PARTS:
+        PARTS[name](device)
+
+
+def tower(device, name="tiny", size=(128, 64), batch=64):
+    """A training step of our tower against open_clip's own forward, in turn: the same work, the same optimiser."""
+    ours, plain = load_clip(name, None, size).image.to(device), open_model(name).visual.to(device)
+    images = torch.randn(batch, 3, *size, device=device)
+    steps = {
+        "ours": (lambda: ours.joint_cls(ours(images)), torch.optim.Adam(ours.parameters(), 1e-4, fused=True)),
+        "open_clip": (lambda: plain(images), torch.optim.Adam(plain.parameters(), 1e-4, fused=True)),
+    }
+    times = alternate(steps, device)
+    ratio = statistics.median(a / b for a, b in zip(times["ours"], times["open_clip"]))
+    speed = {who: batch / statistics.median(t) for who, t in times.items()}
+    print(f"training step of {name} at {size[0]}x{size[1]}, batch {batch}, bf16: "
+          f"ours {speed['ours']:.0f} images/s, open_clip {speed['open_clip']:.0f}; time ratio {ratio:.2f}")  # fmt: skip
+
+
+def alternate(steps, device, warm=3, rounds=10):
+    """Seconds of each step, taken in turn so that a drifting machine does not favour one."""
+    times = {name: [] for name in steps}
+    with attention_backend(device, False):
+        for k in range(warm + rounds):
+            for name, (forward, optimiser) in steps.items():
+                seconds = timed(lambda f=forward, o=optimiser: train_step(f, o, device), device)
+                if k >= warm:
+                    times[name].append(seconds)
+    return times
+
+
+def train_step(forward, optimiser, device):
+    with torch.autocast(device.type, torch.bfloat16):
+        feature = forward()
+    optimiser.zero_grad()
+    feature.float().square().mean().backward()
+    optimiser.step()
+
+
+def timed(work, device):
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+    began = time.perf_counter()
+    work()
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter() - began
+
+
+def ranking(device, queries=3368, gallery=19732, width=1280):
+    """All metrics at Market-1501's size against the matrix product that they need."""
+    rng = np.random.default_rng(0)
+    q, g = (F.normalize(torch.randn(n, width, device=device), dim=1) for n in (queries, gallery))
+    pids = np.arange(queries) % 750, rng.integers(0, 751, gallery)
+    cams = rng.integers(0, 6, queries), rng.integers(0, 6, gallery)
+    work = lambda: evaluate.rank(q, g, *pids, *cams)  # noqa: E731
+    evaluate.rank(q[:64], g, pids[0][:64], pids[1], cams[0][:64], cams[1])  # compiles
+    grown = extra_memory(work, device)
+    both = [(timed(work, device), timed(lambda: q @ g.T, device)) for _ in range(5)]
+    ratio, product = statistics.median(a / b for a, b in both), statistics.median(b for _, b in both)
+    print(f"ranking {queries} x {gallery} x {width}: {ratio:.2f} x the fp32 product ({product:.2f} s), "
+          f"{grown / 1e6:.0f} MB beyond the features")  # fmt: skip
+
+
+def extra_memory(work, device):
+    """Bytes beyond what was held before, at the worst moment of `work`."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+        held = torch.cuda.memory_allocated()
+        work()
+        return torch.cuda.max_memory_allocated() - held
+    Path("/proc/self/clear_refs").write_text("5")  # Linux: start the high-water mark again
+    held = high_water()
+    work()
+    return high_water() - held
+
+
+def high_water():
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return 1024 * int(next(line for line in lines if line.startswith("VmHWM")).split()[1])
+
+
+PARTS = {"tower": tower, "ranking": ranking}

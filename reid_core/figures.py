@@ -1,0 +1,125 @@
+"""Every plot in the book. Colours are matplotlib's okabe_ito, one per method throughout; maps are viridis."""
+
+import base64
+import html
+import io
+
+import matplotlib
+import numpy as np
+from matplotlib import pyplot as plt
+from PIL import Image
+
+COLOURS = dict(zip(
+    ("baseline", "clip_reid", "promptsg", "hpl", "dmpt", "pad", "vladr"),
+    matplotlib.color_sequences["okabe_ito"],
+))  # fmt: skip
+STYLES = {
+    "baseline": "-",
+    "clip_reid": "--",
+    "promptsg": "-.",
+    "hpl": ":",
+    "dmpt": "-",
+    "pad": "--",
+    "vladr": "-.",
+}
+DPI = 110
+
+
+def as_html(figure, caption, alt):
+    """The figure as an image with its caption (the finding) and alt text (the shape), readable at phone width."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=DPI, bbox_inches="tight")
+    plt.close(figure)
+    data = base64.b64encode(buffer.getvalue()).decode()
+    return (f'<figure><img src="data:image/png;base64,{data}" alt="{html.escape(alt)}" style="max-width:100%">'
+            f"<figcaption>{html.escape(caption)}</figcaption></figure>")  # fmt: skip
+
+
+def losses(history, colour=None):
+    """Every term over the epochs, a panel per stage."""
+    stages = list(dict.fromkeys(line["stage"] for line in history))
+    figure, axes = plt.subplots(1, len(stages), figsize=(4.2 * len(stages), 2.8), squeeze=False)
+    for axis, stage in zip(axes[0], stages):
+        lines = [line for line in history if line["stage"] == stage]
+        for k, term in enumerate(lines[0]["losses"]):
+            axis.plot([line["epoch"] for line in lines], [line["losses"][term] for line in lines], label=term,
+                      color=colour or f"C{k}", ls=("-", "--", "-.", ":")[k % 4], marker="o", ms=2.5)  # fmt: skip
+        axis.set(xlabel="epoch", ylabel="loss (unweighted, nats or feature units)", title=stage)
+        axis.legend(frameon=False, fontsize=8)
+    return figure
+
+
+def schedule(stage):
+    """The factor on the learning rates over the published span."""
+    span = stage.schedule.span
+    places = np.linspace(0, span, 400)[1:]
+    figure, axis = plt.subplots(figsize=(4.2, 2.4))
+    axis.plot(places, [stage.schedule.factor(place) for place in places], color=COLOURS["baseline"])
+    axis.set(
+        xlabel=f"{stage.schedule.unit} of the published schedule", ylabel="factor on the rate", yscale="log"
+    )
+    return figure
+
+
+def triplet(points, pids):
+    """Each point's farthest partner (solid) and nearest stranger (dashed) in the plane."""
+    figure, axis = plt.subplots(figsize=(3.6, 3))
+    distance = (points[:, None] - points).norm(dim=2)
+    same = pids[:, None] == pids
+    far = distance.masked_fill(~same, -1).argmax(1)
+    near = distance.masked_fill(same, float("inf")).argmin(1)
+    for k in range(len(points)):
+        for other, style, shift in ((far[k], "-", 0.03), (near[k], "--", -0.03)):
+            axis.plot(
+                *(np.array([points[k].numpy(), points[other].numpy()]) + shift).T, style, color="grey", lw=1
+            )
+    for pid, marker in zip(pids.unique(), "os^"):
+        axis.scatter(*points[pids == pid].T.numpy(), marker=marker, s=70, label=f"person {pid}", zorder=3)
+    for k, (x, y) in enumerate(points.tolist()):
+        axis.annotate(str(k), (x, y), textcoords="offset points", xytext=(7, 6))
+    axis.set(xlabel="first feature", ylabel="second feature")
+    axis.legend(frameon=False, fontsize=8)
+    return figure
+
+
+def image_grid(images, columns, titles=None, frames=None):
+    """uint8 images (N, H, W, 3) in rows; `frames` colours each border, or None."""
+    rows = -(-len(images) // columns)
+    height, width = images[0].shape[:2]
+    figure, axes = plt.subplots(
+        rows, columns, figsize=(columns * 0.72, rows * (0.72 * height / width + 0.22)), squeeze=False
+    )
+    for k, axis in enumerate(axes.flat):
+        axis.set(xticks=[], yticks=[])
+        if k >= len(images):
+            axis.axis("off")
+            continue
+        axis.imshow(images[k])
+        axis.set_title(titles[k] if titles else "", fontsize=7, pad=2)
+        for spine in axis.spines.values():
+            spine.set(color=frames[k] if frames and frames[k] else "white", linewidth=2.5)
+    figure.subplots_adjust(wspace=0.08, hspace=0.18)
+    return figure
+
+
+def ranked_lists(data, queries, order, correct, shown=8):
+    """One row per query: the query, then its `shown` nearest gallery images; right answers framed in bluish green, wrong
+    ones in vermilion, with a tick or a cross so that colour is never alone."""
+    right, wrong = COLOURS["promptsg"], matplotlib.color_sequences["okabe_ito"][5]
+    images, titles, frames = [], [], []
+    for row, query in enumerate(queries):
+        images.append(picture(data, "query", query))
+        titles.append("query")
+        frames.append(None)
+        for place in range(shown):
+            images.append(picture(data, "gallery", order[row][place]))
+            titles.append(f"{place + 1} {'✓' if correct[row][place] else '✗'}")
+            frames.append(right if correct[row][place] else wrong)
+    return image_grid(images, shown + 1, titles, frames)
+
+
+def picture(data, split, shot, spectrum=0):
+    """One image of a split as a uint8 array (H, W, 3), as it lies on disk."""
+    return np.asarray(
+        Image.open(data.manifest.root / getattr(data, split).paths[shot, spectrum]).convert("RGB")
+    )

@@ -1,0 +1,139 @@
+"""HPL (AAAI 2026): what the contract of `base` must carry for it. Its chapter completes it."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from torch import nn
+
+from reid_core.augment import CLIP_MEAN, CLIP_STD, Augmentation, Erasing
+from reid_core.clip import load_clip
+from reid_core.data import CaptionTable
+from reid_core.draws import CaptionShuffle, IdentityBatches, Zipped
+from reid_core.layers import Head
+from reid_core.methods.base import Group, Method, Stage, Task
+from reid_core.prompts import GrowingTable
+from reid_core.recipe import Recipe, assumed, stated
+from reid_core.schedules import exponential, warmup_then_cosine
+
+
+@dataclass(frozen=True)
+class HPLRecipe(Recipe):
+    backbone: str = stated("ViT-B-16-quickgelu", "card 7.1", "backbone")
+    pretrained: str = assumed(
+        "openai", "LUPerson-MLLM where the user has it (card 7.1)", "weights", "init_weights"
+    )
+    image_height: int = stated(384, "card 2", "pixels")
+    image_width: int = stated(128, "card 2", "pixels")
+    batch_t2i_pairs: int = stated(64, "card 7.3")
+    batch_i2i_images: int = stated(64, "card 7.3")
+    images_per_id: int = stated(4, "card 7.3")
+    id_tokens_per_identity: int = assumed(4, "D4")
+    id_tokens_init_std: float = assumed(0.02, "D4")
+    stage1_epochs: int = stated(10, "Loss & Training", "epochs")
+    stage1_span: int = stated(10, "the epochs that the schedule is written in", row="stage1_epochs")
+    stage1_lr_inversion: float = stated(5e-5, "card 7.2", "new lr")
+    stage1_lr_id_tokens: float = stated(0.02, "card 7.2", "new lr")
+    stage1_lr_gamma: float = stated(0.8, "card 7.2")
+    stage1_loss_weights: tuple = stated((1.0, 1.0, 1.0), "Eq. 13")
+    stage2_epochs: int = stated(60, "Loss & Training", "epochs")
+    stage2_span: int = stated(60, "the epochs that the schedule is written in", row="stage2_epochs")
+    stage2_lr: float = stated(1e-5, "card 7.3", "pretrained lr")
+    stage2_classifier_lr_factor: float = assumed(5.0, "D17")
+    stage2_warmup_epochs: float = stated(5, "card 7.3")
+    stage2_warmup_factor: float = stated(0.1, "card 7.3: from 1e-6", row="stage2_warmup_init_lr")
+    stage2_weight_decay: float = assumed(4e-5, "D17")
+    stage2_adam_eps: float = assumed(1e-3, "D17")
+    loss_weights_base: tuple = stated((1.0, 1.0, 1.0, 1.0), "Eq. 2")
+    lambda1_ilpa: float = stated(0.4, "Loss & Training")
+    lambda2_cmpr: float = stated(0.06, "Loss & Training")
+
+
+class HPL(Method):
+    """Stage I builds prompts with frozen towers, stage II learns features. Two class tokens, two ways of searching."""
+
+    def __init__(self, recipe, data):
+        super().__init__(recipe)
+        self.size, self.data = (recipe.image_height, recipe.image_width), data
+        self.image, self.text, self.tokenizer = load_clip(
+            recipe.backbone, recipe.pretrained, self.size, extra_tokens=1
+        )
+        width = self.image.joint_width
+        self.inversion = nn.ModuleDict(
+            {side: nn.Linear(width, self.text.width) for side in ("image", "caption")}
+        )
+        self.identities = GrowingTable(
+            (recipe.id_tokens_per_identity, self.text.width), recipe.id_tokens_init_std
+        )
+        self.identities.grow(data.classes, old="dropped")
+        self.match, self.head = nn.Linear(width, data.classes), Head(width, data.classes)
+        self.captions = CaptionTable(data.train.captions, self.tokenizer)
+
+    def draws(self):
+        """64 (image, sentence) pairs beside 16 x 4 images; the pairs define the epoch."""
+        r, captioned = self.recipe, np.flatnonzero(self.captions.counts)
+        pairs = CaptionShuffle(captioned, self.captions.counts, r.batch_t2i_pairs)
+        return Zipped(
+            pairs, IdentityBatches(self.data.labels, r.batch_i2i_images // r.images_per_id, r.images_per_id)
+        )
+
+    def stages(self):
+        return [self.construct_prompts(), self.learn_features()]
+
+    def construct_prompts(self):
+        r = self.recipe
+        return Stage(
+            "construct prompts",
+            r.stage1_epochs,
+            self.draws(),
+            [Augmentation("bilinear", CLIP_MEAN, CLIP_STD)],
+            self.prompt_losses,
+            dict(zip(("text to image", "image to text", "inversion consistency"), r.stage1_loss_weights)),
+            [
+                Group([self.inversion], r.stage1_lr_inversion),
+                Group([self.identities], r.stage1_lr_id_tokens, row_sparse=True),
+            ],
+            exponential(r.stage1_span, r.stage1_lr_gamma),
+            captions=self.captions,
+        )
+
+    def learn_features(self):
+        r = self.recipe
+        adam = {"weight_decay": r.stage2_weight_decay, "bias_decay": 0.0, "eps": r.stage2_adam_eps}
+        weights = dict(zip(("matching", "identity t2i", "triplet", "identity i2i"), r.loss_weights_base))
+        weights |= {
+            "identity prompts": 1.0,
+            "instance prompts": r.lambda1_ilpa,
+            "prompt regularisation": r.lambda2_cmpr,
+        }
+        return Stage(
+            "learn features",
+            r.stage2_epochs,
+            self.draws(),
+            [
+                Augmentation(
+                    "bilinear",
+                    CLIP_MEAN,
+                    CLIP_STD,
+                    0.5,
+                    10,
+                    erasing=(Erasing(area=(0.02, 0.4), fill=(0.0,) * 3),),
+                )
+            ],
+            self.feature_losses,
+            weights,
+            [
+                Group([self.image, self.text], r.stage2_lr, **adam),
+                Group([self.match, self.head], r.stage2_lr * r.stage2_classifier_lr_factor, **adam),
+            ],
+            warmup_then_cosine(r.stage2_span, r.stage2_warmup_epochs, r.stage2_warmup_factor),
+            captions=self.captions,
+        )
+
+    def prompt_losses(self, batch):
+        raise NotImplementedError("HPL's losses come with its chapter")
+
+    feature_losses = prompt_losses
+
+    def retrieval_tasks(self):
+        see = self.prompt_losses
+        return {"image to image": Task(see, see, "market"), "text to image": Task(see, see, "all", "text")}

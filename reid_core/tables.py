@@ -1,0 +1,108 @@
+"""Tables as HTML whose cells remember which run they come from: the guards of the book read it back.
+
+A cell with one of our numbers carries data-run (the run's path), data-sha (what the file said when the page was made)
+and data-label ("world" or "real"). Columns for real data are of class "real", those for the world of class "world".
+"""
+
+import hashlib
+import html
+from typing import NamedTuple
+
+import numpy as np
+from IPython.display import HTML
+
+from reid_core import results
+
+NOT_RUN = "not run"
+
+
+class Cell(NamedTuple):
+    text: str
+    kind: str = ""  # the class of its column
+    runs: tuple = ()
+
+
+def table(headings, rows, caption):
+    """A table for a page. `headings` are texts, `rows` lists of texts, numbers or Cells; the caption states the finding."""
+    head = "".join(f"<th>{html.escape(str(text))}</th>" for text in headings)
+    body = "".join(f"<tr>{''.join(map(cell, row))}</tr>" for row in rows)
+    return HTML(f'<div class="scroll"><table class="numbers"><caption>{html.escape(caption)}</caption>'
+                f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>")  # fmt: skip
+
+
+def cell(value):
+    value = value if isinstance(value, Cell) else Cell(str(value))
+    marks = "".join(f' data-{name}="{html.escape(text)}"' for name, text in marks_of(value.runs).items())
+    return f'<td class="{value.kind}"{marks}>{html.escape(value.text)}</td>'
+
+
+def marks_of(runs):
+    if not runs:
+        return {}
+    return {"run": " ".join(run.spec.name for run in runs), "sha": " ".join(map(sha, runs)),
+            "label": " ".join(sorted({run.data["label"] for run in runs}))}  # fmt: skip
+
+
+def sha(run):
+    """What a run's file says, in twelve digits."""
+    committed = results.folder() / f"{run.spec.name}.json"
+    path = committed if committed.exists() else run.path(committed=False)
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:12]
+
+
+def ours(runs, metric="mAP", task=None):
+    """Our number in its own column: with an interval for mAP, with the spread over seeds for other metrics."""
+    runs = [run for run in runs if run]
+    if not runs:
+        return Cell(NOT_RUN, "empty")
+    kind = "world" if any(run.data["label"] == "world" for run in runs) else "real"
+    values = [run.score(metric, task) for run in runs]
+    spread = results.interval(runs, task).half if metric == "mAP" else np.std(values)
+    return Cell(f"{np.mean(values):.1f} ± {spread:.1f}", kind, tuple(runs))
+
+
+def printed(value):
+    """The paper's number, or a dash where it prints none."""
+    return Cell("–" if value is None else f"{value:.1f}", "paper")
+
+
+def recipe_table(recipe, caption):
+    """Printed value, origin, place, rule and the value used, a row per field."""
+    rows = [[line.name, short(line.printed), line.status, line.where, line.rule,
+             Cell(short(line.used), "changed" if line.used != line.printed else "")] for line in recipe.table()]  # fmt: skip
+    return table(
+        ["setting", "printed", "status", "where or why", "rule of the profile", "used"], rows, caption
+    )
+
+
+def stage_table(method, caption):
+    """What trains when: a row per stage and group of parameters."""
+    rows = [
+        [stage.name, stage.epochs, f"{sum(p.numel() for p in group.parameters()):,}", f"{group.lr:.2g}",
+         f"{group.weight_decay:.0e}", f"x {group.bias_factor:g}"]
+        for stage in method.stages() for group in stage.groups
+    ]  # fmt: skip
+    headings = ["stage", "epochs", "parameters", "learning rate", "weight decay", "rate of biases"]
+    return table(headings, rows, caption)
+
+
+def short(value):
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return "(" + ", ".join(map(short, value)) + ")" if isinstance(value, tuple) else str(value)
+
+
+def comparison(specs, metrics, wanted, caption, committed=True):
+    """The paper's numbers beside ours. `specs` is {row label: list of Spec}, one per seed; `wanted` {(row, metric): the
+    printed value}. World numbers stand in a column of their own and are never subtracted from the paper's."""
+    headings, rows = ["row"], []
+    for metric in metrics:
+        headings += [f"{metric}, paper", f"{metric}, ours on real data", f"{metric}, ours on the world"]
+    for label, row in specs.items():
+        runs = [run for spec in row if (run := results.find(spec, committed))]
+        cells = [label]
+        for metric in metrics:
+            real, world = ([r for r in runs if r.data["label"] == kind] for kind in ("real", "world"))
+            cells += [printed(wanted.get((label, metric))), ours(real, metric), ours(world, metric)]
+        rows.append(cells)
+    return table(headings, rows, caption)

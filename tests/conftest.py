@@ -1,0 +1,40 @@
+"""What tests share: the smallest world on disk, and the record of parity that the book shows."""
+
+import json
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "book"))
+
+
+@pytest.fixture(scope="session")
+def world():
+    """The smoke world as ReidData, rendered once per checkout."""
+    from reid_core.data import load_data
+
+    return load_data("world_market", "smoke")
+
+
+@pytest.fixture
+def market(world, tmp_path):
+    """A private copy of the smoke world's folder, to be broken."""
+    import shutil
+
+    return Path(shutil.copytree(world.manifest.root, tmp_path / "market"))
+
+
+def pytest_sessionfinish(session, exitstatus):
+    """`REID_WRITE_PARITY=1 pytest tests` writes results/parity.json, from which the book's parity page is made."""
+    if not os.environ.get("REID_WRITE_PARITY") or exitstatus:
+        return
+    import golden
+
+    covered = {
+        name: [golden.WORST.get(name), ", ".join(tests)] for name, tests in sorted(golden.COVERED.items())
+    }
+    record = {"covered": covered, "not covered": golden.not_covered()}
+    (ROOT / "results" / "parity.json").write_text(json.dumps(record, indent=1) + "\n")

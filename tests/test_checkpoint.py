@@ -1,0 +1,46 @@
+"""Training state on disk."""
+
+import errno
+
+import pytest
+import torch
+
+from reid_core import checkpoint
+
+
+def state(number):
+    return {"number": number, "tensor": torch.full((3,), float(number))}
+
+
+def test_the_newest_is_read_and_two_are_kept(tmp_path):
+    for number in range(4):
+        checkpoint.save(tmp_path, number, state(number))
+    assert checkpoint.latest(tmp_path)["number"] == 3 and len(checkpoint.saved(tmp_path)) == 2
+
+
+@pytest.mark.parametrize(
+    "damage", [lambda data: data[:-100], lambda data: data[:200] + b"x" + data[201:], lambda _: b""]
+)
+def test_a_damaged_one_is_reported_and_the_one_before_is_used(tmp_path, damage):
+    for number in range(2):
+        checkpoint.save(tmp_path, number, state(number))
+    last, said = checkpoint.saved(tmp_path)[-1], []
+    last.write_bytes(damage(last.read_bytes()))
+    assert checkpoint.latest(tmp_path, said.append)["number"] == 0
+    assert f"found {last.name} truncated or altered" in said[0]
+
+
+def test_a_full_disk_leaves_the_old_ones(tmp_path, monkeypatch):
+    checkpoint.save(tmp_path, 0, state(0))
+
+    def full(_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(checkpoint.os, "fsync", full)
+    with pytest.raises(ValueError, match="expected room for .* No space left on device"):
+        checkpoint.save(tmp_path, 1, state(1))
+    assert checkpoint.latest(tmp_path)["number"] == 0 and not list(tmp_path.glob("*.part"))
+
+
+def test_without_any_there_is_none(tmp_path):
+    assert checkpoint.latest(tmp_path) is None

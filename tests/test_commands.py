@@ -1,0 +1,182 @@
+"""What a user types, and the sentence that comes back; what survives SIGKILL."""
+
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+from PIL import Image
+
+ROOT = Path(__file__).resolve().parents[1]
+pytestmark = pytest.mark.slow
+TRAIN = ["-m", "reid_core", "train", "clip_reid", "--profile", "smoke"]
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory, world):
+    """A build folder of its own that already holds the smoke world."""
+    folder = tmp_path_factory.mktemp("build")
+    shutil.copytree(world.manifest.root, folder / "world" / "world_market-smoke-0")
+    return folder
+
+
+def python(*arguments, place=None, code=2, **more):
+    environment = {**os.environ, "REID_BUILD": str(place or "unused"), **more}
+    environment.pop("REID_DATA", None) if "REID_DATA" not in more else None
+    return subprocess.run(
+        [sys.executable, *map(str, arguments)], cwd=ROOT, env=environment, capture_output=True, text=True
+    )
+
+
+def one_sentence(done, *words):
+    """The command failed with one line that holds the words, and without a traceback."""
+    assert done.returncode, done.stdout
+    lines = [line for line in done.stderr.splitlines() if line.startswith(("reid_core:", "data_prep:"))]
+    assert len(lines) == 1 and "Traceback" not in done.stderr, done.stderr[-2000:]
+    assert "expected" in lines[0] and "found" in lines[0] and ";" in lines[0], lines[0]
+    for word in words:
+        assert word in lines[0], lines[0]
+
+
+def test_a_wrong_root(tmp_path):
+    one_sentence(
+        python("-m", "data_prep", "check", "market1501", tmp_path), "bounding_box_train", "an empty folder"
+    )
+    one_sentence(python("-m", "data_prep", "check", "market1501", tmp_path / "no"), "found nothing at")
+    one_sentence(python("-m", "data_prep", "check", "market", tmp_path), "a dataset among market1501")
+
+
+def test_a_missing_split_folder(market):
+    shutil.rmtree(market / "query")
+    one_sentence(python("-m", "data_prep", "check", "market1501", market), "found no query")
+
+
+@pytest.mark.parametrize(
+    "content, found", [(b"", "an empty file"), (b"x" * 99, "cannot identify image file")]
+)
+def test_an_unreadable_image(market, content, found):
+    next((market / "query").iterdir()).write_bytes(content)
+    one_sentence(python("-m", "data_prep", "check", "market1501", market), found)
+
+
+def csv_of(folder, change):
+    """A small data set of one's own, described by a CSV that `change` has spoiled."""
+    rows = []
+    for pid in range(4):
+        for k, split in enumerate(("train",) * 4 if pid < 2 else ("query", "gallery")):
+            Image.new("RGB", (32, 64), (60 * pid, 40 * k, 90)).save(folder / f"{pid}_{k}.png")
+            rows.append({"path": f"{pid}_{k}.png", "pid": pid + 1, "camid": k + 1, "split": split})
+    table = change(pd.DataFrame(rows))
+    table.to_csv(folder / "mine.csv", index=False)
+    return folder / "mine.csv"
+
+
+@pytest.mark.parametrize(
+    "change, words",
+    [
+        (lambda t: t.drop(columns="camid"), ("path, pid, camid, split", "add camid")),
+        (lambda t: t.replace({"pid": {3: 1}}), ("no identity in both train and test", "the first is 1")),
+        (lambda t: t[t.path != "2_1.png"], ("every query to have a true match", "2_0.png")),
+    ],
+)
+def test_a_csv_that_cannot_be_trained_on(tmp_path, change, words):
+    path = csv_of(tmp_path, change)
+    one_sentence(python(*TRAIN, "--data", path, place=tmp_path / "build"), *words)
+
+
+@pytest.mark.parametrize(
+    "arguments, words",
+    [
+        (["train", "clip_read"], ("a method among clip_reid", "'clip_read'")),
+        (
+            ["train", "clip_reid", "--row", "without text"],
+            ("a row of clip_reid among full", "'without text'"),
+        ),
+        (["train", "clip_reid", "--set", "epoch=3"], ("fields of ClipReidRecipe", "'epoch'")),
+        (["train", "clip_reid", "--profile", "paper"], ("$REID_DATA for market1501",)),
+        (["bench", "towers"], ("parts among tower, ranking", "'towers'")),
+    ],
+)
+def test_an_unknown_name(arguments, words):
+    one_sentence(python("-m", "reid_core", *arguments), *words)
+
+
+def test_weights_of_another_architecture(place, tmp_path):
+    from reid_core.clip import open_model
+
+    torch.save(open_model("tiny").state_dict(), tmp_path / "tiny.pt")
+    change = ["--set", "backbone=ViT-B-32-quickgelu", "--set", f"pretrained={tmp_path / 'tiny.pt'}"]
+    one_sentence(python(*TRAIN, *change, place=place), "for ViT-B-32-quickgelu", "name the architecture")
+
+
+def test_a_loss_that_is_not_finite(place):
+    done = python(*TRAIN, "--set", "stage2_head_lr=1e30", "--set", "stage2_epochs=4", place=place)
+    one_sentence(done, "finite losses", "in learn to see", "the last good checkpoint is state-")
+
+
+KILLER = """
+import os, signal, sys
+from reid_core import checkpoint, train
+from reid_core.__main__ import main
+kill_step, kill_write = map(int, sys.argv[1:3])
+steps, writes = [0], [0]
+real_step, real_write = train.Run.step, checkpoint.write
+def step(self, *args):
+    steps[0] += 1
+    if steps[0] == kill_step: os.kill(os.getpid(), signal.SIGKILL)
+    return real_step(self, *args)
+def write(path, data):
+    writes[0] += 1
+    if writes[0] == kill_write:
+        with open(str(path) + ".part", "wb") as file: file.write(bytes(data)[: len(data) // 2])
+        os.kill(os.getpid(), signal.SIGKILL)
+    return real_write(path, data)
+train.Run.step, checkpoint.write = step, write
+main(sys.argv[3:])
+"""
+KILLED = [*TRAIN[2:], "--variant", "clip_reid", "--set", "stage2_epochs=6", "--checkpoint-every", "1"]
+
+
+def weights(folder):
+    path = next((folder / "runs").rglob("weights.safetensors"))
+    return path.read_bytes()
+
+
+def test_a_run_killed_at_three_steps_and_within_a_write_ends_with_the_same_bits(tmp_path, world):
+    """The last kill leaves a truncated checkpoint as well: it is reported, and the one before is used."""
+    for name in ("whole", "killed"):
+        shutil.copytree(world.manifest.root, tmp_path / name / "world" / "world_market-smoke-0")
+    assert python("-m", "reid_core", *KILLED, place=tmp_path / "whole").returncode == 0
+    steps = random.Random(20261121).choices(range(2, 5), k=3)
+    for step, write in [(steps[0], 0), (steps[1], 0), (0, 2), (steps[2], 0)]:
+        done = python("-c", KILLER, step, write, *KILLED, place=tmp_path / "killed")
+        assert done.returncode == -signal.SIGKILL, done.stderr[-800:]
+    last = max((tmp_path / "killed" / "runs").rglob("state-*.pt"))
+    last.write_bytes(last.read_bytes()[:-1000])
+    done = python("-m", "reid_core", *KILLED, place=tmp_path / "killed")
+    assert done.returncode == 0, done.stderr[-800:]
+    assert f"found {last.name} truncated or altered" in done.stdout
+    assert weights(tmp_path / "whole") == weights(tmp_path / "killed")
+
+
+@pytest.mark.parametrize(
+    "parameter, words",
+    [
+        (("sede", "1"), "found 'sede'; correct the name"),
+        (("retrain", "yes"), "retrain to be bool, found 'yes'"),
+    ],
+)
+def test_a_wrong_papermill_parameter(tmp_path, parameter, words):
+    command = [
+        Path(sys.executable).with_name("papermill"),
+        "notebooks/1_clip_reid/reproduce.ipynb",
+        tmp_path / "out.ipynb",
+    ]
+    done = subprocess.run([*map(str, command), "-p", *parameter], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode and words in done.stderr, done.stderr[-500:]

@@ -1,0 +1,153 @@
+"""From files to batches."""
+
+import os
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from data_prep import public
+from data_prep.manifest import from_table
+from reid_core.augment import Augmentation, Erasing
+from reid_core.data import CaptionTable, Loader, PixelStore, ReidData, load_data, still_batches
+from reid_core.draws import IdentityBatches, Shuffle
+
+TRAIN = Augmentation("bicubic", flip=0.5, pad=5, erasing=(Erasing(),))
+
+
+def loader(data, seed=0):
+    return Loader(data, (32, 16), IdentityBatches(data.labels, 4, 4), [TRAIN], seed, "cpu", "stage")
+
+
+def test_the_store_holds_what_pillow_decodes(world, tmp_path):
+    store = PixelStore(world.manifest.root, world.train.paths, (32, 16), "bicubic", tmp_path)
+    path = world.manifest.root / world.train.paths[5, 0]
+    wanted = np.asarray(Image.open(path).convert("RGB").resize((16, 32), Image.Resampling.BICUBIC))
+    assert np.array_equal(store.batch(np.array([5]), "cpu")[0, 0].numpy(), wanted.transpose(2, 0, 1))
+
+
+def test_images_are_decoded_once(world, tmp_path, monkeypatch):
+    PixelStore(world.manifest.root, world.query.paths, (32, 16), "bilinear", tmp_path)
+    monkeypatch.setattr("reid_core.data.decode_all", lambda *_: pytest.fail("decoded again"))
+    PixelStore(world.manifest.root, world.query.paths, (32, 16), "bilinear", tmp_path)
+
+
+def test_a_changed_file_is_decoded_again(market, tmp_path):
+    data = ReidData(public.market1501(market), tmp_path)
+    path = market / data.query.paths[0, 0]
+    before = data.store("query", (32, 16), "bilinear").batch(np.array([0]), "cpu")
+    Image.new("RGB", (64, 128), "red").save(path)
+    after = data.store("query", (32, 16), "bilinear").batch(np.array([0]), "cpu")
+    assert not torch.equal(before, after)
+
+
+def test_an_interrupted_store_is_not_used(world, tmp_path, monkeypatch):
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("reid_core.data.decode", stop)
+    with pytest.raises(KeyboardInterrupt):
+        PixelStore(world.manifest.root, world.query.paths, (32, 16), "bilinear", tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("content, found", [(b"", "an empty file"), (b"no pixels", "UnidentifiedImageError")])
+def test_an_unreadable_image_is_named(market, tmp_path, content, found):
+    data = ReidData(public.market1501(market), tmp_path)
+    path = market / data.train.paths[7, 0]
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=f"{path.name}, found {found}"):
+        data.store("train", (32, 16), "bilinear")
+
+
+def test_a_full_disk_is_one_sentence(world, tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(28, os.strerror(28))
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    with pytest.raises(ValueError, match="expected room for .* GB .* No space left"):
+        PixelStore(world.manifest.root, world.query.paths, (32, 16), "bilinear", tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_batch_is_the_same_from_whatever_step_one_begins(world):
+    one, two = loader(world), loader(world)
+    plan = one.plan(3)
+    whole = list(one.batches(3, plan))
+    late = list(two.batches(3, two.plan(3), 2))
+    assert len(late) == len(whole) - 2
+    assert torch.equal(whole[2].images, late[0].images) and torch.equal(whole[2].rows, late[0].rows)
+
+
+def test_a_repeated_image_gets_another_augmentation(world):
+    first, second = (next(loader(world, seed).batches(0, loader(world).plan(0))) for seed in (0, 1))
+    assert torch.equal(first.rows, second.rows) and not torch.equal(first.images, second.images)
+
+
+def test_labels_count_identities_in_sorted_order(world):
+    batch = next(loader(world).batches(0, loader(world).plan(0)))
+    assert (world.pids[batch.pids] == world.train.pids[batch.rows]).all()
+    assert batch.pids.max() < world.classes and batch.images.shape[1:] == (1, 3, 32, 16)
+
+
+def test_a_camera_that_training_never_saw_has_no_number(world):
+    assert world.camera_index(np.array([1, 6, 99])).tolist() == [0, 5, -1]
+
+
+def test_cached_tensors_follow_their_rows(world):
+    table = torch.arange(len(world.train)).float()[:, None]
+    batches = Loader(world, (32, 16), Shuffle(range(64), 10), [], 0, "cpu", cached={"row": table})
+    for batch in batches.batches(0, batches.plan(0)):
+        assert torch.equal(batch.cached["row"][:, 0], batch.rows.float()) and batch.views == []
+
+
+def test_still_batches_show_the_split_in_order(world):
+    batches = list(still_batches(world, "gallery", (32, 16), Augmentation(), batch=20))
+    assert torch.cat([b.rows for b in batches]).tolist() == list(range(42))
+    assert torch.cat([b.pids for b in batches]).tolist() == world.gallery.pids.tolist()
+
+
+def test_spectra_of_a_shot_lie_side_by_side(tmp_path):
+    rows = []
+    for shot in range(3):
+        for modality, colour in (("rgb", 10), ("nir", 20), ("tir", 30)):
+            path = f"{shot}_{modality}.png"
+            Image.new("RGB", (4, 8), (colour + shot,) * 3).save(tmp_path / path)
+            rows.append(
+                {"path": path, "pid": shot, "camid": 1, "split": "train", "modality": modality, "shot": shot}
+            )
+    import pandas as pd
+
+    data = ReidData(from_table("three", tmp_path, pd.DataFrame(rows)), tmp_path / "cache")
+    pixels = data.store("train", (8, 4), "bilinear").batch(np.array([2, 0]), "cpu")
+    assert pixels[:, :, 0, 0, 0].tolist() == [[12, 22, 32], [10, 20, 30]]
+
+
+def test_a_shot_without_one_of_its_spectra_is_refused(tmp_path):
+    import pandas as pd
+
+    for k in range(3):
+        (tmp_path / f"{k}.png").touch()
+    rows = [{"path": f"{k}.png", "pid": 1, "camid": 1, "split": "train", "modality": m, "shot": s}
+            for k, (m, s) in enumerate((("rgb", 0), ("nir", 0), ("rgb", 1)))]  # fmt: skip
+    with pytest.raises(ValueError, match="found shot 1 without one"):
+        ReidData(from_table("two", tmp_path, pd.DataFrame(rows)))
+
+
+def test_sentences_become_token_ids_with_their_lengths():
+    from open_clip import get_tokenizer
+
+    tokenizer = get_tokenizer("ViT-B-16")
+    table = CaptionTable([("a man", "a man in a red coat"), (), ("A woman.",)], tokenizer)
+    text, lengths = table.batch(np.array([0, 2, 1]), np.array([1, 0, -1]))
+    wanted = tokenizer(["a man in a red coat", "A woman."])
+    assert lengths == [8, 5] and torch.equal(text, wanted[:, :8])
+
+
+def test_an_unset_folder_of_data_sets_is_one_sentence(monkeypatch):
+    monkeypatch.delenv("REID_DATA", raising=False)
+    with pytest.raises(ValueError, match=r"in \$REID_DATA for market1501, found it unset"):
+        load_data("market1501", "paper")
+    with pytest.raises(ValueError, match="a world among world_market, found 'world_marked'"):
+        load_data("world_marked")

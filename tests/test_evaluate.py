@@ -1,0 +1,93 @@
+"""Ranking, checked by eye and against brute force. Published evaluators are in test_parity_evaluation."""
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from reid_core import evaluate
+from reid_core.evaluate import count_not_below, from_ranks, rank
+
+
+def slowly(near, q_pids, g_pids, q_marks, g_marks):
+    """AP of each query the long way: sort, filter, look."""
+    precisions = []
+    for q in range(len(q_pids)):
+        kept = [g for g in np.argsort(-near[q], kind="stable")
+                if not (g_pids[g] == q_pids[q] and g_marks[g] == q_marks[q]) and g_pids[g] != -1]  # fmt: skip
+        hits = [k + 1 for k, g in enumerate(kept) if g_pids[g] == q_pids[q]]
+        if hits:
+            precisions.append(np.mean([(k + 1) / hit for k, hit in enumerate(hits)]))
+    return np.array(precisions)
+
+
+def random_case(seed, queries=37, gallery=211):
+    rng = np.random.default_rng(seed)
+    q, g = (
+        F.normalize(torch.from_numpy(rng.normal(size=(n, 12))).float(), dim=1) for n in (queries, gallery)
+    )
+    return (
+        q,
+        g,
+        rng.integers(0, 9, queries),
+        rng.integers(-1, 8, gallery),
+        rng.integers(0, 3, queries),
+        rng.integers(0, 3, gallery),
+    )
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_average_precision_is_that_of_a_full_sort(seed, monkeypatch):
+    monkeypatch.setattr(evaluate, "BLOCK", 10)
+    q, g, *labels = random_case(seed)
+    found = rank(q, g, *labels)
+    wanted = slowly((q @ g.T).numpy(), *labels)
+    assert np.allclose(found.ap, wanted) and found.skipped == len(q) - len(wanted) > 0
+
+
+def test_an_example_to_check_by_eye():
+    near = torch.tensor([[0.9, 0.8, 0.7, 0.6, 0.5]])
+    found = rank(None, None, [1], np.array([2, 1, 1, 3, 1]), [0], np.array([1, 1, 0, 1, 1]), distance=-near)
+    # the third item is the query's own camera: left out. Ranks of the matches: 2 and 4.
+    assert found.ap[0] == pytest.approx((1 / 2 + 2 / 4) / 2)
+    assert found.ap_trapezoid[0] == pytest.approx(((0 / 1 + 1 / 2) / 2 + (1 / 3 + 2 / 4) / 2) / 2)
+    assert found.inp[0] == pytest.approx(2 / 4) and found.first[0] == 2
+    assert found.cmc().tolist() == [0, 1, 1, 1, 1]
+
+
+def test_ties_count_against_the_query():
+    q, g = torch.ones(3, 4) / 2, torch.ones(20, 4) / 2
+    found = rank(q, g, np.arange(3), np.arange(20) % 10, np.zeros(3), np.ones(20))
+    assert found.first.tolist() == [19] * 3  # two matches share the last two of twenty places
+    assert found.inp.tolist() == [2 / 20] * 3
+
+
+def test_distractors_can_only_be_wrong_and_junk_is_neither():
+    near = torch.tensor([[0.9, 0.8, 0.7]])
+    distractor = rank(None, None, [1], np.array([0, 1, 5]), [0], np.ones(3), distance=-near)
+    junk = rank(None, None, [1], np.array([-1, 1, 5]), [0], np.ones(3), distance=-near)
+    marked = rank(
+        None, None, [1], np.array([7, 1, 5]), [0], np.ones(3), junk=[True, False, False], distance=-near
+    )
+    assert (distractor.first[0], junk.first[0], marked.first[0]) == (2, 1, 1)
+
+
+def test_without_a_filter_the_own_camera_counts(world):
+    features = F.normalize(torch.randn(42, 8, generator=torch.Generator().manual_seed(0)), dim=1)
+    rows = world.gallery
+    alone = evaluate.score(features, features, rows, rows, "all")
+    assert (alone.first == 1).all() and alone.skipped == 0
+
+
+def test_a_gallery_shorter_than_fifty_shortens_the_curve():
+    assert len(from_ranks([np.array([1, 3])], 8).cmc()) == 8
+
+
+def test_counting_is_the_same_on_both_paths():
+    near = torch.randn(5, 400).round(decimals=1)
+    thresholds = torch.cat([near[:, :7].sort(1).values, torch.full((5, 2), torch.inf)], 1)
+    slow = (near[:, None] >= thresholds[:, :, None]).sum(2)
+    place = torch.searchsorted(thresholds, near, right=True)
+    hits = torch.zeros(5, 10, dtype=torch.int64).scatter_add_(1, place, torch.ones_like(place))
+    assert torch.equal(count_not_below(near, thresholds), slow)
+    assert torch.equal(hits.flip(1).cumsum(1).flip(1)[:, 1:], slow)

@@ -1,0 +1,65 @@
+"""What a page may not say."""
+
+import hashlib
+
+import guards
+import nbformat
+import pytest
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+    """A run on disk; returns the marks of a cell that shows it."""
+    monkeypatch.setattr(guards, "ROOT", tmp_path)
+    path = tmp_path / "results" / "m" / "v" / "r.json"
+    path.parent.mkdir(parents=True)
+    path.write_text("{}")
+    return f'data-run="m/v/r" data-sha="{hashlib.sha256(b"{}").hexdigest()[:12]}"'
+
+
+def test_a_good_page_has_nothing_to_complain_of(run):
+    page = f'<td class="world" {run} data-label="world">1.0</td><td class="real" {run} data-label="real">2.0</td>'
+    assert (
+        guards.check_page(page + '<td class="empty">not run</td><img src="data:x" alt="a line">', "p") == []
+    )
+
+
+@pytest.mark.parametrize(
+    "page, complaint",
+    [
+        ('<td class="world">61.2 ± 1.0</td>', "'61.2 ± 1.0' has no run"),
+        (
+            '<td class="real" {run} data-label="world">61.2</td>',
+            "the world number '61.2' stands in a column for real data",
+        ),
+        (
+            '<td class="world" data-run="m/v/r" data-sha="0" data-label="world">61.2</td>',
+            "is older than its run m/v/r",
+        ),
+        (
+            '<td class="world" data-run="m/v/gone" data-sha="0" data-label="world">61.2</td>',
+            "is older than its run m/v/gone",
+        ),
+        ("<pre>Traceback (most recent call last):</pre>", "holds a traceback"),
+        ('<img src="data:image/png;base64,xx" alt=" ">', "a picture without alt text"),
+    ],
+)
+def test_what_a_page_may_not_say(run, page, complaint):
+    assert any(complaint in found for found in guards.check_page(page.replace("{run}", run), "p"))
+
+
+def test_an_error_output_is_found():
+    error = nbformat.v4.new_output("error", ename="ValueError", evalue="boom", traceback=[])
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("x", outputs=[error])])
+    assert guards.errors_in(notebook, "n.ipynb") == ["n.ipynb holds an error: ValueError: boom"]
+
+
+def test_a_missing_index_and_a_failed_notebook_fail_the_build(tmp_path):
+    source = tmp_path / "n.ipynb"
+    nbformat.write(nbformat.v4.new_notebook(), source)
+    found = guards.check(
+        tmp_path, tmp_path / "html", {source.relative_to(tmp_path): {"failure": "dead kernel"}}
+    )
+    assert any("n.ipynb failed: dead kernel" in c for c in found) and any(
+        "expected index.html" in c for c in found
+    )

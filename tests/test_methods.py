@@ -1,0 +1,151 @@
+"""One contract, every method: those that run, and the plans of those to come."""
+
+import numpy as np
+import pytest
+import torch
+
+from reid_core.data import Loader
+from reid_core.draws import Dice
+from reid_core.methods import METHODS, PLANNED
+from reid_core.methods.base import LifelongMethod, Method, Stage, freeze_all_but, total
+from reid_core.recipe import PROFILES
+
+SMOKE = PROFILES["smoke"]
+RUNNING = [(module.RECIPE, kind) for module in METHODS.values() for kind in module.VARIANTS.values()]
+ALL = RUNNING + [(recipe, kind) for kind, recipe in PLANNED.items()]
+NAMES = [kind.__name__ for _, kind in ALL]
+
+
+def build(recipe, kind, data):
+    torch.manual_seed(0)
+    return kind(recipe.at(SMOKE), data)
+
+
+@pytest.fixture(scope="module", params=ALL, ids=NAMES)
+def method(request, world):
+    return build(*request.param, world)
+
+
+@pytest.fixture(scope="module", params=RUNNING, ids=NAMES[: len(RUNNING)])
+def running(request, world):
+    return build(*request.param, world)
+
+
+def test_stages_are_data(method):
+    assert isinstance(method, Method) and len(method.size) == 2
+    for stage in method.stages():
+        assert (
+            isinstance(stage, Stage) and stage.epochs >= 1 and stage.weights and stage.schedule.factor(1) >= 0
+        )
+        assert stage.views or stage.cache, "a stage sees images or what a frozen tower said of them"
+
+
+def test_groups_share_no_parameter_and_have_a_rate(method):
+    for stage in method.stages():
+        members = [id(p) for group in stage.groups for p in group.parameters()]
+        assert members and len(members) == len(set(members)) and all(group.lr > 0 for group in stage.groups)
+
+
+def test_draws_are_rows_of_the_training_split(method, world):
+    for stage in method.stages():
+        draws = stage.draws.epoch(Dice(0))
+        rows = np.concatenate([draw.rows for draw in draws])
+        assert len(draws) and rows.min() >= 0 and rows.max() < len(world.train)
+
+
+def test_ways_of_searching_name_their_protocol(method):
+    tasks = method.retrieval_tasks()
+    assert tasks and all(task.protocol in ("market", "scene", "all") for task in tasks.values())
+    assert all(task.asks in ("image", "text") for task in tasks.values())
+
+
+def test_a_lifelong_method_meets_a_second_domain(world):
+    for recipe, kind in ALL:
+        if issubclass(kind, LifelongMethod):
+            method = build(recipe, kind, world)
+            first = [set(stage.weights) for stage in method.stages()]
+            method.begin_domain(world)
+            second = [set(stage.weights) for stage in method.stages()]
+            assert any(a < b for a, b in zip(first, second)), (
+                f"{kind.__name__}: nothing keeps the first domain"
+            )
+
+
+def test_plans_say_that_they_are_plans(world):
+    for kind, recipe in PLANNED.items():
+        stage = build(recipe, kind, world).stages()[0]
+        with pytest.raises(NotImplementedError, match="come with its chapter"):
+            stage.losses(None)
+
+
+def batch_of(method, stage, world):
+    cached = {name: torch.randn(len(world.train), method.image.joint_width) for name in stage.cache}
+    loader = Loader(world, method.size, stage.draws, stage.views, 0, "cpu", cached=cached)
+    return next(iter(loader.batches(0, loader.plan(0))))
+
+
+def test_every_term_has_a_weight_and_gradients_reach_every_group(running, world):
+    for stage in running.stages():
+        freeze_all_but(running, stage.groups)
+        stage.prepare()
+        running.zero_grad()
+        losses = stage.losses(batch_of(running, stage, world))
+        total(losses.terms, stage.weights).backward()
+        assert all(term.isfinite() and term.dtype == torch.float32 for term in losses.terms.values())
+        for group in stage.groups:
+            assert any(p.grad is not None and p.grad.abs().sum() > 0 for p in group.parameters())
+
+
+def test_features_of_both_sides_have_one_width_and_do_not_depend_on_the_batch(running, world):
+    running.eval()
+    images = torch.randn(6, 1, 3, *running.size)
+    from reid_core.data import Batch
+
+    def see(views):
+        rows = torch.arange(len(views))
+        return [
+            encode(Batch(rows, rows, rows % 3, [views]))
+            for task in running.retrieval_tasks().values()
+            for encode in task[:2]
+        ]
+
+    with torch.no_grad():
+        whole, part = see(images), see(images[:2])
+    assert (
+        all(torch.allclose(w[:2], p, atol=1e-4) for w, p in zip(whole, part))
+        and len({w.shape[1] for w in whole}) == 1
+    )
+
+
+# What the cards say of each method, at full scale.
+CARDS = {
+    "Baseline": [({"identity": 1.0, "triplet": 1.0}, 60, {5e-6}, {1e-4})],
+    "ClipReID": [({"image to text": 1.0, "text to image": 1.0}, 120, {3.5e-4}, {1e-4}),
+                 ({"identity": 0.25, "triplet": 1.0, "image to text": 1.0}, 60, {5e-6}, {1e-4})],
+    "PromptSG": [({"identity": 1.0, "triplet": 1.0, "contrast": 0.5}, 60, {5e-6, 5e-5}, {1e-4})],
+    "HPL": [({"text to image": 1.0, "image to text": 1.0, "inversion consistency": 1.0}, 10, {5e-5, 0.02}, {0.0}),
+            ({"matching": 1.0, "identity t2i": 1.0, "triplet": 1.0, "identity i2i": 1.0, "identity prompts": 1.0,
+              "instance prompts": 0.4, "prompt regularisation": 0.06}, 60, {1e-5, 5e-5}, {4e-5})],
+    "DMPT": [({"identity": 1.0, "triplet": 1.0, "centre": 1.0, "contrast": 1.0}, 60, {1e-3}, {1e-4})],
+    "PADReleased": [({"image to text": 1.0, "text to image": 1.0}, 20, {2e-3}, {0.0}),
+                    ({"identity": 0.25, "triplet": 1.0, "image to text": 1.0}, 30, {5e-6, 2e-3}, {1e-4, 0.0})],
+    "PADDescribed": [({"image to text": 1.0, "text to image": 1.0, "identity": 1.0, "triplet": 1.0}, 30,
+                      {5e-6, 2e-3}, {1e-4, 0.0})],
+    "VLADRReleased": [({"image to text": 1.0, "text to image": 1.0}, 120, {3.5e-3}, {1e-4}),
+                      ({"identity": 1.0, "triplet": 1.0, "identity strong": 1.0, "triplet strong": 1.0, "coarse": 1.0,
+                        "attribute alignment": 1.0}, 60, {5e-6}, {1e-4, 0.0})],
+    "VLADRDescribed": [({"global": 1.0, "local": 1.0, "orthogonality": 1.0, "identity": 1.0, "triplet": 1.0}, 120, {3.5e-3}, {1e-4}),
+                       ({"identity": 1.0, "triplet": 1.0, "attribute alignment": 1.0}, 60, {5e-6}, {1e-4, 0.0})],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("recipe, kind", ALL, ids=NAMES)
+def test_stages_at_full_scale_are_those_of_the_card(recipe, kind, world):
+    small = {"backbone": "tiny", "pretrained": "tiny", "image_height": 128, "image_width": 64}
+    stages = kind(recipe.but(**small), world).stages()
+    wanted = CARDS[kind.__name__]
+    assert len(stages) == len(wanted)
+    for stage, (weights, epochs, rates, decays) in zip(stages, wanted):
+        assert stage.weights == weights and stage.epochs == epochs
+        assert {group.lr for group in stage.groups} == rates
+        assert {group.weight_decay for group in stage.groups} == decays

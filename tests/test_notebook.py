@@ -1,0 +1,99 @@
+"""Strict parameters, and tables whose cells remember their runs."""
+
+import pytest
+from test_results import noisy, run
+
+from reid_core import losses, notebook, tables
+from reid_core.notebook import ParameterError, coerced, start
+
+KINDS = {"profile": str, "data": str, "seed": int, "retrain": bool, "rates": list[float]}
+DEFAULTS = {"profile": "laptop", "data": "world_market", "seed": 0, "retrain": False, "rates": [1.0]}
+
+
+def page(**values):
+    """The globals of a notebook after its parameters, what papermill injected, and its imports."""
+    around = {
+        "__annotations__": KINDS,
+        "__name__": "__main__",
+        "_": "",
+        "In": [""],
+        "Out": {},
+        "tables": tables,
+    }
+    return start({**around, **DEFAULTS, **values})
+
+
+def test_defaults_pass_and_become_a_page():
+    assert page().profile == "laptop" and page().retrain is False
+
+
+@pytest.mark.parametrize(
+    "name, given, wanted",
+    [("retrain", "true", True), ("retrain", "False", False), ("seed", "3", 3), ("seed", 3.0, 3),
+     ("rates", "[1e-4, 2]", [1e-4, 2.0]), ("rates", [1], [1.0])],
+)  # fmt: skip
+def test_what_papermill_passes_is_brought_to_its_kind(name, given, wanted):
+    assert getattr(page(**{name: given}), name) == wanted
+
+
+@pytest.mark.parametrize(
+    "name, given, message",
+    [("retrain", "yes", "retrain to be bool, found 'yes'"), ("retrain", 1, "found 1"), ("seed", "1e-4", "seed to be int"),
+     ("seed", True, "found True"), ("seed", -1, "0 or more, found -1"), ("rates", "[0,", "rates to be list"),
+     ("profile", "labtop", "a profile among smoke, laptop, paper, found 'labtop'"), ("data", 5, "data to be str, found 5")],
+)  # fmt: skip
+def test_what_would_be_a_guess_is_refused(name, given, message):
+    with pytest.raises(ParameterError, match=message):
+        page(**{name: given})
+
+
+@pytest.mark.parametrize("value", [1, "x", None, [1], 0.5, True])
+def test_a_name_that_no_cell_declares_is_refused(value):
+    with pytest.raises(
+        ParameterError, match="profile, data, seed, retrain, rates, found 'sede'; correct the name"
+    ):
+        page(sede=value)
+
+
+def test_the_error_shows_no_frames():
+    assert ParameterError("one sentence.")._render_traceback_() == ["ParameterError: one sentence."]
+    with pytest.raises(ParameterError):
+        coerced("x", "int", None)
+
+
+def test_show_prints_the_source_that_runs_and_where_it_stands():
+    text = notebook.show(losses.batch_hard_triplet).data
+    assert "reid_core/losses.py, line" in text and "hardest_distances" in text
+
+
+@pytest.fixture
+def kept(tmp_path, monkeypatch):
+    monkeypatch.setenv("REID_BUILD", str(tmp_path))
+    return [noisy(seed).write(committed=False) for seed in range(2)]
+
+
+def test_a_cell_with_our_number_names_its_runs(kept):
+    text = tables.table(["x"], [[tables.ours(kept)]], "found").data
+    assert 'class="world"' in text and 'data-label="world"' in text
+    assert 'data-run="clip_reid/baseline/full/world_market-laptop-s0 ' in text and "±" in text
+
+
+def test_a_world_number_never_stands_in_the_real_column(kept):
+    specs = {"row": [one.spec for one in kept]}
+    text = tables.comparison(specs, ["mAP"], {("row", "mAP"): 86.4}, "caption", committed=False).data
+    paper, real, world = text.split("<td")[2:5]
+    assert "86.4" in paper and "not run" in real and 'data-label="world"' in world
+
+
+def test_a_row_without_a_run_says_so():
+    assert tables.ours([]).text == "not run" and tables.printed(None).text == "–"
+
+
+def test_text_in_a_table_is_escaped():
+    assert "<b>" not in tables.table(["<b>"], [["<b>"]], "<b>").data
+
+
+def test_a_real_run_stands_in_its_own_column(tmp_path, monkeypatch):
+    monkeypatch.setenv("REID_BUILD", str(tmp_path))
+    real = run(0, [0.5, 0.7], label="real").write(committed=False)
+    assert tables.ours([real]).kind == "real"

@@ -1,0 +1,234 @@
+"""Ranking, scores and re-ranking against published code."""
+
+import re
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from golden import EXACT64, LOSS, OUTPUT, close, golden, matching
+
+from reid_core.evaluate import rank
+from reid_core.losses import similarity
+from reid_core.rerank import (
+    averaged,
+    expanded,
+    jaccard_distance,
+    membership,
+    nearest,
+    rerank,
+    squared_distances,
+)
+
+HALF_PRECISION = 1e-2  # of CLIP-ReID's re-ranking, which holds its tables in float16 (D4)
+FLOAT32_RERANKING = 5e-6
+
+
+def people(file):
+    """Identities and cameras as `rank` takes them."""
+    return [
+        file[f"in/{key}"].astype(np.int64) for key in ("query_pid", "gallery_pid", "query_cam", "gallery_cam")
+    ]
+
+
+def scores_of(file, distance):
+    return rank(None, None, *people(file), distance=torch.as_tensor(distance))
+
+
+def distances(file):
+    return (
+        file.tensor("in/distmat") if "in/distmat" in file else file.tensor("in/distmat_u16").float() / 2**16
+    )
+
+
+def check_cmc(name, scores, wanted):
+    close(scores.cmc(len(wanted)), wanted, LOSS, name)
+
+
+# Scores from distances
+
+
+@golden("multi__eval_small", "multi__eval_medium")
+def test_map_and_cmc_are_those_of_all_published_evaluators(file):
+    name, file = file.name, file()
+    scores = scores_of(file, distances(file))
+    for key, source in matching(file, r"out/(\w+)/mAP"):
+        close(scores.mAP, file[key], EXACT64, name)
+        check_cmc(name, scores, file[f"out/{source[1]}/cmc"])
+
+
+@golden("multi__eval_small", "multi__eval_medium")
+def test_every_valid_query_has_the_published_precision(file):
+    name, file = file.name, file()
+    scores = scores_of(file, distances(file))
+    close(scores.ap, file["out/fastreid/AP_per_valid_query"], EXACT64, name)
+    close(scores.inp, file["out/fastreid/INP_per_valid_query"], EXACT64, name)
+    close(scores.mINP, file["out/fastreid/mINP"], EXACT64, name)
+
+
+@golden("multi__eval_small", "multi__eval_medium")
+def test_a_query_whose_matches_are_all_junk_is_skipped(file):
+    file = file()
+    scores = scores_of(file, distances(file))
+    assert np.array_equal(scores.valid, file["out/valid_query_index"])
+    assert file["in/query_with_only_junk"] not in scores.valid
+    assert scores.skipped == len(file["in/query_pid"]) - len(file["out/valid_query_index"])
+
+
+@golden("fastreid__roc_mINP")
+def test_precision_and_inverse_penalty_agree_with_a_second_library(file):
+    """The verification curve and query expansion are left out: no chapter reports them."""
+    name, file = file.name, file()
+    scores = scores_of(file, distances(file))
+    for found, key in ((scores.ap, "AP"), (scores.inp, "INP"), (scores.mAP, "mAP"), (scores.mINP, "mINP")):
+        close(found, file[f"out/{key}"], EXACT64, name)
+    check_cmc(name, scores, file["out/cmc"])
+    close((scores.mAP + scores.cmc()[0]) / 2, file["out/metric_mean_of_mAP_and_rank1"], LOSS, name)
+
+
+@golden("torchreid__eval_cuhk03")
+def test_the_map_of_the_single_shot_protocol_is_the_ordinary_one(file):
+    """Its CMC, averaged over random galleries of one image per identity, is left out: no chapter reports it."""
+    name, file = file.name, file()
+    scores = scores_of(file, distances(file))
+    for key, _ in matching(file, r"out/numpy_seed\d+/mAP"):
+        close(scores.mAP, file[key], EXACT64, name)
+
+
+@golden("irra__rank")
+def test_text_search_leaves_nothing_out_and_scores_as_published(file):
+    """Both directions; published values are per cent in float32."""
+    name, file = file.name, file()
+    similarities, pids = file.tensor("in/similarity"), [file["in/query_pid"], file["in/gallery_pid"]]
+    for direction, near, (asking, asked) in (
+        ("t2i", similarities, pids),
+        ("i2t", similarities.T, pids[::-1]),
+    ):
+        scores = rank(None, None, asking, asked, np.zeros(len(asking)), np.ones(len(asked)), distance=-near)
+        wanted = {
+            key: file[f"out/{direction}/{key}"] / 100 for key in ("cmc", "cmc_topk_path", "mAP", "mINP")
+        }
+        check_cmc(name, scores, wanted["cmc"])
+        check_cmc(name, scores, wanted["cmc_topk_path"])
+        close(scores.mAP, wanted["mAP"], LOSS, name)
+        close(scores.mINP, wanted["mINP"], LOSS, name)
+
+
+# Scores from features
+
+
+def features(file, normalised):
+    """Those of the queries, those of the gallery."""
+    found = file.tensor("in/features")
+    found = F.normalize(found) if normalised else found
+    return found.split([file["in/num_query"].item(), len(found) - file["in/num_query"].item()])
+
+
+@golden("clipreid__r1_map_eval")
+def test_features_are_ranked_as_published(file):
+    """Ours ranks by cosine what published code ranks by the squared distance of unit vectors."""
+    name, file = file.name, file()
+    scores = rank(*features(file, normalised=True), *people(file))
+    for source in ("normalised", "pad_normalised"):
+        close(scores.mAP, file[f"out/{source}/mAP"], EXACT64, name)
+        check_cmc(name, scores, file[f"out/{source}/cmc"])
+
+
+@golden("clipreid__r1_map_eval")
+def test_raw_features_are_ranked_by_distance_as_published(file):
+    name, file = file.name, file()
+    scores = scores_of(file, squared_distances(*features(file, normalised=False)))
+    close(scores.mAP, file["out/raw/mAP"], EXACT64, name)
+    check_cmc(name, scores, file["out/raw/cmc"])
+
+
+@golden("clipreid__r1_map_eval")
+def test_distances_are_the_published_ones(file):
+    """torchreid's "euclidean" is squared too. The arc cosine is left out: nothing here uses it."""
+    name, file = file.name, file()
+    raw, unit = features(file, normalised=False), features(file, normalised=True)
+    close(squared_distances(*raw), file["out/raw/distmat"], OUTPUT, name)
+    close(squared_distances(*raw), file["out/torchreid_euclidean_distance"], OUTPUT, name)
+    close(2 - 2 * similarity(*raw), file["out/normalised/distmat"], OUTPUT, name)
+    close(1 - similarity(*unit), file["out/torchreid_cosine_distance"], OUTPUT, name)
+
+
+# Re-ranking
+
+
+def rerankings(file, folder):
+    """(key, k1, k2, weight) of every result under `folder`."""
+    pattern = re.escape(folder) + r".*k1_(\d+)_k2_(\d+)_lambda_([\d.]+)"
+    found = [
+        (key, int(m[1]), int(m[2]), float(m[3])) for key in file for m in [re.fullmatch(pattern, key)] if m
+    ]
+    assert found, f"no key like {pattern}"
+    return found
+
+
+@golden("clipreid__reranking")
+def test_reranking_equals_the_published_formula_in_either_precision(file):
+    name, file = file.name, file()
+    query, gallery = file.tensor("in/query"), file.tensor("in/gallery")
+    for key, *settings in rerankings(file, "ref64/"):
+        close(rerank(query, gallery, *settings), file[key], LOSS, name)
+        close(rerank(query.double(), gallery.double(), *settings), file[key], LOSS, name)
+
+
+@golden("clipreid__reranking")
+def test_reranking_is_the_published_one_but_for_its_half_precision(file):
+    file = file()
+    for key, *settings in rerankings(file, "out/"):
+        close(
+            rerank(file.tensor("in/query"), file.tensor("in/gallery"), *settings), file[key], HALF_PRECISION
+        )
+
+
+@golden("torchreid__reranking")
+def test_reranking_agrees_with_a_second_library_on_plain_distances(file):
+    name, file = file.name, file()
+    for key, *settings in rerankings(file, "out/from_euclidean/"):
+        found = rerank(file.tensor("in/query"), file.tensor("in/gallery"), *settings)
+        close(found, file[key], FLOAT32_RERANKING, name)
+
+
+@golden("torchreid__reranking")
+def test_reranking_does_not_square_twice(file):
+    """torchreid's engine feeds squared distances, which its re-ranking squares again (D5)."""
+    file = file()
+    for key, *settings in rerankings(file, "out/from_squared_euclidean/"):
+        found = rerank(file.tensor("in/query"), file.tensor("in/gallery"), *settings)
+        assert np.abs(found.numpy() - file[key]).max() > 100 * FLOAT32_RERANKING
+
+
+@golden("clipreid__r1_map_eval")
+def test_reranked_map_is_the_published_one_in_full_precision(file):
+    name, file = file.name, file()
+    for key, match in matching(file, r"ref64/normalised_reranked_(\d+)_(\d+)_([\d.]+)/mAP"):
+        distance = rerank(*features(file, normalised=True), int(match[1]), int(match[2]), float(match[3]))
+        close(distance, file[key.replace("ref64", "out").replace("mAP", "distmat")], HALF_PRECISION)
+        close(scores_of(file, distance).mAP, file[key], EXACT64, name)
+
+
+@golden("fastreid__jaccard")
+def test_parts_of_reranking_make_the_jaccard_distance_of_a_second_library(file):
+    """fast-reid looks at k1 neighbours instead of k1 + 1 and does not scale distances by the farthest."""
+    name, file = file.name, file()
+    query, gallery = (
+        F.normalize(file.tensor("in/query")).double(),
+        F.normalize(file.tensor("in/gallery")).double(),
+    )
+    both = torch.cat([query, gallery])
+    for key, match in matching(file, r"out/jaccard/(k1_(\d+)_k2_(\d+))"):
+        order, _ = nearest(both, int(match[2]))
+        member = membership(both, torch.ones(len(both)), expanded(order, int(match[2])))
+        member = averaged(member, order, int(match[3]))
+        found = jaccard_distance(member[: len(query)], member[len(query) :])
+        close(found, file[key], FLOAT32_RERANKING, name)
+        for mixed, weight in matching(file, rf"out/mixed_with_cosine_lambda_([\d.]+)/{match[1]}"):
+            cosine = 1 - (query @ gallery.T).numpy()
+            close(
+                (1 - float(weight[1])) * found + float(weight[1]) * cosine,
+                file[mixed],
+                FLOAT32_RERANKING,
+                name,
+            )

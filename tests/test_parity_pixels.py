@@ -1,0 +1,220 @@
+"""Pixels against published code: resizing, augmentation, random erasing, and the constants of the recipes."""
+
+import numpy as np
+import pytest
+import torch
+from golden import OUTPUT, close, golden, load_later, matching
+from open_clip.modified_resnet import ModifiedResNet
+from open_clip.transformer import TextTransformer, VisionTransformer
+from PIL import Image
+from scipy.stats import binomtest, ks_2samp
+
+from reid_core.augment import (
+    CLIP_MEAN,
+    HALF,
+    IMAGENET_MEAN,
+    Augmentation,
+    Choices,
+    Erasing,
+    augment,
+    draw_boxes,
+    normalise,
+)
+from reid_core.clip import ClipResNet, ClipViT, TextEncoder
+from reid_core.data import FILTERS, decode
+from reid_core.draws import generator
+from reid_core.methods.clip_reid import ABLATIONS, RECIPE
+
+SURPRISE = (
+    1e-4  # probability below which two samples are not of one distribution; ours is seeded, so is theirs
+)
+
+# Transforms
+
+
+def resized(file, key, filter, folder):
+    """An image of the file as the store decodes it: uint8 (1, 1, 3, H, W)."""
+    path = folder / "image.png"
+    Image.fromarray(file[key]).save(path)
+    return torch.tensor(decode(path, tuple(file["in/size_h_w"].tolist()), FILTERS[filter]))[None, None]
+
+
+def view_of(file, **changes):
+    mean, std = (tuple(file[f"in/{key}"].tolist()) for key in ("mean", "std"))
+    return Augmentation(mean=mean, std=std, **changes)
+
+
+@golden("clipreid__transforms", "irra__transforms")
+def test_test_images_are_the_published_ones(file, tmp_path):
+    name, file = file.name, file()
+    for key, _ in matching(file, r"in/image\d+"):
+        pixels = resized(file, key, "bilinear", tmp_path)
+        close(
+            normalise(view_of(file), pixels)[0, 0],
+            file[key.replace("in", "out", 1) + "/test_transform"],
+            OUTPUT,
+            name,
+        )
+
+
+@golden("clipreid__transforms", "irra__transforms")
+def test_training_images_are_resized_as_published(file, tmp_path):
+    file = file()
+    for key, _ in matching(file, r"in/image\d+"):
+        found = resized(file, key, str(file["in/train_resize_mode"]), tmp_path)[0, 0].permute(1, 2, 0)
+        assert np.array_equal(found, file[key.replace("in", "out", 1) + "/train_resized_u8"])
+
+
+@golden("clipreid__transforms", "irra__transforms")
+def test_flip_pad_and_crop_are_the_published_ones(file, tmp_path):
+    name, file = file.name, file()
+    view = view_of(file, flip=0.5, pad=file["in/pad"].item())
+    for key, match in matching(file, r"in/(image\d+)/(draw\d+)/flip_top_left"):
+        pixels = resized(file, f"in/{match[1]}", str(file["in/train_resize_mode"]), tmp_path)
+        flip, top, left = (np.array([[value]]) for value in file[key])
+        found = augment(view, pixels, Choices(flip > 0, top, left, np.zeros((0, 1, 1, 4), int)), 0)
+        close(found[0, 0], file[f"out/{match[1]}/{match[2]}/train_before_erasing"], OUTPUT, name)
+
+
+# Random erasing
+
+
+def erasing_of(source, **changes):
+    """The published settings of a source, as ours."""
+    facts = load_later("facts")()
+    facts = {
+        "clipreid": facts["clip_reid"]["erasing_timm"],
+        **{k: facts[k].get("erasing") for k in ("irra", "torchreid")},
+    }[source]
+    area, aspect = facts.get("area") or facts["scale"], facts.get("aspect") or facts["ratio"]
+    return Erasing(facts["p"], tuple(area), tuple(aspect), "not" not in facts.get("aspect_distribution", ""),
+                   facts.get("attempts", 10), **changes)  # fmt: skip
+
+
+def boxes_of(name, file):
+    """(published boxes (n, 4), ours (10 n, 4)), zero height where nothing was erased, and the image's size."""
+    published = file["out/top_left_h_w_minus1_if_untouched"].astype(int).clip(min=0)
+    size = file["in/image_h_w"].tolist()
+    return (
+        published,
+        draw_boxes(erasing_of(name.split("__")[0]), generator(name), 10 * len(published), *size),
+        size,
+    )
+
+
+@golden("clipreid__random_erasing", "irra__random_erasing", "torchreid__random_erasing")
+def test_as_many_images_are_erased_as_published(file):
+    name, file = file.name, file()
+    published, ours, _ = boxes_of(name, file)
+    assert (
+        binomtest(int((published[:, 2] > 0).sum()), len(published), (ours[:, 2] > 0).mean()).pvalue > SURPRISE
+    )
+
+
+@golden("clipreid__random_erasing", "irra__random_erasing", "torchreid__random_erasing")
+def test_erased_boxes_have_the_published_distribution(file):
+    """Area, aspect, and where in the free room the box lies; our generator cannot repeat the published sequence."""
+    name, file = file.name, file()
+    published, ours, (height, width) = boxes_of(name, file)
+
+    def looks(boxes):
+        top, left, h, w = boxes[boxes[:, 2] > 0].T
+        return h * w, h / w, top / (height - h), left / (width - w)
+
+    for found, wanted in zip(looks(ours), looks(published)):
+        assert ks_2samp(found, wanted).pvalue > SURPRISE
+
+
+@golden("clipreid__random_erasing", "irra__random_erasing", "torchreid__random_erasing")
+def test_erased_boxes_leave_a_row_and_a_column_as_published(file):
+    name, file = file.name, file()
+    for boxes in boxes_of(name, file)[:2]:
+        assert (boxes[:, 2] < file["in/image_h_w"][0]).all() and (boxes[:, 3] < file["in/image_h_w"][1]).all()
+
+
+@golden("facts")
+def test_erased_boxes_are_filled_as_published(file):
+    """CLIP-ReID: normal noise per pixel. IRRA and torchreid: the raw mean, in normalised space (D18)."""
+    facts, size = file(), (64, 32)
+    box = Choices(*np.zeros((3, 1, 1), int), np.array([0, 0, *size]).reshape(1, 1, 1, 4))
+    for source, fill in (
+        ("clipreid", None),
+        ("irra", facts["irra"]["erasing"]["value"]),
+        ("torchreid", facts["torchreid"]["erasing"]["fill_value"]),
+    ):
+        view = Augmentation(erasing=(erasing_of(source, fill=fill and tuple(fill)),))
+        found = augment(view, torch.zeros(1, 1, 3, *size, dtype=torch.uint8), box, 0)[0, 0]
+        close(found.mean((1, 2)), fill or [0, 0, 0], 0.1)
+        assert found.std((1, 2)).numpy() == pytest.approx(0 if fill else 1, abs=0.1)
+
+
+# Constants
+
+
+@golden("facts")
+def test_the_recipe_of_clip_reid_augments_as_published(file):
+    facts = file()["clip_reid"]
+    found = {
+        "train_resize_interpolation": RECIPE.train_interpolation,
+        "test_resize_interpolation": RECIPE.test_interpolation,
+        "pad": RECIPE.pad,
+        "flip_p": RECIPE.flip_p,
+    }
+    assert found == {key: facts[key] for key in found}
+
+
+@golden("facts")
+def test_the_rows_of_clip_reid_have_the_published_sizes_and_constants(file):
+    facts = file()["clip_reid"]
+    person, resnet, vehicle = (RECIPE.but(**ABLATIONS[row]) for row in ("full", "RN50", "VeRi-776"))
+    for recipe, key in ((person, "size_person"), (vehicle, "size_vehicle")):
+        assert [recipe.image_height, recipe.image_width] == facts[key]
+    for recipe, key in ((person, "mean_std_vit"), (resnet, "mean_std_rn50")):
+        assert [list(recipe.norm_mean), list(recipe.norm_std)] == facts[key]
+
+
+@golden("facts")
+def test_the_recipe_of_clip_reid_erases_as_published(file):
+    r = RECIPE
+    area = (r.random_erasing_area_min, r.random_erasing_area_max)
+    assert file()["clip_reid"]["erasing_timm"]["attempts"] == Erasing().tries
+    assert Erasing(r.random_erasing_p, area, r.random_erasing_aspect) == erasing_of("clipreid")
+
+
+@golden("facts")
+def test_normalisation_constants_are_the_published_ones(file):
+    facts = file()
+    assert list(CLIP_MEAN) == facts["irra"]["mean"]
+    assert [list(HALF)] * 2 == facts["clip_reid"]["mean_std_vit"]
+    assert list(IMAGENET_MEAN) == facts["torchreid"]["mean_std_default"][0]
+
+
+def count(module):
+    return sum(p.numel() for p in module.parameters())
+
+
+@golden("facts")
+def test_full_size_image_towers_have_the_published_number_of_parameters(file):
+    """ViT-B/16 and RN50 without values. PAD's pool and IRRA's cross module are left out."""
+    facts = file()
+    published = facts["clip_reid_parameter_counts"] | facts["irra_parameter_counts"]
+    with torch.device("meta"):
+        for key, match in matching(published, r"(?:vit_b16|clip)_visual_(\d+)x(\d+)(?:_stride(\d+))?"):
+            size, stride = (int(match[1]), int(match[2])), int(match[3] or 16)
+            assert (
+                count(ClipViT(VisionTransformer(224, 16, 768, 12, 12, 4.0), size, stride)) == published[key]
+            )
+        for key, match in matching(published, r"rn50_visual_(\d+)x(\d+)"):
+            tower = ClipResNet(ModifiedResNet([3, 4, 6, 3], 1024, 32), (int(match[1]), int(match[2])))
+            assert count(tower) == published[key]
+
+
+@golden("facts")
+def test_the_full_size_text_tower_has_the_published_number_of_parameters(file):
+    """What a published pair of towers has more than its image tower."""
+    published = file()["irra_parameter_counts"]
+    with torch.device("meta"):
+        for key, match in matching(published, r"clip_(\d+x\d+)"):
+            assert (
+                count(TextEncoder(TextTransformer())) == published[key] - published[f"clip_visual_{match[1]}"]
+            )

@@ -1,0 +1,317 @@
+"""Towers, heads and sentences against published code: tokens, features and gradients."""
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from golden import GRADIENT, LOSS, OUTPUT, close, golden, matching
+from golden_towers import (
+    GivenTowers,
+    PoolPrompts,
+    camera_table,
+    image_tower,
+    our_name,
+    residual_tower,
+    text_tower,
+    weights,
+)
+
+from reid_core.clip import no_prompts, resize_positions
+from reid_core.losses import identity, pair_contrast, similarity_distribution_matching
+from reid_core.methods.base import freeze_all_but, total
+from reid_core.methods.clip_reid import RECIPE
+
+# The image transformer
+
+
+def strides(file):
+    return [file[key].item() for key, _ in matching(file, r"in/s\d+/stride")]
+
+
+def vit(file, stride, side_information):
+    """The tower of clipreid__vit, entered with CLIP's own position table, and the maps the file stores."""
+    state = weights(file, "w/visual.") | {
+        "positional_embedding": file.tensor("in/positional_embedding_14x14")
+    }
+    side = round((len(state["positional_embedding"]) - 1) ** 0.5)
+    camera = camera_table(file.tensor("w/cv_embed"), file.number("in/sie_coe"))
+    tower = image_tower(state, file["in/pixels"].shape[2:], file["in/heads"], stride, (side, side), camera)
+    out = tower(file.tensor("in/pixels"), file.tensor("in/camera") if side_information else None)
+    return tower, {"penultimate": out.hidden[-2], "last": out.tokens, "projected": tower.joint_tokens(out)}
+
+
+@golden("clipreid__vit")
+def test_position_table_is_resized_as_published(file):
+    name, file = file.name, file()
+    for stride in strides(file):
+        tower, _ = vit(file, stride, False)
+        assert list(tower.grid) == file[f"in/s{stride}/grid"].tolist()
+        close(tower.positional_embedding, file[f"w_s{stride}/visual.positional_embedding"], OUTPUT, name)
+
+
+@golden("clipreid__vit")
+def test_image_tokens_are_the_published_ones_at_both_strides_with_and_without_cameras(file):
+    name, file = file.name, file()
+    for stride in strides(file):
+        for variant in ("plain", "sie"):
+            _, maps = vit(file, stride, variant == "sie")
+            for key, found in maps.items():
+                close(found, file[f"out/s{stride}/{variant}/{key}"], OUTPUT, name)
+
+
+@golden("clipreid__vit")
+def test_image_gradients_are_the_published_ones_at_both_strides_with_and_without_cameras(file):
+    """Also that a camera which does not occur gets no gradient: its row of the published table is zero."""
+    name, file = file.name, file()
+    for stride in strides(file):
+        for variant in ("plain", "sie"):
+            tower, maps = vit(file, stride, variant == "sie")
+            sum(
+                (found[:, 0] * file.tensor(f"in/cotangent_cls_{key}")).sum() for key, found in maps.items()
+            ).backward()
+            found = {f"image.{key}": p.grad for key, p in tower.named_parameters()}
+            gradients = file.tensors(f"grad/s{stride}/{variant}/")
+            assert gradients
+            for key, wanted in gradients.items():
+                close(found[our_name(key)], wanted, GRADIENT, name)
+
+
+@golden("clipreid__resize_pos_embed", "irra__resize_pos_embed")
+def test_position_tables_are_resized_without_antialias(file):
+    name, file = file.name, file()
+    for key, match in matching(file, r"out/(\w+/)?(\d+)x(\d+)"):
+        table = file.tensor(f"in/{match[1] or ''}positional_embedding")
+        close(resize_positions(table, (int(match[2]), int(match[3]))), file[key], OUTPUT, name)
+
+
+# Heads, necks and the objective of stage 2
+
+
+def clip_reid(file):
+    recipe = RECIPE.but(stage2_ids_per_batch=1)
+    camera = camera_table(file.tensor("w/cv_embed"), file.number("in/sie_coe"))
+    size, stride = file["in/pixels"].shape[2:], int(file["in/stride"])
+    image = image_tower(weights(file, "w/visual."), size, file["in/heads"], stride, camera=camera)
+    method = GivenTowers(recipe, file["in/label"], len(file["w/classifier.weight"]), image)
+    method.load(file.tensors("w/"))
+    method.bank = file.tensor("in/text_bank")
+    return method.eval()
+
+
+def batch_of(method, file, rows=None):
+    return method.batch(file.tensor("in/pixels"), file.tensor("in/label"), rows)
+
+
+@golden("clipreid__vit_model")
+def test_test_feature_is_the_published_one_with_any_side_information(file):
+    """Cameras, views and pairs of both are rows of one table."""
+    name, file = file.name, file()
+    method, cameras, views = clip_reid(file), file.tensor("in/camera"), file.tensor("in/view")
+    rows = {
+        "none": None,
+        "camera": cameras,
+        "view": views,
+        "camera_view": cameras * file["in/view_num"].item() + views,
+    }
+    for kind, row in rows.items():
+        batch = batch_of(method, file, row)
+        necks = [head.neck(f) for head, f in zip(method.heads, method.features(batch)[1:])]
+        close(method.embed(batch), file[f"out/eval/{kind}/before"], OUTPUT, name)
+        close(torch.cat(necks, 1), file[f"out/eval/{kind}/after"], OUTPUT, name)
+
+
+@golden("clipreid__vit_model")
+def test_cached_feature_ignores_the_camera(file):
+    name, file = file.name, file()
+    method = clip_reid(file)
+    batch = batch_of(method, file, file.tensor("in/camera"))
+    close(method.joint_feature(batch), file["out/get_image"], OUTPUT, name)
+
+
+@golden("clipreid__vit_model")
+def test_logits_and_features_in_training_are_the_published_ones(file):
+    name, file = file.name, file()
+    method = clip_reid(file).train()
+    f11, f12, fp = method.features(batch_of(method, file, file.tensor("in/camera")))
+    found = {
+        "feat_penultimate": f11,
+        "feat_last": f12,
+        "feat_projected": fp,
+        "i2t_logits": fp @ method.bank.T,
+    }
+    found |= {f"score_{k}": head(f) for k, (head, f) in enumerate(zip(method.heads, (f12, fp)))}
+    state = method.state_dict()
+    found |= {key: state[our_name(key)] for key in file.tensors("out/train/") if "running" in key}
+    assert len(found) == len(file.tensors("out/train/")) - 1  # the loss
+    for key, value in found.items():
+        close(value, file[f"out/train/{key}"], OUTPUT, name)
+
+
+@golden("clipreid__vit_model")
+def test_stage2_loss_and_gradients_are_the_published_ones(file):
+    name, file = file.name, file()
+    method = clip_reid(file)
+    stage = method.stages()[1]
+    freeze_all_but(method, stage.groups)
+    loss = total(stage.losses(batch_of(method, file, file.tensor("in/camera"))).terms, stage.weights)
+    close(loss, file["out/train/loss"], LOSS, name)
+    loss.backward()
+    parameters = dict(method.named_parameters())
+    assert file.tensors("grad/")
+    for key, wanted in file.tensors("grad/").items():
+        close(parameters[our_name(key)].grad, wanted, GRADIENT, name)
+    assert all(
+        (parameters[f"heads.{k}.neck.bias"].grad is not None) == file["out/bottleneck_bias_has_grad"]
+        for k in (0, 1)
+    )
+
+
+# The residual network
+
+
+def seen(file, training):
+    tower = residual_tower(file).train(training)
+    return tower, tower(file.tensor("in/pixels"))
+
+
+@golden("clipreid__rn50")
+def test_residual_tower_has_the_published_grid_and_positions(file):
+    name, file = file.name, file()
+    tower = residual_tower(file)
+    assert list(tower.grid) == file["in/grid"].tolist()
+    close(tower.attnpool.positional_embedding, file["w/visual.attnpool.positional_embedding"], OUTPUT, name)
+
+
+@golden("clipreid__rn50")
+def test_residual_stages_and_attention_pool_are_the_published_ones(file):
+    name, file = file.name, file()
+    tower, out = seen(file, training=False)
+    for k, key in ((-2, "out/layer3"), (-1, "out/layer4")):
+        close(out.hidden[k].mT.unflatten(2, tower.grid), file[key], OUTPUT, name)
+    close(tower.joint_tokens(out).transpose(0, 1), file["out/attnpool_tokens_first"], OUTPUT, name)
+    close(tower.joint_cls(out), file["out/get_image"], OUTPUT, name)
+    close(torch.cat(tower.supervised(out)[1:], 1), file["out/eval_feature"], OUTPUT, name)
+
+
+@golden("clipreid__rn50")
+def test_residual_tower_in_training_is_the_published_one(file):
+    name, file = file.name, file()
+    tower, out = seen(file, training=True)
+    for found, key in zip(tower.supervised(out), ("layer3_gap", "layer4_gap", "projected")):
+        close(found, file[f"out/train/feat_{key}"], OUTPUT, name)
+    running = {key: value for key, value in file.tensors("out/train/").items() if "running" in key}
+    assert running
+    for key, wanted in running.items():
+        close(tower.state_dict()[key], wanted, OUTPUT, name)
+
+
+# IRRA's pair of towers
+
+
+def irra_tokens(file):
+    state = weights(file, "w/base_model.visual.")
+    image = image_tower(state, file["in/pixels"].shape[2:], file["in/visual_heads"])
+    text, ids = text_tower(file, file["in/text_heads"], "w/base_model."), file.tensor("in/caption_ids")
+    return image, image(file.tensor("in/pixels")), text, text(text.embed(ids), ids.argmax(1))
+
+
+@golden("irra__model")
+def test_all_tokens_of_both_towers_are_the_published_ones(file):
+    """The cross module and its heads are left out: no method here uses them."""
+    name, file = file.name, file()
+    image, seen, text, read = irra_tokens(file)
+    close(image.joint_tokens(seen), file["out/image_tokens"], OUTPUT, name)
+    close(image.joint_cls(seen), file["out/encode_image"], OUTPUT, name)
+    close(text.joint_tokens(read), file["out/text_tokens"], OUTPUT, name)
+    close(text.joint_end(read), file["out/encode_text"], OUTPUT, name)
+
+
+@golden("irra__model")
+def test_losses_on_both_towers_are_the_published_ones(file):
+    """Gradients are left out: the file's are those of a sum that contains losses no method here uses."""
+    name, file = file.name, file()
+    image, seen, text, read = irra_tokens(file)
+    v, t, pids, scale = (
+        image.joint_cls(seen),
+        text.joint_end(read),
+        file.tensor("in/pid"),
+        file.number("in/logit_scale"),
+    )
+    close(similarity_distribution_matching(v, t, pids, 1 / scale), file["out/sdm_loss"], LOSS, name)
+    close((pair_contrast(v, t, scale) + pair_contrast(t, v, scale)) / 2, file["out/itc_loss"], LOSS, name)
+    logits = [
+        F.linear(f, file.tensor("w/classifier.weight"), file.tensor("w/classifier.bias")) for f in (v, t)
+    ]
+    close(sum(identity(z, pids) for z in logits) / 2, file["out/id_loss"], LOSS, name)
+
+
+# PAD's prompts in every block
+
+
+def prompted(file, prompter, blocks=None):
+    """Tower, tokens and the three maps of class tokens and patches."""
+    state = weights(file, "w/visual.")
+    kept = {
+        key: value
+        for key, value in state.items()
+        if blocks is None or "resblocks" not in key or int(key.split(".")[2]) < blocks
+    }
+    tower = image_tower(kept, file["in/pixels"].shape[2:], file["in/heads"])
+    out = tower(file.tensor("in/pixels"), prompter=prompter)
+    return (
+        tower,
+        out,
+        {"penultimate": out.hidden[-2], "last": out.tokens, "projected": tower.joint_tokens(out)},
+    )
+
+
+def pool(file, accumulate=False):
+    return PoolPrompts(file.tensors("w/visual.va_prompt."), file["in/k"].item(), accumulate)
+
+
+@golden("pad__visual_va")
+def test_tokens_with_fresh_prompts_in_every_block_are_the_published_ones(file):
+    """The routing is this test's own: it enters the tower as any prompter does."""
+    name, file = file.name, file()
+    for kind, prompter in (("strip", pool(file)), ("no_prompt", no_prompts)):
+        _, _, maps = prompted(file, prompter)
+        for key, found in maps.items():
+            close(found, file[f"out/{kind}/{key}"], OUTPUT, name)
+        if kind == "strip":
+            assert np.array_equal(torch.stack(prompter.chosen), file["out/strip/topk_idx"])
+
+
+@golden("pad__visual_va")
+def test_tokens_with_accumulating_prompts_are_the_published_ones(file):
+    name, file = file.name, file()
+    prompter = pool(file, accumulate=True)
+    _, out, maps = prompted(file, prompter)
+    assert np.array_equal(torch.stack(prompter.chosen), file["out/no_strip/topk_idx"])
+    for key, found in maps.items():
+        close(found[:, 0], file[f"out/no_strip/{key}_cls"], OUTPUT, name)
+    close(out.tokens[:, 1:], file["out/no_strip/last_patches"], OUTPUT, name)
+    assert out.tokens.shape[1] + out.prompts.shape[1] == file["out/no_strip/token_counts_pen_last"][-1]
+
+
+@golden("pad__visual_va")
+def test_prompts_get_the_published_gradients(file):
+    name, file = file.name, file()
+    prompter = pool(file)
+    tower, _, maps = prompted(file, prompter)
+    sum(
+        (found[:, 0] * file.tensor(f"in/cotangent_cls_{key}")).sum() for key, found in maps.items()
+    ).backward()
+    found = {f"visual.{key}": p.grad for key, p in tower.named_parameters()}
+    found |= {f"va_prompt.{key}": p.grad for key, p in prompter.named_parameters()}
+    assert file.tensors("grad/")
+    for key, wanted in file.tensors("grad/").items():
+        close(found[key], wanted, GRADIENT, name)
+
+
+@golden("pad__visual_va")
+def test_a_shallow_towers_published_penultimate_is_its_last_block(file):
+    """Published code takes block min(10, depth - 1); ours takes the last but one of any depth and keeps them all."""
+    name, file = file.name, file()
+    tower, out, _ = prompted(file, no_prompts, blocks=3)
+    close(out.hidden[-1][:, 0], file["out/three_layer_no_prompt/penultimate_cls"], OUTPUT, name)
+    close(out.tokens[:, 0], file["out/three_layer_no_prompt/last_cls"], OUTPUT, name)
+    assert torch.equal(tower.supervised(out)[0], out.hidden[1][:, 0])

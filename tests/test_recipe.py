@@ -1,0 +1,48 @@
+"""Hyper-parameters that remember where they came from."""
+
+from dataclasses import dataclass
+
+import pytest
+
+from reid_core.recipe import PROFILES, Recipe, assumed, profile_called, released, stated
+
+
+@dataclass(frozen=True)
+class Toy(Recipe):
+    epochs: int = stated(60, "Sec. 5", "epochs")
+    width: int = released(128, "file", "pixels")
+    rate: float = assumed(5e-6, "as its neighbour", "pretrained lr")
+    margin: float = stated(0.3, "Eq. 2")
+
+
+def test_a_table_shows_printed_value_origin_rule_and_value_used():
+    line = Toy().at(PROFILES["laptop"]).table()[0]
+    assert line == ("epochs", 60, "stated", "Sec. 5", "epochs", 15)
+
+
+def test_a_profile_changes_only_fields_with_a_rule():
+    small = Toy().at(PROFILES["laptop"])
+    assert small.changes() == {"epochs": 15, "width": 64} | (
+        {} if small.rate == 5e-6 else {"rate": small.rate}
+    )
+    assert Toy().at(PROFILES["paper"]) == Toy()
+
+
+def test_a_run_is_never_shorter_than_an_epoch():
+    assert Toy(epochs=3).at(PROFILES["smoke"]).epochs == 1
+
+
+def test_a_variant_names_what_it_changes():
+    assert Toy().but(margin=0.5).changes() == {"margin": 0.5}
+    with pytest.raises(ValueError, match="found 'margni'; correct the name"):
+        Toy().but(margni=0.5)
+
+
+def test_a_recipe_cannot_be_changed_in_place():
+    with pytest.raises(AttributeError):
+        Toy().margin = 0.5
+
+
+def test_an_unknown_profile_is_named():
+    with pytest.raises(ValueError, match="a profile among smoke, laptop, paper, found 'lapdog'"):
+        profile_called("lapdog")

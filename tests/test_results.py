@@ -1,0 +1,170 @@
+"""Runs on disk, intervals, and what is compared with what."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from reid_core import results
+from reid_core.results import Run, Spec, detectable, interval, paired, verdict
+
+
+def run(seed, ap, pids=None, row="full", label="world"):
+    pids = list(range(len(ap))) if pids is None else pids
+    scores = {
+        "image to image": {
+            "summary": {"mAP": 100 * float(np.mean(ap))},
+            "ap": list(ap),
+            "pids": pids,
+            "skipped": 0,
+        }
+    }
+    return Run(
+        Spec("clip_reid", "baseline", row, seed=seed),
+        {"label": label, "name": "toy"},
+        {},
+        {},
+        scores,
+        [],
+        {},
+        {},
+    )
+
+
+def noisy(seed, shift=0.0, people=150, spread=0.05):
+    hard = np.random.default_rng(7).uniform(0.2, 0.8, people)
+    return run(seed, np.clip(hard + shift + np.random.default_rng(seed).normal(0, spread, people), 0, 1))
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("REID_BUILD", str(tmp_path))
+    return tmp_path / "results"
+
+
+def test_a_run_written_reads_back_the_same(folder):
+    kept = noisy(3).write(committed=False)
+    assert results.find(kept.spec, committed=False) == kept
+    assert results.load(committed=False, seed=3) == [kept] and results.load(committed=False, seed=4) == []
+
+
+def test_a_row_that_nobody_ran_is_none():
+    assert results.find(Spec("clip_reid", "baseline", "full", seed=999)) is None
+
+
+@pytest.mark.parametrize(
+    "spec, message",
+    [
+        (Spec("clip_read", "baseline"), "a method among clip_reid, found 'clip_read'"),
+        (Spec("clip_reid", "base"), "a variant of clip_reid among baseline, clip_reid, found 'base'"),
+        (Spec("clip_reid", "baseline", "ful"), "a row of clip_reid among full, RN50, .*, found 'ful'"),
+        (Spec("clip_reid", "baseline", profile="desk"), "a profile among smoke, laptop, paper, found 'desk'"),
+    ],
+)
+def test_an_unknown_name_is_one_sentence(spec, message):
+    with pytest.raises(ValueError, match=message):
+        spec.check()
+
+
+def test_changes_in_a_row_have_the_last_word_and_are_in_its_name():
+    spec = Spec("clip_reid", "baseline", "full + stage2_epochs=2 + stage2_milestones=(1,)", profile="smoke")
+    assert spec.recipe().stage2_epochs == 2 and spec.recipe().stage2_milestones == (1,)
+    assert "stage2_epochs-2" in spec.name and spec.check() is spec
+
+
+def test_an_interval_covers_the_truth_about_as_often_as_it_says():
+    rng, hits = np.random.default_rng(0), 0
+    for _ in range(60):
+        ap = rng.beta(2, 2, 80)
+        found = interval([run(0, ap)], draws=300)
+        hits += found.low <= 50 <= found.high
+    assert 50 <= hits <= 60
+
+
+def test_images_of_one_person_count_as_one():
+    ap, pids = np.repeat([0.2, 0.8, 0.5, 0.4], 25), np.repeat([1, 2, 3, 4], 25).tolist()
+    assert interval([run(0, ap, pids)]).half > 2 * interval([run(0, ap)]).half
+
+
+def test_pairing_sees_what_two_intervals_hide():
+    better, base = ([noisy(s, shift, spread=0.02) for s in range(3)] for shift in (0.02, 0.0))
+    difference = paired(better, base)
+    assert difference.low > 0 and difference.mean == pytest.approx(2, abs=0.5)
+    assert interval(base).half > difference.half
+
+
+def test_runs_on_other_queries_are_not_compared():
+    with pytest.raises(ValueError, match="runs on the same queries"):
+        paired([run(0, [0.5] * 4)], [run(0, [0.5] * 4, pids=[9, 9, 1, 2])])
+    with pytest.raises(ValueError, match="share seeds, found none"):
+        paired([noisy(1)], [noisy(2)])
+
+
+def test_what_can_be_detected_shrinks_with_seeds_and_with_less_noise():
+    few, many = (
+        detectable([noisy(s) for s in range(2)], draws=300),
+        detectable([noisy(s) for s in range(6)], draws=300),
+    )
+    quiet = detectable([noisy(s, spread=0.01) for s in range(2)], draws=300)
+    assert many < few and quiet < few and np.isnan(detectable([noisy(0)]))
+
+
+def test_a_verdict_needs_an_interval_without_zero():
+    assert verdict(results.Interval(1.0, 0.2, 1.8), printed=3.0) == "holds"
+    assert verdict(results.Interval(-1.0, -1.8, -0.2), printed=3.0) == "fails"
+    assert verdict(results.Interval(1.0, -0.2, 2.2), printed=3.0) == "cannot tell"
+
+
+def test_the_papers_numbers_are_there_word_for_word():
+    row = {
+        "paper": "promptsg",
+        "table": "Table 2",
+        "method": "Baseline",
+        "backbone": "ViT-B/16",
+        "dataset": "market1501",
+    }
+    assert results.printed({"base": row}) == {("base", "mAP"): 86.4, ("base", "R1"): 93.3}
+    with pytest.raises(ValueError, match="found none; correct the words"):
+        results.printed({"base": {**row, "table": "Table 22"}})
+    assert len(results.reported()) == 2205 and len(results.hyperparameters()) == 447
+
+
+def test_nothing_is_committed_before_the_gates_or_from_a_dirty_tree(monkeypatch, tmp_path):
+    monkeypatch.setattr(results, "ROOT", tmp_path)
+    with pytest.raises(ValueError, match="the gates of the world"):
+        results.fill(1)
+    (tmp_path / "results").mkdir()
+    (tmp_path / "results" / "gates.json").write_text("{}")
+    monkeypatch.setattr(results, "git", lambda *_: " M reid_core/losses.py")
+    with pytest.raises(ValueError, match="a clean tree, found uncommitted changes"):
+        results.fill(1)
+
+
+def test_a_run_goes_stale_with_its_losses_and_not_with_its_files(world):
+    spec = Spec("clip_reid", "baseline", profile="smoke")
+    kept = dataclasses.replace(noisy(0), spec=spec, fingerprint=results.fingerprint(spec, 2))
+    losses = kept.fingerprint["losses"]
+    assert (
+        results.stale(
+            dataclasses.replace(
+                kept, fingerprint={**kept.fingerprint, "losses": results.fingerprint(spec)["losses"]}
+            )
+        )
+        == ""
+    )
+    moved = {**results.fingerprint(spec), "recipe": "another"}
+    assert (
+        results.stale(dataclasses.replace(kept, fingerprint=moved)) == "its recipe changed"
+        and len(losses) == 2
+    )
+
+
+def test_the_fingerprint_sees_a_changed_loss(world, monkeypatch):
+    spec = Spec("clip_reid", "baseline", profile="smoke")
+    before = results.fingerprint(spec, 2)["losses"]
+    from reid_core.methods import clip_reid
+
+    real = clip_reid.batch_hard_triplet
+    monkeypatch.setattr(clip_reid, "batch_hard_triplet", lambda *args: real(*args) * 1.001)
+    after = results.fingerprint(spec, 2)["losses"]
+    assert before != after and results.fingerprint(spec, 2)["losses"] == after

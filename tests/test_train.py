@@ -1,0 +1,222 @@
+"""fit(): what trains, what is frozen, and that a run can be taken up anywhere."""
+
+import json
+
+import pytest
+import torch
+from torch import nn
+
+from reid_core import checkpoint, train
+from reid_core.augment import Augmentation
+from reid_core.draws import Shuffle
+from reid_core.layers import Neck
+from reid_core.methods.base import Cached, Group, Losses, Method, Stage, ema_, freeze_all_but, total
+from reid_core.schedules import constant, warmup_milestones
+
+
+class Toy(Method):
+    """Two stages on 16x8 pixels: first the words, on what the frozen tower says; then the tower, with a teacher."""
+
+    def __init__(self, data, epochs=3):
+        super().__init__(None)
+        torch.manual_seed(0)
+        self.data, self.size, self.epochs = data, (16, 8), epochs
+        self.tower, self.neck = nn.Linear(384, 8), Neck(8)
+        self.words, self.teacher = nn.Parameter(torch.randn(data.classes, 8)), nn.Linear(384, 8)
+        self.seen = []
+
+    def look(self, batch):
+        return self.tower(batch.images.flatten(1))
+
+    def stages(self):
+        rows, still = range(len(self.data.train)), Augmentation()
+        words = Stage("words", self.epochs, Shuffle(rows, 16), [], self.word_loss, {"pull": 2.0},
+                      [Group([self.words], 0.1)], warmup_milestones(3, 1, 0.1, (2,)),
+                      cache={"image": Cached(self.look, still)})  # fmt: skip
+        tower = Stage("tower", self.epochs, Shuffle(rows, 16), [Augmentation(flip=0.5, pad=2)], self.tower_loss,
+                      {"near": 1.0, "small": 0.5}, [Group([self.tower], 0.01), Group([self.neck], 0.05)], constant(3))  # fmt: skip
+        return [words, tower]
+
+    def word_loss(self, batch):
+        return Losses({"pull": (self.words[batch.pids] - batch.cached["image"]).square().mean()})
+
+    def tower_loss(self, batch):
+        feature = self.neck(self.look(batch))
+        noise = torch.from_numpy(batch.rng.normal(size=8)).float()
+        near = (feature - self.words[batch.pids].detach() + 0.1 * noise).square().mean()
+        return Losses({"near": near, "small": feature.square().mean()}, {"rows": batch.rows})
+
+    def after_step(self, carry):
+        if carry:
+            ema_(self.teacher, self.tower, 0.9)
+            self.seen.append(carry["rows"])
+
+
+def fit(method, folder, **options):
+    return train.fit(method, method.data, folder, precision="fp32", key="toy", log=lambda *_: None, **options)
+
+
+def same(one, two):
+    return all(torch.equal(a, b) for a, b in zip(one.state_dict().values(), two.state_dict().values()))
+
+
+def test_the_history_names_stage_epoch_terms_and_rates(world, tmp_path):
+    history = fit(Toy(world), tmp_path)
+    assert [(h["stage"], h["epoch"]) for h in history] == [
+        (s, e) for s in ("words", "tower") for e in (1, 2, 3)
+    ]
+    assert set(history[0]["losses"]) == {"pull"} and set(history[-1]["losses"]) == {"near", "small"}
+    assert history[2]["losses"]["pull"] < history[0]["losses"]["pull"] and history[0]["images"] == 64
+
+
+def test_a_stage_trains_its_groups_and_nothing_else(world, tmp_path):
+    method = Toy(world)
+    before = {name: value.clone() for name, value in method.state_dict().items()}
+    stages = method.stages()
+    method.stages = lambda: stages[:1]
+    fit(method, tmp_path)
+    moved = {name for name, value in method.state_dict().items() if not torch.equal(value, before[name])}
+    assert moved == {"words"}
+
+
+def test_frozen_modules_are_in_eval_mode_and_fixed_biases_stay(world):
+    method = Toy(world)
+    freeze_all_but(method, method.stages()[0].groups)
+    assert not method.tower.training and not method.neck.training and not method.tower.weight.requires_grad
+    freeze_all_but(method, method.stages()[1].groups)
+    assert method.neck.training and method.neck.weight.requires_grad and not method.neck.bias.requires_grad
+
+
+def test_a_term_without_a_weight_is_an_error():
+    with pytest.raises(ValueError, match="a weight for each of the terms .'a', 'b'., found .'a'."):
+        total({"a": torch.ones(()), "b": torch.ones(())}, {"a": 1.0})
+    assert total({"a": torch.tensor(2.0), "b": torch.tensor(3.0)}, {"a": 0.5, "b": 2.0}) == 7
+
+
+@pytest.mark.parametrize("stop_after, every", [(2, 3), (5, 1), (9, 3), (12, 1), (14, 2), (19, 3)])
+def test_a_run_taken_up_anywhere_ends_with_the_same_bits(world, tmp_path, stop_after, every):
+    whole = Toy(world)
+    history = fit(whole, tmp_path / "whole")
+    broken = Toy(world)
+    steps, real_step = [], train.Run.step
+
+    def step(run, *args):
+        if len(steps) == stop_after:
+            raise KeyboardInterrupt
+        steps.append(0)
+        return real_step(run, *args)
+
+    train.Run.step = step
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            fit(broken, tmp_path / "broken", checkpoint_every=every)
+    finally:
+        train.Run.step = real_step
+    again = Toy(world)
+    resumed = fit(again, tmp_path / "broken", checkpoint_every=every)
+    assert same(whole, again)
+    assert [h["losses"] for h in resumed] == [h["losses"] for h in history]
+
+
+def test_a_damaged_checkpoint_costs_time_and_no_bits(world, tmp_path):
+    whole = Toy(world)
+    fit(whole, tmp_path / "whole")
+    fit(Toy(world), tmp_path / "broken")
+    last = checkpoint.saved(tmp_path / "broken")[-1]
+    last.write_bytes(last.read_bytes()[:-50])
+    again = Toy(world)
+    fit(again, tmp_path / "broken")
+    assert same(whole, again)
+
+
+def test_a_checkpoint_of_another_run_is_refused(world, tmp_path):
+    fit(Toy(world), tmp_path)
+    with pytest.raises(
+        ValueError, match="expected a checkpoint of this run in .*, found one of another .toy."
+    ):
+        train.fit(Toy(world), world, tmp_path, precision="fp32", key="other", log=lambda *_: None)
+
+
+def test_the_first_term_that_is_not_finite_stops_the_run(world, tmp_path):
+    method = Toy(world)
+    real = method.tower_loss
+
+    def poisoned(batch):
+        losses = real(batch)
+        terms = (
+            {**losses.terms, "small": losses.terms["small"] * float("nan")}
+            if len(method.seen) == 5
+            else losses.terms
+        )
+        return Losses(terms, losses.carry)
+
+    method.tower_loss = poisoned
+    with pytest.raises(
+        FloatingPointError,
+        match="small = nan at step 2 of epoch 2 in tower; the last good checkpoint is state-",
+    ):
+        fit(method, tmp_path)
+    good = checkpoint.latest(tmp_path)
+    assert good["place"] == {"stage": 1, "epoch": 1, "step": 0}
+    assert all(value.isfinite().all() for value in good["method"].values() if value.is_floating_point())
+
+
+def test_the_log_tells_what_happened_and_the_weights_are_kept(world, tmp_path):
+    fit(Toy(world), tmp_path)
+    events = [json.loads(line) for line in (tmp_path / "events.jsonl").read_text().splitlines()]
+    assert [e["event"] for e in events] == ["stage", *["epoch"] * 3, "stage", *["epoch"] * 3, "finished"]
+    from safetensors.torch import load_file
+
+    assert set(load_file(tmp_path / "weights.safetensors")) == set(Toy(world).state_dict())
+
+
+def test_progress_says_how_long_it_will_take(world, tmp_path, monkeypatch):
+    monkeypatch.setattr(train, "TALK_EVERY", 0.0)
+    said = []
+    train.fit(Toy(world), world, tmp_path, precision="fp32", log=said.append)
+    assert "words: epoch 1/3, step 1/4" in said[0] and "images/s" in said[0] and said[0].endswith("min left")
+
+
+def test_biases_get_their_own_rate_and_decay(world):
+    method = Toy(world)
+    group = Group([method.tower], 1.0, 0.1, bias_factor=2.0, bias_decay=0.0)
+    freeze_all_but(method, [group])
+    weight, bias = train.make_optimisers(method, [group])[0].param_groups
+    assert (weight["lr"], weight["weight_decay"], bias["lr"], bias["weight_decay"]) == (1.0, 0.1, 2.0, 0.0)
+
+
+def test_rows_without_a_gradient_do_not_move_and_the_others_follow_adam():
+    torch.manual_seed(0)
+    table = nn.Parameter(torch.randn(4, 3))
+    twin = nn.Parameter(table.detach()[1:2].clone())
+    sparse, dense = train.RowAdam([{"params": [table], "lr": 0.1}]), torch.optim.Adam([twin], 0.1)
+    start = table.detach().clone()
+    for k in range(5):
+        sparse.zero_grad()
+        (table[1] * (k + 1) + (table[3] if k == 2 else 0)).sum().backward()
+        sparse.step()
+        dense.zero_grad()
+        (twin[0] * (k + 1)).sum().backward()
+        dense.step()
+    table, twin = table.detach(), twin.detach()
+    assert torch.allclose(table[1], twin[0], atol=1e-6)
+    assert torch.equal(table[0], start[0]) and torch.equal(table[2], start[2])
+    assert (table[3] - start[3]).abs().max() == pytest.approx(0.1, abs=1e-4)  # one first step of Adam
+
+
+def test_text_towers_that_nobody_trains_are_not_written(world, tmp_path):
+    from reid_core.methods.clip_reid import RECIPE, ClipReID
+    from reid_core.recipe import PROFILES
+
+    method = ClipReID(RECIPE.at(PROFILES["smoke"]), world)
+    skipped = train.untrained_text(method, method.stages())
+    assert "text.token_embedding.weight" in skipped and not any(
+        name.startswith(("image", "words")) for name in skipped
+    )
+
+
+def test_bf16_stays_close_to_fp32(world, tmp_path):
+    one, two = Toy(world), Toy(world)
+    fit(one, tmp_path / "one")
+    train.fit(two, world, tmp_path / "two", precision="bf16", log=lambda *_: None)
+    assert not same(one, two) and (one.tower.weight - two.tower.weight).abs().mean() < 0.005

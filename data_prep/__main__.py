@@ -4,7 +4,8 @@ import argparse
 import sys
 
 from data_prep import doctor, public
-from data_prep.world import build
+from data_prep.world import build, cast
+from data_prep.world.layouts import layout_of
 
 
 def main(arguments=None):
@@ -18,10 +19,14 @@ def main(arguments=None):
 def parser():
     top = argparse.ArgumentParser("python -m data_prep", description=__doc__)
     commands = top.add_subparsers(required=True, metavar="COMMAND")
-    world = commands.add_parser("world", help="make the synthetic world, laid out as Market-1501")
+    world = commands.add_parser("world", help="make a synthetic data set, laid out as a public one")
     world.add_argument("out")
-    world.add_argument("--profile", default="laptop", help="smoke or laptop")
-    world.add_argument("--seed", type=int, default=0)
+    world.add_argument("--set", default="world_market", dest="name", help=", ".join(cast.SETS))
+    world.add_argument("--profile", default="laptop", help=", ".join(cast.SIZES))
+    world.add_argument("--seed", default="0", help="a whole number")
+    world.add_argument(
+        "--height", type=int, default=build.SIZE[0], help="of a person's image, in pixels; the width is half"
+    )
     world.add_argument("--workers", type=int, help="processes; all cores unless told")
     world.set_defaults(run=make_world)
     check = commands.add_parser("check", help="say whether training may start")
@@ -45,8 +50,12 @@ def reading(command):
 
 
 def make_world(options):
-    build.build(options.out, options.profile, options.seed, workers=options.workers)
-    print(f"world: {options.out} is ready; read it with: python -m data_prep check market1501 {options.out}")
+    size = (options.height, options.height // 2)
+    build.build(options.out, options.profile, options.seed, options.name, size, options.workers)
+    reader = layout_of(options.name).reader
+    print(
+        f"{options.name}: {options.out} is ready; read it with: python -m data_prep check {reader} {options.out}"
+    )
 
 
 def examine(options):

@@ -23,7 +23,15 @@ import pandas as pd
 SPLITS = ("train", "val", "query", "gallery")
 MODALITIES = ("rgb", "nir", "tir")
 REQUIRED = ("path", "pid", "camid", "split")
-DEFAULTS = {"domain": "", "modality": "rgb", "scene": 0, "shot": None, "captions": (), "parts": ()}
+DEFAULTS = {
+    "domain": "",
+    "modality": "rgb",
+    "scene": 0,
+    "shot": None,
+    "captions": (),
+    "parts": (),
+    "tile": -1,
+}
 COLUMNS = REQUIRED + tuple(DEFAULTS)
 LISTS = ("captions", "parts")
 
@@ -143,7 +151,7 @@ def known_words(manifest):
 
 
 def whole_numbers(manifest):
-    for column in ("pid", "camid", "scene", "shot"):
+    for column in ("pid", "camid", "scene", "shot", "tile"):
         values = pd.to_numeric(manifest.table[column], errors="coerce")
         wrong = manifest.table[column][values.isna() | (values % 1 != 0)]
         if len(wrong):

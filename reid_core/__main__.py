@@ -1,9 +1,9 @@
-"""python -m reid_core train METHOD | results | bench"""
+"""python -m reid_core train METHOD | results | pretrain MODEL | bench"""
 
 import argparse
 import sys
 
-from reid_core import bench, results
+from reid_core import bench, pretrain, results
 from reid_core.recipe import PROFILES
 
 
@@ -38,6 +38,14 @@ def parser():
     fill = commands.add_parser("results", help="measure what is missing or stale, printed rows first")
     fill.add_argument("--minutes", type=float, default=60)
     fill.set_defaults(run=lambda options: results.fill(options.minutes))
+    own = commands.add_parser("pretrain", help="make the models that come with the project again")
+    own.add_argument("model", help=", ".join(pretrain.KINDS))
+    own.add_argument("--profile", default="laptop", help=", ".join(PROFILES))
+    own.add_argument("--epochs", type=int)
+    own.add_argument("--device")
+    own.set_defaults(
+        run=lambda o: pretrain.pretrain(o.model, profile=o.profile, epochs=o.epochs, device=o.device)
+    )
     speed = commands.add_parser("bench", help="speed and memory, as ratios within one run")
     speed.add_argument(
         "parts", nargs="*", metavar="PART", help=f"all of {', '.join(bench.PARTS)} unless told"

@@ -182,7 +182,8 @@ class TimmViT(TokenEncoder):
         self.widths = (self.width, self.width)
         self.patch_embed, self.cls_token = nn.Module(), visual.cls_token
         self.patch_embed.proj = visual.patch_embed.proj
-        self.pos_embed = nn.Parameter(resize_positions(visual.pos_embed.detach()[0], self.grid)[None])
+        native = visual.patch_embed.grid_size
+        self.pos_embed = nn.Parameter(resize_positions(visual.pos_embed.detach()[0], self.grid, native)[None])
         self.blocks, self.norm, self.mask = visual.blocks, visual.norm, None
         self.camera = camera or NoCamera()
 
@@ -426,13 +427,31 @@ def tokenizer_of(name):
 
 
 def load_timm(name, pretrained=None, size=(256, 128), stride=None, cameras=0, sie=1.0, sie_tokens=None):
-    """A timm VisionTransformer; `pretrained` is None, True (timm's own weights) or a local file."""
-    local = pretrained if isinstance(pretrained, str | Path) else None
-    model = timm.create_model(name, pretrained=pretrained is True, num_classes=0)
+    """A timm VisionTransformer, or "tiny_vit", the project's own; `pretrained` is None, True (timm's own weights), the
+    name of a model of ours or a local file."""
+    model = (
+        timm.create_model(name, pretrained=pretrained is True, num_classes=0)
+        if name != "tiny_vit"
+        else own_vit()
+    )
+    local = None if pretrained in (None, True) else weights.locate(pretrained)
     if local:
         load_file(model, name, Path(local))
     camera = CameraEmbedding(cameras, model.embed_dim, sie, sie_tokens) if cameras else None
     return TimmViT(model, size, stride, camera)
+
+
+def own_vit():
+    """The shape of the tiny CLIP's image tower, as timm builds it."""
+    shape = {
+        "img_size": (128, 64),
+        "patch_size": 16,
+        "embed_dim": 192,
+        "depth": 6,
+        "num_heads": 3,
+        "num_classes": 0,
+    }
+    return timm.models.VisionTransformer(**shape)
 
 
 def uses_quick_gelu(model):

@@ -19,13 +19,14 @@ from PIL import Image
 
 from data_prep import public
 from data_prep.manifest import MODALITIES, Manifest
-from data_prep.world.build import build
+from data_prep.world.build import cached
+from data_prep.world.cast import SETS
+from data_prep.world.layouts import layout_of
 from reid_core.augment import augment, draw_choices, normalise
 from reid_core.draws import Dice, generator
 
 ROOT = Path(__file__).resolve().parents[1]
 FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
-WORLDS = {"world_market": "market1501"}  # and the reader of its layout
 DEVICE_SHARE = 0.4  # a store moves to the device when it needs less than this part of the free memory
 
 
@@ -44,6 +45,7 @@ class Rows:
     """The shots of a split, as arrays of length S."""
 
     paths: np.ndarray  # (S, M)
+    tiles: np.ndarray  # (S, M), which third of a file's width; -1 is the whole
     pids: np.ndarray
     camids: np.ndarray
     scenes: np.ndarray
@@ -54,15 +56,18 @@ class Rows:
     def __len__(self):
         return len(self.pids)
 
+    def pick(self, index):
+        """The rows at `index`, in that order, possibly repeated."""
+        arrays = (self.paths, self.tiles, self.pids, self.camids, self.scenes, self.domains)
+        said = ([column[k] for k in index] if column else [] for column in (self.captions, self.parts))
+        return Rows(*(array[index] for array in arrays), *said)
+
 
 def rows_of(table):
     """Group a manifest's rows into shots: one entry per shot, one column per modality."""
     if not len(table):
-        return Rows(
-            np.empty((0, 1), dtype=object),
-            *(np.empty(0, np.int64) for _ in range(3)),
-            np.empty(0, dtype=object),
-        )
+        nothing = np.empty((0, 1), dtype=object), np.empty((0, 1), np.int64)
+        return Rows(*nothing, *(np.empty(0, np.int64) for _ in range(3)), np.empty(0, dtype=object))
     order = [name for name in MODALITIES if name in set(table.modality)]
     paths = table.pivot(index="shot", columns="modality", values="path")[order]
     if paths.isna().any(axis=None):
@@ -71,16 +76,17 @@ def rows_of(table):
             f"expected every shot to have {', '.join(order)}, found shot {shot} without one; add the file."
         )
     first = table.drop_duplicates("shot").set_index("shot").loc[paths.index]
+    tiles = table.pivot(index="shot", columns="modality", values="tile")[order].to_numpy()
     columns = [first[name].to_numpy(copy=True) for name in ("pid", "camid", "scene", "domain")]
-    return Rows(paths.to_numpy(), *columns, list(first.captions), list(first.parts))
+    return Rows(paths.to_numpy(), tiles, *columns, list(first.captions), list(first.parts))
 
 
 class PixelStore:
     """Every image of a split at one size, decoded once: `pixels` is (N, 3, H, W) uint8, N = S * M."""
 
-    def __init__(self, root, paths, size, filter, cache=None):
-        self.shape, self.M = (paths.size, 3, *size), paths.shape[1]
-        files = [Path(root) / path for path in paths.ravel()]
+    def __init__(self, root, rows, size, filter, cache=None):
+        self.shape, self.M = (rows.paths.size, 3, *size), rows.paths.shape[1]
+        files = [(Path(root) / path, int(tile)) for path, tile in zip(rows.paths.ravel(), rows.tiles.ravel())]
         self.path = Path(cache or cache_folder()) / f"{store_key(files, size, filter)}.u8"
         if not self.path.exists():
             decode_all(files, self.path, size, FILTERS[filter])
@@ -104,7 +110,8 @@ class PixelStore:
 
 def store_key(files, size, filter):
     """A name that changes with any file, the size and the filter."""
-    facts = [(str(path), stat.st_size, stat.st_mtime_ns) for path in files for stat in (stat_of(path),)]
+    stats = [(path, tile, stat_of(path)) for path, tile in files]
+    facts = [(str(path), tile, stat.st_size, stat.st_mtime_ns) for path, tile, stat in stats]
     return hashlib.sha256(json.dumps([facts, list(size), filter]).encode()).hexdigest()[:20]
 
 
@@ -129,7 +136,7 @@ def decode_all(files, path, size, filter):
             )  # a full disk is an error here, not a crash later
         pixels = np.memmap(part, np.uint8, "r+", shape=(len(files), 3, *size))
         with ThreadPoolExecutor(os.cpu_count()) as pool:
-            for k, image in enumerate(pool.map(lambda file: decode(file, size, filter), files)):
+            for k, image in enumerate(pool.map(lambda file: decode(file[0], size, filter, file[1]), files)):
                 pixels[k] = image
         pixels.flush()
         os.replace(part, path)
@@ -140,10 +147,13 @@ def decode_all(files, path, size, filter):
         part.unlink(missing_ok=True)
 
 
-def decode(path, size, filter):
-    """One image file as (3, H, W) uint8, resized as Pillow does (antialiased), like the published loaders."""
+def decode(path, size, filter, tile=-1):
+    """One image file, or a third of its width, as (3, H, W) uint8, resized as Pillow does (antialiased), like the published
+    loaders."""
     try:
         with Image.open(path) as image:
+            if tile >= 0:
+                image = image.crop((image.width * tile // 3, 0, image.width * (tile + 1) // 3, image.height))
             return np.asarray(image.convert("RGB").resize(size[::-1], filter)).transpose(2, 0, 1)
     except Exception as error:
         found = (
@@ -206,7 +216,7 @@ class ReidData:
 
     def store(self, split, size, filter):
         """The decoded images of a split; a second call maps the same file."""
-        return PixelStore(self.manifest.root, getattr(self, split).paths, tuple(size), filter, self.cache)
+        return PixelStore(self.manifest.root, getattr(self, split), tuple(size), filter, self.cache)
 
 
 class Loader:
@@ -322,8 +332,8 @@ def load_data(name, profile="laptop"):
 
 def world(name, seed, profile):
     """The manifest of a synthetic data set, rendered first if need be."""
-    if name not in WORLDS:
-        raise ValueError(f"expected a world among {', '.join(WORLDS)}, found {name!r}; correct the name.")
-    seed, scale = int(seed or 0), "smoke" if profile == "smoke" else "laptop"
-    folder = build_folder() / "world" / f"{name}-{scale}-{seed}"
-    return public.read(WORLDS[name], build(folder, scale, seed))
+    if name not in SETS:
+        raise ValueError(f"expected a world among {', '.join(SETS)}, found {name!r}; correct the name.")
+    scale = "smoke" if profile == "smoke" else "laptop"
+    folder = cached(build_folder() / "world", scale, seed or 0, name)
+    return public.read(layout_of(name).reader, folder)

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from reid_core.data import still_batches
+from reid_core.data import Batch, CaptionTable, still_batches
 
 MAX_RANK = 50
 BLOCK = 256  # queries ranked together: memory grows with the block, not with Q x G
@@ -60,14 +60,21 @@ def test(method, data, device=None, precision="fp32"):
     """{task: Scores} of every way of searching that the method has."""
     method.eval()
     device = device or next(method.parameters()).device
-    found = {}
-    for name, task in method.retrieval_tasks().items():
-        query, gallery = (
-            embed(encode, data, split, method.size, method.test_view(), device, precision)
-            for encode, split in ((task.query, "query"), (task.gallery, "gallery"))
-        )
-        found[name] = score(query, gallery, data.query, data.gallery, task.protocol)
-    return found
+    return {
+        name: run_task(task, method, data, device, precision)
+        for name, task in method.retrieval_tasks().items()
+    }
+
+
+def run_task(task, method, data, device, precision):
+    """Scores of one way of searching. Queries are the images of the query split, or every sentence of the gallery's."""
+    view = method.test_view()
+    gallery = embed(task.gallery, data, "gallery", method.size, view, device, precision)
+    if task.asks == "text":
+        query, rows = embed_text(task.query, data.gallery, method.tokenizer, device, precision)
+    else:
+        query, rows = embed(task.query, data, "query", method.size, view, device, precision), data.query
+    return score(query, gallery, rows, data.gallery, task.protocol)
 
 
 @torch.inference_mode()
@@ -79,6 +86,22 @@ def embed(encode, data, split, size, view, device, precision="fp32"):
             for batch in still_batches(data, split, size, view, device)
         ]
     return torch.cat(found)
+
+
+@torch.inference_mode()
+def embed_text(encode, rows, tokenizer, device, precision="fp32", batch=256):
+    """Features (sentences, D) of all sentences of a split, and the Rows that say whose each is."""
+    table = CaptionTable(rows.captions, tokenizer)
+    owner = np.repeat(np.arange(len(rows)), table.counts)
+    number = np.concatenate([np.arange(count) for count in table.counts])
+    found = []
+    for start in range(0, len(owner), batch):
+        some = slice(start, start + batch)
+        text, lengths = table.batch(owner[some], number[some])
+        asked = Batch(torch.from_numpy(owner[some]), None, None, [], text=text.to(device), lengths=lengths)
+        with torch.autocast(torch.device(device).type, torch.bfloat16, enabled=precision == "bf16"):
+            found.append(F.normalize(encode(asked).float(), dim=1))
+    return torch.cat(found), rows.pick(owner)
 
 
 def score(query, gallery, query_rows, gallery_rows, protocol="market"):

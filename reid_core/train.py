@@ -121,6 +121,9 @@ class Run:
 
     def run_epoch(self, number, stage, loader, optimisers, watch, epoch, first):
         plan, began, images = loader.plan(epoch), time.monotonic(), 0
+        if not plan:
+            raise ValueError(f"expected at least one batch in {stage.name}, found too few images for one; lower the recipe's "
+                             f"batch or add data.")  # fmt: skip
         for step, batch in enumerate(loader.batches(epoch, plan, first), first):
             self.set_rates(stage, optimisers, epoch, step, len(plan))
             watch.add(self.step(stage, batch, optimisers))

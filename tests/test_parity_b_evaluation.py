@@ -90,7 +90,8 @@ def split(file):
     none = np.zeros(len(features), dtype=np.int64)
     columns = [file.get(f"in/{name}", none) for name in ("pid", "cam", "scene")]
     rows = (
-        Rows(none[part], *(c[part] for c in columns), none[part]) for part in (np.s_[:count], np.s_[count:])
+        Rows(none[part], none[part], *(c[part] for c in columns), none[part])
+        for part in (np.s_[:count], np.s_[count:])
     )
     return features[:count], features[count:], tuple(rows)
 

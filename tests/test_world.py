@@ -1,14 +1,14 @@
-"""The synthetic world: determinism, streams, shapes that are what they say."""
+"""The synthetic world: determinism, streams, walls between its parts, and shapes that are what they say."""
 
 import hashlib
 import json
+import re
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
-from data_prep.world import build, people, render, words
+from data_prep.world import build, cast, layouts, light, people, places, render, truth, vehicles, words
 from data_prep.world.streams import between, near, pick, stream
 
 
@@ -18,33 +18,39 @@ def digest(folder):
 
 
 def test_the_same_bytes_whatever_the_number_of_workers(tmp_path):
-    plan = build.market_plan("smoke", 3)[:40]
+    plan = cast.plan("world_rgbnt201", "smoke", 3)[:20]
     for name, workers in (("one", 1), ("three", 3)):
-        for folder in ("bounding_box_train", "query", "bounding_box_test"):
-            (tmp_path / name / folder).mkdir(parents=True)
+        for number, one in enumerate(plan):
+            for path in layouts.rgbnt201_files(one, number):
+                (tmp_path / name / path).parent.mkdir(parents=True, exist_ok=True)
         for number in range(workers):
-            build.render_share(plan, tmp_path / name, 3, (64, 32), number, workers)
-    assert digest(tmp_path / "one") == digest(tmp_path / "three")
+            build.render_share(plan, tmp_path / name, "world_rgbnt201", "smoke", 3, 64, 32, number, workers)
+    assert (
+        digest(tmp_path / "one") == digest(tmp_path / "three")
+        and len(list((tmp_path / "one").rglob("*.jpg"))) == 60
+    )
 
 
-def test_another_seed_is_another_world():
-    plans = [build.market_plan("smoke", seed) for seed in (0, 1)]
-    cards = [build.describe(plan, "smoke", seed, (128, 64)) for seed, plan in enumerate(plans)]
-    assert cards[0]["fingerprint"] != cards[1]["fingerprint"]
+def card(name="world_market", seed=0, profile="smoke"):
+    plan = cast.plan(name, profile, seed)
+    paths = [layouts.layout_of(name).files(one, k) for k, one in enumerate(plan)]
+    return build.describe(name, plan, paths, profile, seed, build.SIZE)
+
+
+def test_another_seed_set_or_size_is_another_world():
+    prints = [card(), card(seed=1), card("world_a"), {**card(), "fingerprint": None}]
+    assert len({one["fingerprint"] for one in prints}) == 4 and card() == card()
 
 
 def test_a_new_property_changes_no_old_one():
-    before = people.identity(0, 7)
-    pick(0, ("left", "right"), "a property that did not exist", 7)
-    assert people.identity(0, 7) == before
+    before = people.identity(0, "x:7")
+    pick(0, ("left", "right"), "a property that did not exist", "x:7")
+    assert people.identity(0, "x:7") == before
 
 
 def test_streams_depend_on_every_part_of_their_name():
-    draws = {
-        tuple(stream(*name).integers(1 << 30, size=3))
-        for name in ((0, "a", 1), (0, "a", 2), (0, "b", 1), (1, "a", 1))
-    }
-    assert len(draws) == 4
+    names = ((0, "a", 1), (0, "a", 2), (0, "b", 1), (1, "a", 1))
+    assert len({tuple(stream(*name).integers(1 << 30, size=3)) for name in names}) == 4
 
 
 def test_weights_of_a_choice_are_kept():
@@ -54,36 +60,198 @@ def test_weights_of_a_choice_are_kept():
 
 def test_whole_numbers_stay_in_their_bounds():
     assert {between(0, 3, 5, "x", k) for k in range(200)} == {3, 4, 5}
-    assert all(abs(near(0, 100, 10, "y", k) - 100) <= 20 for k in range(200))
+    dice = [near(0, 100, 10, "y", k) for k in range(400)]
+    assert all(abs(value - 100) <= 20 for value in dice) and abs(np.mean(dice) - 100) < 1.5
 
 
-def test_two_people_of_one_world_differ_and_one_person_does_not():
-    assert people.identity(0, 1) == people.identity(0, 1) != people.identity(0, 2)
+@pytest.mark.parametrize("name", cast.SETS)
+def test_every_set_is_made_of_numbers_and_words(name):
+    plan = cast.plan(name, "smoke", 0)
+    assert plan and json.loads(json.dumps(plan)) == plan
+    files = [path for k, one in enumerate(plan) for path in layouts.layout_of(name).files(one, k)]
+    assert len(files) == len(set(files)), "two shots would be written to one file"
 
 
-def test_sentences_say_nothing_that_is_not_so():
-    for pid in range(40):
-        person, image = people.identity(0, pid), people.instance(0, pid, 0)
-        for sentence in words.captions(0, person, image, pid, 0):
-            assert person["noun"] in sentence.split()
+def test_evaluation_shares_no_tuple_camera_or_domain_with_pretraining():
+    tuples, places_ = {}, {}
+    for side, names in (
+        ("pretraining", ["world_pairs"]),
+        ("evaluation", [n for n in cast.SETS if n != "world_pairs"]),
+    ):
+        shots = [one for name in names for one in cast.plan(name, "smoke", 0) if one["kind"] == "person"]
+        tuples[side] = {tuple(one["person"][key] for key in people.TOLD) for one in shots}
+        places_[side] = {one["domain"] for one in shots}
+    assert (
+        not tuples["pretraining"] & tuples["evaluation"]
+        and not places_["pretraining"] & places_["evaluation"]
+    )
+    assert all(
+        people.bucket_of(cast.person(0, f"P:{k}", "mixed", "pretraining")) == "pretraining"
+        for k in range(300)
+    )
+
+
+def test_held_out_pairs_of_words_are_never_shown_in_pretraining():
+    garments = [(c, g) for c in people.COLOURS for g in words.GARMENTS]
+    held = [pair for pair in garments if people.is_held_out(*pair)]
+    assert 0.10 < len(held) / len(garments) < 0.20
+    assert not any(
+        people.wears_held_out(cast.person(0, f"P:{k}", "mixed", "pretraining")) for k in range(300)
+    )
+    assert any(people.wears_held_out(people.identity(0, f"A:{k}", "summer")) for k in range(60))
+
+
+def test_sentences_agree_with_the_attributes_but_for_one_in_twenty():
+    wrong = total = 0
+    for pid in range(300):
+        person, image = (
+            people.identity(0, f"x:{pid}"),
+            people.instance(0, (f"x:{pid}", 0), places.camera(0, "A", 1)),
+        )
+        for sentence in words.captions(0, person, image, (f"x:{pid}", 0)):
             for part in ("upper", "lower"):
-                if f" {person[part]}" in sentence:
-                    assert person[f"{part} colour"] in sentence
+                told = re.search(rf"(\w+) (?:striped |checked |dotted )?{person[part]}\b", sentence)
+                colour = person[f"{part} colour"]
+                wrong, total = (
+                    wrong + bool(told and told[1] in people.COLOURS and told[1] != colour),
+                    total + bool(told),
+                )
+            assert not re.search(r"build|height|metre|\d", sentence)
             assert "backpack" not in sentence or person["backpack"] in sentence
+    assert 0.005 < wrong / total < 0.06
 
 
-def test_a_ray_through_the_middle_of_a_sphere_hits_its_surface():
-    origin, direction = torch.tensor([[[0.0, -5, 0]]]), torch.tensor([[[0.0, 1, 0]]])
-    assert render.hit_sphere(origin, direction, None).item() == pytest.approx(4)
-    assert render.hit_box(origin, direction, None).item() == pytest.approx(4)
-    assert render.hit_capsule(origin, direction, torch.tensor([2.0])).item() == pytest.approx(4)
-    assert render.hit_sphere(origin + torch.tensor([1.1, 0, 0]), direction, None).item() == render.FAR
+def test_captions_name_two_to_four_things_in_varied_grammar():
+    plan = cast.plan("world_market", "smoke", 0)
+    said = [sentence for one in plan for sentence in cast.captions(0, one)]
+    openings = {" ".join(sentence.split()[:2]) for sentence in said}
+    assert len(openings) >= 6 and 6 < np.mean([len(sentence.split()) for sentence in said]) < 24
+    assert all(sentence.endswith(".") and sentence[0].isupper() for sentence in said)
+
+
+TEMPLATES = [  # of the five papers; a gap stands for any words
+    r"A photo of a .*person", r"A photo of a person", r"A photo of a \w+ and \w+ person", r"A visible photo of a person",
+    r"A near-infrared photo of a \w+", r"A thermal-infrared photo of a \w+", r"A visible photo of a vehicle",
+    r"A (man|woman) with \w+, \w+ hair, wearing .*\.", r"Wearing \w+ (\w+|t-shirt), \w+", r"Wearing \w+ shoes",
+]  # fmt: skip
+
+
+def test_every_template_of_the_five_papers_is_in_the_grammar():
+    plan = cast.pairs(0, "smoke") + [one for k in range(1, 4) for one in cast.pairs(k, "smoke")]
+    said = [
+        sentence for k, one in enumerate(plan) for sentence in cast.captions(k // 96, one, one["spectrum"])
+    ]
+    for template in TEMPLATES:
+        assert any(re.match(template, sentence) for sentence in said), template
+
+
+def test_part_descriptions_are_four_sentences_that_agree_with_the_attributes():
+    person, image = people.identity(0, "x:1"), people.instance(0, ("x:1", 0), places.camera(0, "A", 1))
+    head, upper, lower, foot = words.parts(person, image)
+    assert (
+        person["hair"] in head
+        and person["upper colour"] in upper
+        and person["lower"] in lower
+        and person["shoes"] in foot
+    )
+
+
+def rays(x=0.0):
+    """Rays along y from (x, -5, 0), as local_rays gives them."""
+    return np.array([x, -5.0, 0]), [np.zeros((1, 1)), np.ones((1, 1)), np.zeros((1, 1))]
+
+
+def test_a_ray_through_the_middle_of_a_shape_hits_its_surface():
+    assert render.hit_sphere(*rays(), None).item() == pytest.approx(4)
+    assert render.hit_box(*rays(), None).item() == pytest.approx(4)
+    assert render.hit_capsule(*rays(), 2.0).item() == pytest.approx(4)
+    assert render.hit_sphere(*rays(1.1), None).item() == render.FAR == render.hit_box(*rays(1.1), None).item()
 
 
 def test_a_capsule_ends_in_half_spheres():
-    down, half = torch.tensor([[[0.0, 0, -1]]]), torch.tensor([2.0])
-    above = torch.tensor([[[0.5, 0.0, 9]]])
-    assert render.hit_capsule(above, down, half).item() == pytest.approx(9 - 2 - 0.75**0.5, abs=1e-5)
+    down = [np.zeros((1, 1)), np.zeros((1, 1)), -np.ones((1, 1))]
+    assert render.hit_capsule(np.array([0.5, 0, 9]), down, 2.0).item() == pytest.approx(
+        9 - 2 - 0.75**0.5, abs=1e-5
+    )
+
+
+def test_a_part_is_never_cut_by_the_window_it_is_looked_for_in(monkeypatch):
+    """The rectangle of rays is a shortcut: looking everywhere must give the same picture."""
+    one = cast.plan("world_market", "smoke", 0)[3]
+    fast = build.stage(one, 0, (64, 32))[1]
+    monkeypatch.setattr(
+        render, "window", lambda part, frame, view, rows, columns: (slice(0, rows), slice(0, columns))
+    )
+    slow = build.stage(one, 0, (64, 32))[1]
+    assert np.array_equal(fast.slot, slow.slot) and np.allclose(fast.normal, slow.normal, atol=1e-5)
+
+
+def test_masks_show_the_parts_that_are_there():
+    bare = people.identity(0, "x:2") | {"backpack": "", "hat": ""}
+    image = people.instance(0, ("x:2", 0), places.camera(0, "A", 1)) | {"carried": "box", "heading": 180, "hiding": "nothing",
+                                                                        "passers": "0"}  # fmt: skip
+    one = cast.plan("world_market", "smoke", 0)[0] | {"person": bare, "image": image}
+    parts, traced, _ = build.stage(one, 0, (128, 64))
+    shown = {truth.REGIONS[truth.region(parts[k])] for k in np.unique(render.seen_slots(traced)) if k >= 0}
+    assert {"head", "upper", "lower", "foot", "carried"} <= shown and "backpack" not in shown
+
+
+def test_a_backpack_shows_from_behind_and_not_from_the_front():
+    laden = people.identity(0, "x:3") | {"backpack": "red"}
+    plain = people.instance(0, ("x:3", 0), places.camera(0, "A", 1)) | {
+        "carried": "nothing",
+        "hiding": "nothing",
+        "passers": "0",
+    }
+    one, seen = cast.plan("world_market", "smoke", 0)[0], {}
+    for heading in (0, 180):  # 0: seen from behind, since a person faces away from the camera
+        parts, traced, _ = build.stage(
+            one | {"person": laden, "image": plain | {"heading": heading}}, 0, (128, 64)
+        )
+        pack = next(k for k, part in enumerate(parts) if part.name == "backpack")
+        seen[heading] = int((render.seen_slots(traced) == pack).sum())
+    assert seen[0] > 10 * max(seen[180], 1)
+
+
+def test_masks_and_attributes_can_be_asked_for_by_path(world):
+    root, path = world.manifest.root, world.train.paths[0, 0]
+    mask = truth.Masks(root)(path)
+    assert mask.shape == (128, 64) and set(truth.attributes(root)) >= {path}
+    body = np.isin(mask, [truth.REGIONS.index(name) for name in ("head", "upper", "lower", "foot")])
+    assert 0.08 < body.mean() < 0.7
+
+
+def test_by_night_the_visible_image_is_nearly_black_and_the_others_are_not():
+    one = next(one for one in cast.plan("world_rgbnt201", "smoke", 0) if one["when"] == "night")
+    night = build.photograph(one, 0, (128, 64), light.SPECTRA)
+    day = build.photograph(one | {"when": "day"}, 0, (128, 64), light.SPECTRA)
+    assert night["rgb"].mean() < 0.3 * day["rgb"].mean() and np.array_equal(night["tir"], day["tir"])
+    assert night["nir"].mean() > 1.2 * night["rgb"].mean()
+
+
+def test_near_infrared_does_not_follow_colour():
+    cloth = [people.garment(people.identity(0, f"x:{k}"), "upper") for k in range(200)]
+    assert abs(np.corrcoef([sum(c.colour) for c in cloth], [c.nir for c in cloth])[0, 1]) < 0.2
+
+
+def test_skin_is_warm_bags_are_cold_and_engines_are_hot_or_not():
+    car, cam = vehicles.identity(0, "V:1"), places.camera(0, "V", 1)
+    hot, cold = (
+        vehicles.body(car, vehicles.instance(0, ("V:1", 0), cam) | {"engine": e}) for e in ("hot", "cold")
+    )
+    heat = lambda parts: max(p.material.heat for p in parts if p.name == "body engine")  # noqa: E731
+    assert heat(hot) > 80 > 40 > heat(cold)
+    person = people.identity(0, "x:4") | {"backpack": "red"}
+    parts = people.body(person, people.instance(0, ("x:4", 0), places.camera(0, "A", 1)))
+    by_name = {part.name: part.material.heat for part in parts}
+    assert by_name["head face"] > 80 > by_name["upper torso"] > by_name["backpack"]
+
+
+def test_one_in_five_people_of_the_text_set_is_in_its_partner():
+    plan = cast.plan("world_text", "laptop", 0)
+    shared = {one["pid"] for one in plan if one["market"]}
+    sides = {one["who"].split(":")[1][:4] for one in plan if one["market"]}
+    assert 0.15 < len(shared) / len({one["pid"] for one in plan}) < 0.22 and sides == {"trai", "test"}
 
 
 def test_an_interrupted_world_is_not_there(tmp_path, monkeypatch):
@@ -100,7 +268,7 @@ def test_the_same_world_is_not_made_twice_and_another_is_not_overwritten(market)
     before = digest(market)
     build.build(market, "smoke", 0)
     assert digest(market) == before
-    with pytest.raises(ValueError, match="found another world .world_market, seed 0."):
+    with pytest.raises(ValueError, match=r"found another world \(world_market, seed 0, version 2\)"):
         build.build(market, "smoke", 1)
 
 
@@ -111,19 +279,30 @@ def test_other_files_in_the_way_are_left_alone(tmp_path):
     assert (tmp_path / "thesis.tex").exists()
 
 
+def test_too_little_disk_is_said_before_a_pixel_is_rendered(tmp_path, monkeypatch):
+    usage = build.shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(build.shutil, "disk_usage", lambda _: type(usage)(usage.total, usage.used, 1000))
+    with pytest.raises(ValueError, match=r"expected 0.00 GB of free disk for 120 images, found 0.00 GB"):
+        build.build(tmp_path / "world", "smoke")
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        ({"seed": "seven"}, "a whole number as the seed of a world, found 'seven'"),
+        ({"name": "world_moon"}, "a data set among world_market, .*, found 'world_moon'"),
+        ({"profile": "desk"}, "a profile among smoke, laptop, full, found 'desk'"),
+    ],
+)
+def test_an_unknown_name_or_seed_is_one_sentence(tmp_path, arguments, message):
+    with pytest.raises(ValueError, match=message):
+        build.build(tmp_path / "world", **{"profile": "smoke", **arguments})
+
+
 def test_the_card_counts_what_lies_there(world):
     root = world.manifest.root
-    card = json.loads((root / "world.json").read_text())
-    assert card["label"] == "world" and card["counts"]["train"] == len(
+    told = json.loads((root / "world.json").read_text())
+    assert told["label"] == "world" and told["counts"]["train"] == len(
         list((root / "bounding_box_train").iterdir())
     )
-
-
-def test_the_picture_has_the_asked_size_and_a_person_in_the_middle(world):
-    path = world.manifest.root / world.train.paths[0, 0]
-    assert Image.open(path).size == (64, 128)
-    plan = build.market_plan("smoke", 0)[:4]
-    slots = render.render(build.scene(plan, 0), 128, 64).slot
-    body = (slots >= 0) & (slots < len(people.SLOTS))
-    assert (body.float().mean((1, 2)) > 0.12).all()
-    assert np.isfinite(render.render(build.scene(plan, 0), 64, 32).colour.numpy()).all()
+    assert Image.open(root / world.train.paths[0, 0]).size == (64, 128)

@@ -1,5 +1,9 @@
-"""From a seed to a folder of image files that any reader of the real data set reads."""
+"""From a name and a seed to a folder of image files that the reader of the real data set reads.
 
+python -m data_prep world OUT --set world_market --profile laptop --seed 0
+"""
+
+import functools
 import hashlib
 import json
 import os
@@ -10,38 +14,66 @@ import time
 from pathlib import Path
 
 import numpy as np
-import torch
 from PIL import Image
 
-from data_prep.world import people, places, render, words
-from data_prep.world.streams import near, stream
+from data_prep.world import cast, light, people, places, render, vehicles
+from data_prep.world.layouts import layout_of
 
-VERSION = 1
-SIZES = {  # train people x images, test people x (query + gallery) images, distractors, junk
-    "smoke": {"train": (16, 4), "test": (12, 1, 3), "distractors": 6, "junk": 2},
-    "laptop": {"train": (200, 10), "test": (400, 2, 5), "distractors": 120, "junk": 30},
-}
-CAMERAS = 6
-CHUNK = 16  # images rendered together: fixed, so that no pixel depends on the number of workers
-SLOTS = people.SLOTS | places.SLOTS
+VERSION = 2  # of the renderer: pixels of another version are another world
+SIZE = (128, 64)  # height and width of a person's image
+ROOM = 4e3  # bytes that an image may need, for the check of the disk
+QUALITY = 92
 
 
-def build(out, profile="laptop", seed=0, size=(128, 64), workers=None, log=print):
-    """Write the market set to the folder `out`. An interrupted run leaves nothing under that name."""
-    out, plan = Path(out), market_plan(profile, seed)
-    card = describe(plan, profile, seed, size)
+def build(out, profile="laptop", seed=0, name="world_market", size=SIZE, workers=None, log=print):
+    """Write a data set to the folder `out`. An interrupted run leaves nothing under that name; the same world is not
+    made twice, and nothing else is overwritten."""
+    out, layout, seed = Path(out), layout_of(name), whole(seed)
+    plan, paths, card = planned(name, profile, seed, tuple(size))
     if finished(out, card):
         return out
     part = out.with_name(f".{out.name}.part")
     shutil.rmtree(part, ignore_errors=True)
-    for folder in {Path(shot["path"]).parent for shot in plan}:
-        (part / folder).mkdir(parents=True)
-    render_all(plan, part, profile, seed, size, workers or os.cpu_count(), log)
-    sentences = {shot["path"]: shot["captions"] for shot in plan if shot["captions"]}
-    (part / "captions.json").write_text(json.dumps(sentences, indent=0))
+    for folder in {Path(path).parent for files in paths for path in files}:
+        (part / folder).mkdir(parents=True, exist_ok=True)
+    check_room(part, sum(map(len, paths)), size)
+    workers, files = workers or os.cpu_count(), sum(map(len, paths))
+    render_all(plan, part, (name, profile, seed, *size), workers, files, log)
+    if layout.annotate:
+        layout.annotate(part, seed, plan, paths)
+    table = {
+        path: {"person": one["person"], "image": one["image"], "when": one["when"]}
+        for one, files in zip(plan, paths)
+        for path in files
+    }
+    (part / "attributes.json").write_text(json.dumps(table))
     (part / "world.json").write_text(json.dumps(card, indent=1))
     os.replace(part, out)
     return out
+
+
+def cached(shelf, profile, seed, name):
+    """The folder of a world below `shelf`, named after its fingerprint: a world of changed code is never taken for it."""
+    fingerprint = planned(name, profile, whole(seed), SIZE)[2]["fingerprint"]
+    return build(Path(shelf) / f"{name}-{profile}-{whole(seed)}-{fingerprint[:8]}", profile, seed, name)
+
+
+@functools.lru_cache(maxsize=2)
+def planned(name, profile, seed, size):
+    """Plan, files per shot, and card of a world: a few seconds for a large one, so not done twice."""
+    plan, layout = cast.plan(name, profile, seed), layout_of(name)
+    paths = [layout.files(one, number) for number, one in enumerate(plan)]
+    return plan, paths, describe(name, plan, paths, profile, seed, size)
+
+
+def whole(seed):
+    """The seed as a whole number, or one sentence."""
+    try:
+        return int(seed)
+    except ValueError:
+        raise ValueError(
+            f"expected a whole number as the seed of a world, found {seed!r}; correct it."
+        ) from None
 
 
 def finished(out, card):
@@ -49,76 +81,59 @@ def finished(out, card):
     if not out.exists() or not any(out.iterdir()):
         return False
     there = out / "world.json"
-    found = json.loads(there.read_text()) if there.exists() else {}
-    if found.get("fingerprint") != card["fingerprint"]:
-        what = f"another world ({found['name']}, seed {found['seed']})" if found else "other files"
-        raise ValueError(
-            f"expected an empty folder or the same world at {out}, found {what}; choose another folder."
+    try:
+        found = json.loads(there.read_text()) if there.exists() else {}
+    except json.JSONDecodeError:
+        found = {"name": "a world.json that is no JSON"}
+    if found.get("fingerprint") == card["fingerprint"]:
+        return True
+    what = "other files"
+    if found:
+        what = (
+            f"another world ({found.get('name')}, seed {found.get('seed')}, version {found.get('version')})"
         )
-    return True
+    raise ValueError(f"expected an empty folder or the world that was asked for at {out}, found {what}; remove it or choose "
+                     f"another folder.")  # fmt: skip
 
 
-def market_plan(profile, seed):
-    """One dict per image file, in writing order: where it goes, who is on it, from which camera, and its words."""
-    if profile not in SIZES:
-        raise ValueError(f"expected a profile among {', '.join(SIZES)}, found {profile!r}; correct it.")
-    sizes, plan = SIZES[profile], []
-    (train, views), (test, queries, gallery) = sizes["train"], sizes["test"]
-    for k in range(train):
-        plan += shots(seed, 2 * k + 2, ["bounding_box_train"] * views)
-    for k in range(test):
-        plan += shots(seed, 2 * k + 1, ["query"] * queries + ["bounding_box_test"] * gallery)
-    for k in range(sizes["distractors"]):
-        plan += shots(seed, 100000 + k, ["bounding_box_test"], written="0000", first=k)
-    for k in range(sizes["junk"]):
-        plan += shots(seed, 200000 + k, ["bounding_box_test"], written="-1", first=k)
-    return plan
+def check_room(folder, files, size):
+    needed, free = files * ROOM * size[0] * size[1] / 8192, shutil.disk_usage(folder).free
+    if free < needed:
+        raise ValueError(f"expected {needed / 1e9:.2f} GB of free disk for {files} images, found {free / 1e9:.2f} GB at "
+                         f"{folder.parent}; free some or choose another folder.")  # fmt: skip
 
 
-def shots(seed, pid, folders, written=None, first=0):
-    """The images of one person, no camera twice before every camera was used."""
-    person = people.identity(seed, pid)
-    order = np.concatenate(
-        [stream(seed, "cameras", pid, k).permutation(CAMERAS) for k in range(len(folders) // CAMERAS + 1)]
-    )
-    return [
-        shot(seed, person, pid, first + k, folder, int(order[k]) + 1, written)
-        for k, folder in enumerate(folders)
-    ]
-
-
-def shot(seed, person, pid, index, folder, camid, written):
-    cam = places.camera(seed, "A", camid)
-    image = people.instance(seed, pid, index)
-    image["heading"] = near(seed, cam["heading"], cam["spread"], "turn", pid, index) % 360
-    name = f"{written or f'{pid:04d}'}_c{camid}s1_{index:06d}_00.jpg"
-    text = words.captions(seed, person, image, pid, index)
-    return {"path": f"{folder}/{name}", "pid": pid, "index": index, "camid": camid,
-            "person": person, "image": image, "captions": text}  # fmt: skip
-
-
-def describe(plan, profile, seed, size):
+def describe(name, plan, paths, profile, seed, size):
     """world.json: what a reader needs to know, and what tells this world from any other."""
-    cameras = [places.camera(seed, "A", c + 1) for c in range(CAMERAS)]
-    numbers = json.dumps([VERSION, list(size), cameras, plan], sort_keys=True)
-    folders = {"bounding_box_train": "train", "query": "query", "bounding_box_test": "gallery"}
-    counts = {
-        split: sum(shot["path"].startswith(folder) for shot in plan) for folder, split in folders.items()
-    }
-    counts["gallery"] -= SIZES[profile]["junk"]
-    return {"name": "world_market", "label": "world", "layout": "market1501", "profile": profile, "seed": seed,
+    cameras = {f"{one['domain']}{one['camid']}": places.camera(seed, one["domain"], one["camid"])
+               for one in {(o["domain"], o["camid"]): o for o in plan}.values()}  # fmt: skip
+    numbers = json.dumps([VERSION, list(size), cameras, plan, paths], sort_keys=True)
+    read_as = layout_of(name).read_as
+    splits = [
+        split for one in plan if one["pid"] >= 0 for split in read_as.get(one["split"], (one["split"],))
+    ]
+    counts = {split: splits.count(split) for split in dict.fromkeys(splits)}
+    return {"name": name, "label": "world", "reader": layout_of(name).reader, "profile": profile, "seed": seed,
             "size": list(size), "version": VERSION, "counts": counts,
             "fingerprint": hashlib.sha256(numbers.encode()).hexdigest()[:16]}  # fmt: skip
 
 
-def render_all(plan, out, profile, seed, size, workers, log):
-    """Render with `workers` processes, each of which takes every so many-th chunk; few images are not worth them."""
-    if workers == 1 or len(plan) < 40 * CHUNK:
-        render_share(plan, out, seed, size, 0, 1)
+def render_all(plan, out, key, workers, files, log):
+    """Render with `workers` processes, each of which takes every so many-th shot; few are not worth them."""
+    if workers == 1 or len(plan) < 400:
+        render_share(plan, out, *key, 0, 1)
     else:
-        command = [sys.executable, "-m", "data_prep.world.build", out, profile, seed, *size, workers]
-        wait([subprocess.Popen([*map(str, command), str(k)]) for k in range(workers)], out, len(plan), log)
-    log(f"world: {len(plan)} images")
+        command = [sys.executable, "-m", "data_prep.world.build", out, *key, workers]
+        processes = [
+            subprocess.Popen([*map(str, command), str(k)], env=single_threaded()) for k in range(workers)
+        ]
+        wait(processes, out, files, log)
+    log(f"{key[0]}: {len(plan)} shots rendered")
+
+
+def single_threaded():
+    """numpy's linear algebra would start threads of its own beside the processes."""
+    return {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 
 
 def wait(processes, out, total, log):
@@ -128,53 +143,67 @@ def wait(processes, out, total, log):
         time.sleep(0.2)
         if time.monotonic() - said > 10:
             said = time.monotonic()
-            log(f"world: {sum(1 for _ in out.glob('*/*.jpg'))} of {total} images")
+            log(f"world: {sum(1 for _ in out.rglob('*.jpg'))} of {total} files")
         if any(process.poll() for process in processes):
             for process in processes:
                 process.kill()
     if any(process.returncode for process in processes):
         raise OSError(
-            f"expected {total} images in {out}, found a renderer that stopped; see its message above."
+            f"expected {total} files in {out}, found a renderer that stopped; see its message above."
         )
 
 
-def render_share(plan, out, seed, size, number, of):
-    """Every `of`-th chunk from `number` on, on one thread: a pixel must not depend on how work is split."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        for k in range(number * CHUNK, len(plan), of * CHUNK):
-            render_chunk(plan[k : k + CHUNK], out, seed, size)
-    finally:
-        torch.set_num_threads(threads)
+def render_share(plan, out, name, profile, seed, height, width, number, of):
+    """Every `of`-th shot of the plan from `number` on."""
+    layout = layout_of(name)
+    for k in range(number, len(plan), of):
+        files = layout.files(plan[k], k)
+        pictures = photograph(plan[k], seed, size_of(layout, height, width), wanted(files))
+        for path, spectra in files.items():
+            Image.fromarray(np.concatenate([pictures[s] for s in spectra], 1)).save(
+                out / path, quality=QUALITY
+            )
 
 
-def render_chunk(plan, out, seed, size):
-    pictures = render.render(scene(plan, seed), *size)
-    for shot, colour in zip(plan, pictures.colour):
-        noise = stream(seed, "noise", shot["pid"], shot["index"]).standard_normal((*size, 3), dtype="float32")
-        pixels = places.develop(colour, places.camera(seed, "A", shot["camid"]), torch.from_numpy(noise))
-        Image.fromarray(pixels.numpy()).save(out / shot["path"], quality=92)
+def size_of(layout, height, width):
+    """Vehicles stand in landscape where the layout says so."""
+    return (height // 2, width * 2) if layout.landscape else (height, width)
 
 
-def scene(plan, seed):
-    """The tensors of a chunk: each person turned to its heading, among the furniture of its camera."""
-    rows, views = [], []
-    for shot in plan:
-        cam, image = places.camera(seed, "A", shot["camid"]), shot["image"]
-        body = render.primitives(people.body(shot["person"], image), people.SLOTS, image["heading"])
-        still = render.primitives(places.furniture(seed, cam, image, "A", shot["camid"]), places.SLOTS)
-        rows.append([torch.cat(pair) for pair in zip(body, still)])
-        views.append(places.view(cam, image))
-    columns = [torch.stack(column) for column in zip(*rows)]
-    eye, axes, sun, place = (torch.tensor(np.array(column), dtype=torch.float32) for column in zip(*views))
-    return render.Scene(list(SLOTS.values()), *columns, eye, axes, sun, place)
+def wanted(files):
+    return {spectrum for spectra in files.values() for spectrum in spectra}
 
 
-def main(out, profile, *numbers):
-    """One renderer: python -m data_prep.world.build FOLDER PROFILE SEED HEIGHT WIDTH WORKERS NUMBER"""
+def photograph(one, seed, size, spectra):
+    """{spectrum: uint8 (H, W, 3)} of a shot: traced once, exposed for each."""
+    parts, traced, cam = stage(one, seed, size)
+    return {s: light.expose(traced, parts, cam, s, one["when"], one["image"]["noise"] + light.SPECTRA.index(s), size)
+            for s in spectra}  # fmt: skip
+
+
+def stage(one, seed, size):
+    """Parts, traced rays and camera of a shot."""
+    cam, image = cast.camera(seed, one["domain"], one["camid"]), one["image"]
+    still = np.eye(3)
+    parts = (people if one["kind"] == "person" else vehicles).body(one["person"], image)
+    frames = [render.frame_of(part, render.turn_by(image["heading"])) for part in parts]
+    around = places.furniture(cam, image) + places.passers_by(seed, image, (one["who"], one["index"]))
+    frames += [render.frame_of(part, still) for part in around]
+    share = size[1] / size[0]
+    view = (
+        places.view(cam, image, share)
+        if one["kind"] == "person"
+        else places.view(cam, image, share, 0.75, max(3.3, 6.6 / share))
+    )
+    return parts + around, render.trace(parts + around, frames, view, *size), cam
+
+
+def main(out, name, profile, *numbers):
+    """One renderer: python -m data_prep.world.build FOLDER SET PROFILE SEED HEIGHT WIDTH WORKERS NUMBER"""
     seed, height, width, workers, number = map(int, numbers)
-    render_share(market_plan(profile, seed), Path(out), seed, (height, width), number, workers)
+    render_share(
+        cast.plan(name, profile, seed), Path(out), name, profile, seed, height, width, number, workers
+    )
 
 
 if __name__ == "__main__":

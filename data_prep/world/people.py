@@ -1,12 +1,14 @@
 """Who a person is (constant), what an image adds (varies), and the body that both imply.
 
-Lengths are integer millimetres, angles integer degrees, colours integers from 0 to 255: the hash of these
-numbers is the fingerprint of the world.
+Lengths are integer millimetres, angles integer degrees, colours integers from 0 to 255, albedos and warmth per cent: the
+hash of these numbers is the fingerprint of a world.
 """
+
+import hashlib
 
 import numpy as np
 
-from data_prep.world.render import BOX, CAPSULE, ELLIPSOID
+from data_prep.world.render import BOX, CAPSULE, ELLIPSOID, PLAIN, PRINT, STRIPED, Material, Part
 from data_prep.world.streams import between, near, pick
 
 COLOURS = {
@@ -17,172 +19,261 @@ COLOURS = {
 SKIN = ((244, 212, 184), (226, 184, 148), (196, 146, 108), (142, 98, 68), (92, 62, 46))
 HAIR = {"black": (24, 20, 18), "brown": (84, 54, 32), "blonde": (206, 172, 104), "grey": (150, 148, 146),
         "red": (150, 70, 36)}  # fmt: skip
-UPPERS = {"t-shirt": 30, "shirt": 25, "jacket": 25, "coat": 20}
-LOWERS = {"trousers": 60, "shorts": 20, "skirt": 20}
-PATTERNS = {"plain": 60, "striped": 16, "checked": 12, "dotted": 12}
-CARRIED = {"nothing": 40, "phone": 15, "handbag": 15, "box": 15, "umbrella": 15}
-HIDING = {"nothing": 85, "post": 15}
+STYLES = {"plain": PLAIN, "striped": STRIPED, "checked": 2, "dotted": 3}
+EVEN = dict.fromkeys(COLOURS, 10)
+WARDROBES = {  # weights of garments and of their colours
+    "mixed": ({"t-shirt": 30, "shirt": 25, "jacket": 25, "coat": 20}, {"trousers": 60, "shorts": 20, "skirt": 20}, EVEN),
+    "summer": ({"t-shirt": 55, "shirt": 30, "jacket": 12, "coat": 3}, {"trousers": 40, "shorts": 35, "skirt": 25},
+               EVEN | {"white": 18, "yellow": 14, "pink": 14, "navy": 6}),
+    "autumn": ({"t-shirt": 10, "shirt": 30, "jacket": 40, "coat": 20}, {"trousers": 80, "shorts": 4, "skirt": 16},
+               EVEN | {"brown": 18, "orange": 14, "green": 14, "pink": 5}),
+    "winter": ({"t-shirt": 3, "shirt": 12, "jacket": 40, "coat": 45}, {"trousers": 88, "shorts": 2, "skirt": 10},
+               EVEN | {"black": 20, "grey": 16, "navy": 16, "yellow": 5}),
+    "office": ({"t-shirt": 8, "shirt": 52, "jacket": 30, "coat": 10}, {"trousers": 72, "shorts": 3, "skirt": 25},
+               EVEN | {"white": 20, "navy": 18, "grey": 16, "orange": 4}),
+}  # fmt: skip
+CARRIED = {"nothing": 36, "phone": 16, "handbag": 16, "box": 16, "umbrella": 16}
+HIDING = {"nothing": 82, "post": 10, "bin": 8}
+TOLD = (
+    "noun",
+    "hair",
+    "hair length",
+    "upper",
+    "upper colour",
+    "pattern",
+    "lower",
+    "lower colour",
+    "shoes",
+    "backpack",
+    "hat",
+)
+HELD_OUT_SHARE = 7  # one in seven pairs of a colour and a garment is never shown in pretraining
 
 
-def identity(seed, pid):
-    """What stays the same in all images of one person."""
-    draw = lambda name, options: pick(seed, options, name, pid)  # noqa: E731
+def identity(seed, who, wardrobe="mixed", bucket="evaluation"):
+    """What stays the same in all images of one person. People of the bucket "evaluation" and of "pretraining" share no
+    tuple of the attributes that words can tell; in "pretraining" no held-out pair of colour and garment occurs."""
+    for attempt in range(1000):
+        person = draw_identity(seed, (who, attempt), wardrobe)
+        if (bucket_of(person) == bucket) and not (bucket == "pretraining" and wears_held_out(person)):
+            return person
+    raise AssertionError(f"no attribute tuple of the bucket {bucket} for {who}")
+
+
+def draw_identity(seed, key, wardrobe):
+    uppers, lowers, colours = WARDROBES[wardrobe]
+    draw = lambda name, options: pick(seed, options, name, *key)  # noqa: E731
     return {
         "noun": draw("noun", ("man", "woman")),
-        "height": near(seed, 1690, 70, "height", pid),
-        "build": near(seed, 100, 8, "build", pid),
+        "height": near(seed, 1690, 70, "height", *key),
+        "build": near(seed, 100, 8, "build", *key),
         "skin": draw("skin", range(len(SKIN))),
         "hair": draw("hair", {"black": 35, "brown": 30, "blonde": 15, "grey": 12, "red": 8}),
         "hair length": draw("hair length", {"short": 60, "long": 40}),
-        "upper": draw("upper", UPPERS),
-        "upper colour": draw("upper colour", tuple(COLOURS)),
-        "pattern": draw("pattern", PATTERNS),
+        "upper": draw("upper", uppers),
+        "upper colour": draw("upper colour", colours),
+        "pattern": draw("pattern", {"plain": 60, "striped": 16, "checked": 12, "dotted": 12}),
         "pattern colour": draw("pattern colour", tuple(COLOURS)),
-        "lower": draw("lower", LOWERS),
-        "lower colour": draw("lower colour", tuple(COLOURS)),
+        "lower": draw("lower", lowers),
+        "lower colour": draw("lower colour", colours),
         "shoes": draw("shoes", {"black": 35, "white": 25, "brown": 20, "red": 10, "blue": 10}),
         "backpack": draw("backpack", {"": 65, **dict.fromkeys(COLOURS, 3)}),
         "hat": draw("hat", {"": 75, **dict.fromkeys(COLOURS, 2)}),
         "print": draw("print", {"": 80, "yes": 20}),
         **{
-            f"hue {part} {k}": between(seed, -14, 14, "hue", part, k, pid)
+            f"hue {part} {k}": between(seed, -14, 14, "hue", part, k, *key)
             for part in ("upper", "lower")
             for k in range(3)
         },
+        **{
+            f"nir {part}": between(seed, 1, 9, "nir", part, *key) * 10
+            for part in ("upper", "pattern", "lower", "bag")
+        },
+        **{f"warmth {part}": between(seed, 2, 6, "warmth", part, *key) * 10 for part in ("upper", "lower")},
     }
 
 
-def instance(seed, pid, index):
-    """What belongs to one image of the person."""
+def bucket_of(person):
+    """Which side of the wall between pretraining and evaluation a tuple of told attributes stands on."""
+    text = "/".join(str(person[name]) for name in TOLD)
+    return "evaluation" if hashlib.blake2b(text.encode()).digest()[0] % 4 == 0 else "pretraining"
+
+
+def is_held_out(colour, garment):
+    """Whether this pair of words is kept from pretraining, to see whether words combine."""
+    return hashlib.blake2b(f"{colour} {garment}".encode()).digest()[1] % HELD_OUT_SHARE == 0
+
+
+def wears_held_out(person):
+    pairs = ((person["upper colour"], person["upper"]), (person["lower colour"], person["lower"]))
+    return any(is_held_out(*pair) for pair in pairs)
+
+
+def instance(seed, key, camera):
+    """What belongs to one image of the person, before this camera. `key` names person and image."""
+    draw = lambda low, high, name: between(seed, low, high, name, *key)  # noqa: E731
     return {
-        "heading": between(seed, 0, 359, "heading", pid, index),
-        "phase": between(seed, 0, 359, "phase", pid, index),
-        "carried": pick(seed, CARRIED, "carried", pid, index),
-        "carried colour": pick(seed, tuple(COLOURS), "carried colour", pid, index),
-        "hiding": pick(seed, HIDING, "hiding", pid, index),
-        "hiding place": between(seed, -160, 160, "hiding place", pid, index),
-        "shift x": between(seed, -60, 60, "shift x", pid, index),
-        "shift z": between(seed, -50, 50, "shift z", pid, index),
-        "zoom": between(seed, 92, 110, "zoom", pid, index),
+        "heading": near(seed, camera["heading"], camera["spread"], "turn", *key) % 360,
+        "phase": draw(0, 359, "phase"),
+        "moving": pick(seed, {"walking": 78, "standing": 22}, "moving", *key),
+        "carried": pick(seed, CARRIED, "carried", *key),
+        "carried colour": pick(seed, tuple(COLOURS), "carried colour", *key),
+        "hiding": pick(seed, HIDING, "hiding", *key),
+        "hiding place": draw(-17, 17, "hiding place") * 10,
+        "shift x": draw(-60, 60, "shift x"),
+        "shift z": draw(-50, 50, "shift z"),
+        "zoom": draw(90, 110, "zoom"),
+        "passers": pick(seed, {"0": 100 - camera["crowd"], "1": camera["crowd"]}, "passers", *key),
+        "noise": draw(0, 2**31 - 1, "noise"),
     }
-
-
-SLOTS = {  # the same primitives for every person, so that a batch is one tensor; radius 0 stands for "not there"
-    "head": ELLIPSOID, "hair": ELLIPSOID, "long hair": ELLIPSOID, "hat": ELLIPSOID, "brim": ELLIPSOID, "neck": CAPSULE,
-    "torso": CAPSULE, "hips": ELLIPSOID, "hem": CAPSULE,
-    "left upper arm": CAPSULE, "right upper arm": CAPSULE, "left forearm": CAPSULE, "right forearm": CAPSULE,
-    "left hand": ELLIPSOID, "right hand": ELLIPSOID,
-    "left thigh": CAPSULE, "right thigh": CAPSULE, "left shin": CAPSULE, "right shin": CAPSULE,
-    "left shoe": ELLIPSOID, "right shoe": ELLIPSOID, "skirt": CAPSULE,
-    "backpack": BOX, "carried": BOX, "canopy": ELLIPSOID, "stick": CAPSULE,
-}  # fmt: skip
-STYLES = {"plain": 0, "striped": 1, "checked": 2, "dotted": 3, "print": 4}
 
 
 def body(person, image):
-    """{slot: (start, end, radii, colour, second colour, style)} in metres, facing +y, feet at the origin.
-
-    A capsule runs from start to end; of an ellipsoid or box they give the long axis. `radii` is across it.
-    """
-    h, w = person["height"] / 1690, person["build"] / 100 * person["height"] / 1690
-    swing, lift = np.sin(np.radians(image["phase"])), np.cos(np.radians(image["phase"]))
-    skin, hair = SKIN[person["skin"]], HAIR[person["hair"]]
-    top, low = shade(person, "upper"), shade(person, "lower")
-    second, shoe = COLOURS[person["pattern colour"]], COLOURS[person["shoes"]]
-    style = STYLES["print" if person["print"] and person["pattern"] == "plain" else person["pattern"]]
-    cloth = (top, second, style)
-    limb = (top, second, 0 if style == STYLES["print"] else style)
-    sleeve = limb if person["upper"] != "t-shirt" else (skin, skin, 0)
-    leg = (low, low, 0) if person["lower"] == "trousers" else (skin, skin, 0)
-    thigh = (skin, skin, 0) if person["lower"] == "skirt" else (low, low, 0)
-    parts = {
-        "head": ((0, 0.01, 1.47), (0, 0.01, 1.69), (0.083, 0.097), skin),
-        "hair": ((0, -0.02, 1.52), (0, -0.02, 1.72), (0.089, 0.099), hair),
-        "neck": ((0, 0, 1.36), (0, 0, 1.48), (0.055, 0.055), skin),
-        "torso": ((0, 0, 0.98), (0, 0, 1.33), (0.185 * w, 0.115 * w), *cloth),
-        "hips": ((0, 0, 0.78), (0, 0, 1.06), (0.165 * w, 0.12 * w), low),
-    }
-    if person["hair length"] == "long":
-        parts["long hair"] = ((0, -0.075, 1.27), (0, -0.06, 1.66), (0.088, 0.055), hair)
-    if person["hat"]:
-        parts["hat"] = ((0, 0, 1.60), (0, 0, 1.76), (0.095, 0.108), COLOURS[person["hat"]])
-        parts["brim"] = ((0, 0.06, 1.645), (0, 0.06, 1.675), (0.10, 0.13), COLOURS[person["hat"]])
+    """The parts of a person, in metres, facing +y, feet at the origin."""
+    h, w = person["height"] / 1690, person["build"] / 100
+    shoulders, hips = (0.19, 0.158) if person["noun"] == "man" else (0.168, 0.172)
+    cloth = garment(person, "upper", STYLES[person["pattern"]])
+    if person["print"] and person["pattern"] == "plain":
+        cloth = cloth._replace(style=PRINT)
+    limb = cloth._replace(style=PLAIN if cloth.style == PRINT else cloth.style)
+    skin = Material(SKIN[person["skin"]], nir=72, heat=92)
+    parts = [
+        *head(person, skin),
+        Part(CAPSULE, (0, 0, 0.98), (0, 0, 1.33), (shoulders * w, 0.115 * w), cloth, "upper torso"),
+        Part(
+            ELLIPSOID,
+            (0, 0, 0.78),
+            (0, 0, 1.06),
+            (hips * w, 0.12 * w),
+            garment(person, "lower"),
+            "lower hips",
+        ),
+    ]
     if person["upper"] in ("jacket", "coat"):
-        bottom = 0.62 if person["upper"] == "coat" else 0.86
-        parts["hem"] = ((0, 0, bottom), (0, 0, 1.15), (0.19 * w, 0.135 * w), *limb)
+        bottom = 0.60 if person["upper"] == "coat" else 0.87
+        parts.append(
+            Part(
+                CAPSULE, (0, 0, bottom), (0, 0, 1.15), ((shoulders + 0.006) * w, 0.135 * w), limb, "upper hem"
+            )
+        )
     if person["lower"] == "skirt":
-        parts["skirt"] = ((0, 0, 0.58), (0, 0, 0.92), (0.19 * w, 0.15 * w), low)
+        parts.append(
+            Part(
+                CAPSULE,
+                (0, 0, 0.56),
+                (0, 0, 0.92),
+                (0.19 * w, 0.15 * w),
+                garment(person, "lower"),
+                "lower skirt",
+            )
+        )
+    swing = 0.0 if image["moving"] == "standing" else np.sin(np.radians(image["phase"]))
+    lift = 0.0 if image["moving"] == "standing" else np.cos(np.radians(image["phase"]))
     for side, sign in (("left", -1), ("right", 1)):
-        step = sign * swing
-        parts |= arm(side, sign, -0.16 * step, w, limb, sleeve, skin, image["carried"])
-        parts |= leg_and_shoe(side, sign, 0.24 * step, 0.10 * max(0, sign * lift), w, thigh, leg, shoe)
-    parts |= luggage(person, image)
-    return {slot: scaled(part, h) for slot, part in parts.items()}
+        parts += arm(side, sign, -0.16 * sign * swing, w, limb, skin, person, image)
+        parts += leg(side, sign, 0.24 * sign * swing, 0.10 * max(0.0, sign * lift), w, skin, person)
+    return [scaled(part, h) for part in parts + luggage(person, image)]
 
 
-def shade(person, part):
-    """The garment's exact hue: its named colour, a little off. Captions never tell."""
-    return tuple(
-        np.clip(c + person[f"hue {part} {k}"], 0, 255)
-        for k, c in enumerate(COLOURS[person[f"{part} colour"]])
+def garment(person, part, style=PLAIN):
+    """Cloth of one part: its named colour, a little off (captions never tell), and what only the other spectra see."""
+    hue = (c + person[f"hue {part} {k}"] for k, c in enumerate(COLOURS[person[f"{part} colour"]]))
+    colour = tuple(int(np.clip(c, 0, 255)) for c in hue)
+    second = COLOURS[person["pattern colour"]]
+    return Material(
+        colour, second, style, person[f"nir {part}"], person["nir pattern"], person[f"warmth {part}"]
     )
 
 
-def arm(side, sign, forward, w, cloth, sleeve, skin, carried):
+def head(person, skin):
+    hair = Material(HAIR[person["hair"]], nir=40, heat=62)
+    parts = [
+        Part(ELLIPSOID, (0, 0.01, 1.47), (0, 0.01, 1.69), (0.083, 0.097), skin, "head face"),
+        Part(ELLIPSOID, (0, -0.02, 1.52), (0, -0.02, 1.72), (0.089, 0.099), hair, "head hair"),
+        Part(CAPSULE, (0, 0, 1.36), (0, 0, 1.48), (0.055, 0.055), skin, "head neck"),
+    ]
+    if person["hair length"] == "long":
+        parts.append(Part(ELLIPSOID, (0, -0.075, 1.27), (0, -0.06, 1.66), (0.088, 0.055), hair, "head hair"))
+    if person["hat"]:
+        felt = Material(COLOURS[person["hat"]], nir=55, heat=48)
+        parts.append(Part(ELLIPSOID, (0, 0, 1.60), (0, 0, 1.76), (0.095, 0.108), felt, "head hat"))
+        parts.append(Part(ELLIPSOID, (0, 0.06, 1.645), (0, 0.06, 1.675), (0.10, 0.13), felt, "head hat"))
+    return parts
+
+
+def arm(side, sign, forward, w, cloth, skin, person, image):
     shoulder, elbow = (sign * 0.215 * w, 0, 1.34), (sign * 0.25 * w, forward * 0.6, 1.07)
     hand = (sign * 0.25 * w, forward + 0.06, 0.83)
-    if sign > 0 and carried in ("phone", "umbrella"):
+    if sign > 0 and image["carried"] in ("phone", "umbrella"):
         hand = (0.18, 0.26, 1.22)
-    if carried == "box":
+    if image["carried"] == "box":
         elbow, hand = (sign * 0.25 * w, 0.02, 1.07), (sign * 0.17, 0.27, 1.02)
-    return {
-        f"{side} upper arm": (shoulder, elbow, (0.056 * w, 0.056 * w), *cloth),
-        f"{side} forearm": (elbow, hand, (0.044 * w, 0.044 * w), *sleeve),
-        f"{side} hand": (
-            (hand[0], hand[1], hand[2] - 0.09),
-            (hand[0], hand[1], hand[2] + 0.05),
-            (0.035, 0.045),
-            skin,
-        ),
-    }
+    sleeve = skin if person["upper"] == "t-shirt" else cloth
+    low, high = (hand[0], hand[1], hand[2] - 0.09), (hand[0], hand[1], hand[2] + 0.05)
+    return [
+        Part(CAPSULE, shoulder, elbow, (0.056 * w, 0.056 * w), cloth, f"upper {side} arm"),
+        Part(CAPSULE, elbow, hand, (0.044 * w, 0.044 * w), sleeve, f"upper {side} forearm"),
+        Part(ELLIPSOID, low, high, (0.035, 0.045), skin, f"upper {side} hand"),
+    ]
 
 
-def leg_and_shoe(side, sign, forward, lift, w, thigh, leg, shoe):
+def leg(side, sign, forward, lift, w, skin, person):
+    cloth = garment(person, "lower")
+    thigh = skin if person["lower"] == "skirt" else cloth
+    shin = cloth if person["lower"] == "trousers" else skin
     hip, knee = (sign * 0.09 * w, 0, 0.86), (sign * 0.095 * w, forward * 0.6 + 0.02, 0.48)
     foot = (sign * 0.095 * w, forward, 0.09 + lift)
-    return {
-        f"{side} thigh": (hip, knee, (0.083 * w, 0.083 * w), *thigh),
-        f"{side} shin": (knee, foot, (0.058 * w, 0.058 * w), *leg),
-        f"{side} shoe": ((foot[0], foot[1] - 0.09, foot[2] - 0.03), (foot[0], foot[1] + 0.19, foot[2] - 0.03),
-                         (0.05, 0.058), shoe),
-    }  # fmt: skip
+    heel, toe = (foot[0], foot[1] - 0.09, foot[2] - 0.03), (foot[0], foot[1] + 0.19, foot[2] - 0.03)
+    return [
+        Part(CAPSULE, hip, knee, (0.083 * w, 0.083 * w), thigh, f"lower {side} thigh"),
+        Part(CAPSULE, knee, foot, (0.058 * w, 0.058 * w), shin, f"lower {side} shin"),
+        Part(
+            ELLIPSOID,
+            heel,
+            toe,
+            (0.05, 0.058),
+            Material(COLOURS[person["shoes"]], nir=34, heat=44),
+            f"foot {side} shoe",
+        ),
+    ]
 
 
 def luggage(person, image):
     """The backpack shows from behind only; what is carried changes from image to image."""
-    parts, colour = {}, COLOURS[image["carried colour"]]
+    parts, stuff = [], Material(COLOURS[image["carried colour"]], nir=60, heat=18)
     if person["backpack"]:
-        parts["backpack"] = ((0, -0.21, 0.98), (0, -0.21, 1.36), (0.15, 0.085), COLOURS[person["backpack"]])
+        cloth = Material(COLOURS[person["backpack"]], nir=person["nir bag"], heat=22)
+        parts.append(Part(BOX, (0, -0.21, 0.98), (0, -0.21, 1.36), (0.15, 0.085), cloth, "backpack"))
     if image["carried"] == "phone":
-        parts["carried"] = ((0.18, 0.31, 1.19), (0.18, 0.31, 1.34), (0.04, 0.012), (30, 30, 34))
+        parts.append(
+            Part(
+                BOX,
+                (0.18, 0.31, 1.19),
+                (0.18, 0.31, 1.34),
+                (0.04, 0.012),
+                Material((30, 30, 34), heat=55),
+                "carried",
+            )
+        )
     if image["carried"] == "handbag":
-        parts["carried"] = ((0.31, 0.05, 0.52), (0.31, 0.05, 0.78), (0.06, 0.15), colour)
+        parts.append(Part(BOX, (0.31, 0.05, 0.52), (0.31, 0.05, 0.78), (0.06, 0.15), stuff, "carried"))
     if image["carried"] == "box":
-        parts["carried"] = ((0, 0.33, 0.92), (0, 0.33, 1.2), (0.21, 0.13), colour)
+        parts.append(Part(BOX, (0, 0.33, 0.92), (0, 0.33, 1.2), (0.21, 0.13), stuff, "carried"))
     if image["carried"] == "umbrella":
-        parts["stick"] = ((0.18, 0.27, 1.1), (0.12, 0.18, 2.0), (0.012, 0.012), (60, 60, 60))
-        parts["canopy"] = ((0.10, 0.14, 1.86), (0.10, 0.14, 2.1), (0.52, 0.52), colour)
+        parts.append(
+            Part(
+                CAPSULE,
+                (0.18, 0.27, 1.1),
+                (0.12, 0.18, 1.84),
+                (0.012, 0.012),
+                Material((60, 60, 60), heat=18),
+                "carried",
+            )
+        )
+        parts.append(Part(ELLIPSOID, (0.10, 0.14, 1.70), (0.10, 0.14, 1.94), (0.46, 0.46), stuff, "carried"))
     return parts
 
 
 def scaled(part, h):
-    start, end, radii, colour, *pattern = part
-    second, style = pattern or (colour, 0)
-    return (
-        tuple(c * h for c in start),
-        tuple(c * h for c in end),
-        tuple(r * h for r in radii),
-        colour,
-        second,
-        style,
-    )
+    start, end = tuple(c * h for c in part.start), tuple(c * h for c in part.end)
+    return part._replace(start=start, end=end, radii=tuple(r * h for r in part.radii))

@@ -1,86 +1,165 @@
-"""Cameras: where they stand, what they see behind a person, and what they do to colours."""
+"""Domains and their cameras: where they stand, what they see behind a person, and the light that falls there.
+
+Angles in degrees, distances in centimetres, gains and sizes in per cent, greys from 0 to 255.
+"""
+
+from typing import NamedTuple
 
 import numpy as np
-import torch
 
-from data_prep.world.render import BOX, CAPSULE
-from data_prep.world.streams import between, stream
+from data_prep.world import people
+from data_prep.world.render import BOX, CAPSULE, Material, Part, View
+from data_prep.world.streams import between, near, pick, stream
 
-CLUTTER = {f"clutter {k}": BOX for k in range(3)}
-SLOTS = CLUTTER | {"post": CAPSULE}
-GREY = (90, 92, 96)
+
+class Domain(NamedTuple):
+    """A set of cameras with a manner of its own. Ranges are (low, high)."""
+
+    cameras: int
+    wardrobe: str = "mixed"
+    pitch: tuple = (4, 26)
+    exposure: tuple = (78, 116)
+    cast: int = 10  # how far a colour channel's gain may be from 100
+    wall: tuple = ("panels", "bricks", "windows")
+    ground: tuple = ("tiles", "asphalt")
+    grey: tuple = (95, 190)
+    haze: int = 0
+    grain: tuple = (8, 30)
+    blur: tuple = (0, 80)
+    detail: int = 100  # of the resolution: less is a sensor of fewer pixels
+    crowd: int = 25  # per cent of images with somebody behind
+    distance: tuple = (550, 1000)
+
+
+DOMAINS = {
+    # seen in lifelong orders
+    "A": Domain(6, "summer", ground=("tiles",), exposure=(90, 118)),
+    "B": Domain(12, "mixed", pitch=(0, 14), cast=18, crowd=45, wall=("windows", "bricks", "hedge", "panels")),
+    "C": Domain(8, "autumn", wall=("hedge", "bricks"), ground=("grass", "asphalt"), haze=12),
+    "D": Domain(15, "office", exposure=(55, 125), cast=16, pitch=(8, 34), crowd=40, wall=("windows", "panels")),
+    "E": Domain(10, "winter", wall=("panels",), ground=("tiles",), cast=14, grey=(120, 215), detail=80, pitch=(10, 30)),
+    # unseen
+    "F": Domain(4, "autumn", wall=("bricks",), ground=("asphalt",), pitch=(2, 10), crowd=5),
+    "G": Domain(10, "summer", wall=("hedge", "windows"), cast=14, exposure=(70, 130)),
+    "H": Domain(2, "mixed", detail=60, blur=(30, 120), cast=16),
+    "I": Domain(2, "winter", detail=55, pitch=(24, 40), haze=20, ground=("asphalt",)),
+    "J": Domain(8, "office", detail=45, grain=(25, 50), exposure=(50, 80), crowd=60, wall=("panels",), ground=("tiles",)),
+    "K": Domain(5, "office", detail=70, crowd=55, wall=("windows",), ground=("tiles",), grey=(140, 225)),
+    "L": Domain(2, "mixed", cast=22, haze=25, exposure=(80, 135)),
+    # three spectra by night and day; roads; and where pretraining takes place
+    "N": Domain(4, "mixed", wall=("windows", "bricks"), ground=("asphalt",), crowd=15),
+    "V": Domain(8, wall=("windows", "hedge"), ground=("asphalt",), pitch=(6, 24), distance=(900, 1500), crowd=0),
+    "P": Domain(60, "mixed", pitch=(0, 38), exposure=(55, 130), cast=20, haze=10, detail=85, crowd=30,
+                wall=("panels", "bricks", "windows", "hedge"), ground=("tiles", "asphalt", "grass")),
+}  # fmt: skip
+SEEN, UNSEEN = tuple("ABCDE"), tuple("FGHIJKL")
+DARK = {
+    "dusk": (38, 40),
+    "night": (7, 62),
+}  # what is left of the visible image: exposure in per cent, and grain
+METAL = Material((90, 92, 96), nir=45, heat=24)
 
 
 def camera(seed, domain, camid):
-    """One camera in integers: angles in degrees, distances in centimetres, gains and sizes in per cent."""
+    """One camera of a domain, in integers."""
+    d = DOMAINS[domain]
     draw = lambda low, high, name: between(seed, low, high, name, domain, camid)  # noqa: E731
+    choose = lambda options, name: pick(seed, options, name, domain, camid)  # noqa: E731
     return {
         "heading": draw(0, 359, "camera heading"),
         "spread": draw(35, 60, "camera spread"),
-        "pitch": draw(4, 26, "camera pitch"),
-        "distance": draw(550, 1000, "camera distance"),
+        "pitch": draw(*d.pitch, "camera pitch"),
+        "distance": draw(*d.distance, "camera distance"),
         "sun": draw(0, 359, "sun heading"),
         "sun height": draw(30, 65, "sun height"),
+        "sun share": draw(25, 60, "sun share"),
         "wall": draw(180, 600, "wall distance"),
-        "exposure": draw(72, 118, "exposure"),
-        "blur": draw(0, 90, "blur"),
-        "noise": draw(8, 34, "noise"),
-        "tile": draw(15, 60, "tile"),
-        "panel": draw(50, 140, "panel"),
-        **{f"cast {k}": draw(90, 110, f"cast {k}") for k in range(3)},
-        "wall grey": draw(95, 190, "wall grey"),
+        "wall style": choose(d.wall, "wall style"),
+        "ground style": choose(d.ground, "ground style"),
+        "exposure": draw(*d.exposure, "exposure"),
+        "blur": draw(*d.blur, "blur"),
+        "grain": draw(*d.grain, "grain"),
+        "detail": min(100, near(seed, d.detail, 4, "detail", domain, camid)),
+        "haze": max(0, near(seed, d.haze, 4, "haze", domain, camid)) if d.haze else 0,
+        "crowd": d.crowd,
+        "wall grey": draw(*d.grey, "wall grey"),
         "ground grey": draw(95, 165, "ground grey"),
+        "period": draw(15, 60, "period"),
+        **{f"cast {k}": draw(100 - d.cast, 100 + d.cast, f"cast {k}") for k in range(3)},
         **{f"wall {k}": draw(-28, 28, f"wall colour {k}") for k in range(3)},
         **{f"ground {k}": draw(-16, 16, f"ground colour {k}") for k in range(3)},
-        **{f"{slot} {key}": draw(low, high, f"{slot} {key}")
-           for slot in CLUTTER
-           for key, low, high in (("x", -150, 150), ("y", 70, 170), ("w", 8, 40), ("h", 25, 110))},
+        **{f"clutter {n} {key}": draw(low, high, f"clutter {n} {key}")
+           for n in range(3)
+           for key, low, high in (("x", -150, 150), ("y", 70, 170), ("w", 8, 40), ("h", 25, 110), ("grey", 50, 190),
+                                  ("hue", 0, 359))},
     }  # fmt: skip
 
 
-def furniture(seed, cam, image, domain, camid):
-    """The boxes that stand about before this camera, and the post that hides part of a person."""
-    parts = {}
-    for slot in CLUTTER:
-        x, y, w, h = (cam[f"{slot} {key}"] / 100 for key in "xywh")
-        colour = tuple(int(c) for c in stream(seed, slot, "hue", domain, camid).integers(40, 200, size=3))
-        parts[slot] = ((x, y, 0), (x, y, h), (w, w), colour, colour, 0)
+def furniture(cam, image):
+    """What stands about before this camera, and what hides part of a person: parts in the world's frame."""
+    parts = []
+    for n in range(3):
+        x, y, w, h = (cam[f"clutter {n} {key}"] / 100 for key in "xywh")
+        thing = Material(tinted(cam[f"clutter {n} grey"], cam[f"clutter {n} hue"]), nir=40, heat=22)
+        parts.append(Part(BOX, (x, y, 0), (x, y, h), (w, w), thing, "clutter"))
+    x = image["hiding place"] / 1000
     if image["hiding"] == "post":
-        x = image["hiding place"] / 1000
-        parts["post"] = ((x, -0.7, 0), (x, -0.7, 2.6), (0.055, 0.055), GREY, GREY, 0)
+        parts.append(Part(CAPSULE, (x, -0.7, 0), (x, -0.7, 2.6), (0.055, 0.055), METAL, "hiding"))
+    if image["hiding"] == "bin":
+        parts.append(
+            Part(
+                BOX,
+                (x * 1.6, -0.6, 0),
+                (x * 1.6, -0.6, 0.62),
+                (0.2, 0.2),
+                Material((52, 84, 62), heat=20),
+                "hiding",
+            )
+        )
     return parts
 
 
-def view(cam, image):
-    """(eye, axes, sun, place) of one image, as flat lists of numbers."""
+def tinted(grey, hue):
+    """A muted colour of this lightness."""
+    return tuple(int(np.clip(grey + 30 * np.cos(np.radians(hue + shift)), 0, 255)) for shift in (0, 120, 240))
+
+
+def passers_by(seed, image, key):
+    """The parts of somebody behind, who belongs to no data set."""
+    if image["passers"] == "0":
+        return []
+    person = people.draw_identity(seed, ("passer", *key), "mixed")
+    rng = stream(seed, "passing", *key)
+    x, y = float(rng.choice([-1, 1]) * rng.uniform(0.45, 0.9)), float(rng.uniform(0.7, 1.6))
+    pose = {
+        "phase": int(rng.integers(360)),
+        "moving": "walking",
+        "carried": "nothing",
+        "carried colour": "black",
+    }
+    return [part._replace(start=move(part.start, x, y), end=move(part.end, x, y), name="passer-by")
+            for part in people.body(person, pose)]  # fmt: skip
+
+
+def move(point, x, y):
+    return point[0] + x, point[1] + y, point[2]
+
+
+def view(cam, image, width_share=0.5, target=0.88, field=2.0):
+    """The View of one image: `field` metres fit its height, `width_share` of that its width."""
     pitch, distance = np.radians(cam["pitch"]), cam["distance"] / 100
-    target = np.array([image["shift x"] / 1000, 0, 0.88 + image["shift z"] / 1000])
+    centre = np.array([image["shift x"] / 1000, 0, target + image["shift z"] / 1000])
     forward = np.array([0, np.cos(pitch), -np.sin(pitch)])
-    up = np.array([0, np.sin(pitch), np.cos(pitch)])
-    edge = 1.0 / distance / (image["zoom"] / 100)
-    axes = np.stack([np.array([1, 0, 0]) * edge / 2, up * edge, forward])
+    edge = field / 2 / distance / (image["zoom"] / 100)
+    up = np.array([0, np.sin(pitch), np.cos(pitch)]) * edge
+    return View(
+        centre - distance * forward, np.array([edge * width_share, 0, 0]), up, forward, cam["wall"] / 100
+    )
+
+
+def sunlight(cam):
+    """Direction to the sun, of unit length; it never stands behind what the camera looks at."""
     heading, height = np.radians(cam["sun"]), np.radians(cam["sun height"])
-    sun = [np.cos(heading) * np.cos(height), -abs(np.sin(heading)) * np.cos(height), np.sin(height)]
-    colours = [
-        (cam[f"{name} grey"] + cam[f"{name} {k}"]) / 255 for name in ("wall", "ground") for k in range(3)
-    ]
-    place = [cam["wall"] / 100, *colours, cam["tile"] / 100, cam["panel"] / 100]
-    return target - distance * forward, axes, sun, place
-
-
-def develop(colour, cam, noise):
-    """What the camera makes of the light: (H, W, 3) in 0..1 -> uint8. `noise` is standard normal, of that shape."""
-    gain = torch.tensor([cam[f"cast {k}"] * cam["exposure"] / 1e4 for k in range(3)])
-    picture = blurred((colour * gain).clamp(0, 1) ** 0.85, cam["blur"] / 100)
-    return (picture * 255 + noise * cam["noise"] / 10).round().clamp(0, 255).to(torch.uint8)
-
-
-def blurred(picture, sigma):
-    """Gaussian blur with `sigma` pixels."""
-    if sigma < 0.2:
-        return picture
-    x = torch.arange(-3.0, 4)
-    kernel = torch.softmax(-(x**2) / (2 * sigma**2), 0)
-    columns = torch.nn.functional.pad(picture.permute(2, 0, 1)[:, None], (3, 3, 3, 3), mode="replicate")
-    rows = torch.nn.functional.conv2d(columns, kernel.view(1, 1, 7, 1))
-    return torch.nn.functional.conv2d(rows, kernel.view(1, 1, 1, 7))[:, 0].permute(1, 2, 0)
+    return np.array(
+        [np.cos(heading) * np.cos(height), -abs(np.sin(heading)) * np.cos(height), np.sin(height)], np.float32
+    )

@@ -1,137 +1,205 @@
-"""Batched analytic ray casting: ellipsoids, capsules and boxes before a ground and a wall.
+"""Analytic ray casting: ellipsoids, capsules and boxes before a ground and a wall, one image at a time, in numpy.
 
-    B images, P primitives, R rays; metres; x to the right, y away from the camera, z up.
+    H x W rays; metres; x to the right, y away from the camera, z up; a ray is eye + t * (u A + v B + F) with u, v in -1..1,
+    so that t measures depth along the view
 
-Every primitive is a unit shape in a frame of its own (rotation, then a scale per axis), so that one routine
-shades them all: a ray is carried into the frame, where distances along it keep their meaning.
+Every primitive is a unit shape in a frame of its own, into which the rays are carried; t keeps its meaning there. Only
+the rays in the rectangle that a primitive can cover are looked at, which is what makes it fast.
 """
 
-import math
 from typing import NamedTuple
 
-import torch
-import torch.nn.functional as F
+import numpy as np
 
 ELLIPSOID, CAPSULE, BOX = range(3)
-FAR = 1e6
+PLAIN, STRIPED, CHECKED, DOTTED, PRINT, SMOOTH = range(6)  # the last: neither pattern nor folds
+GROUND, WALL, SKY = -1, -2, -3
+FAR = np.float32(1e6)
 SUPERSAMPLING = 2
 
 
-class Scene(NamedTuple):
-    """B images as tensors. `kinds` is a list of P: the same for all images of a batch."""
+class Material(NamedTuple):
+    """What a surface is to each spectrum: visible colours 0..255, near-infrared albedo and warmth in per cent."""
 
-    kinds: list
-    centre: torch.Tensor  # (B, P, 3)
-    frame: torch.Tensor  # (B, P, 3, 3), columns are the axes
-    scale: torch.Tensor  # (B, P, 3); 0 where a primitive is absent
-    half: torch.Tensor  # (B, P), a capsule's half length in units of its scale
-    colour: torch.Tensor  # (B, P, 3) in 0..1
-    second: torch.Tensor  # (B, P, 3)
-    style: torch.Tensor  # (B, P): plain, striped, checked, dotted, print
-    eye: torch.Tensor  # (B, 3)
-    axes: torch.Tensor  # (B, 3, 3), rows: right, up, forward, the first two scaled to the edge of the image
-    sun: torch.Tensor  # (B, 3), of unit length
-    place: torch.Tensor  # (B, 9): wall distance, wall colour, ground colour, two periods
+    colour: tuple
+    second: tuple = (0, 0, 0)
+    style: int = SMOOTH
+    nir: int = 50
+    nir_second: int = 50
+    heat: int = 30
 
 
-class Picture(NamedTuple):
-    colour: torch.Tensor  # (B, H, W, 3) in 0..1
-    slot: torch.Tensor  # (B, H, W), the primitive seen at the centre of a pixel; -1 is background
+class Part(NamedTuple):
+    """A primitive. A capsule's axis runs from start to end; of an ellipsoid or box they are the ends of the long axis.
+    `radii` are across it, to the sides and to the front."""
+
+    kind: int
+    start: tuple
+    end: tuple
+    radii: tuple
+    material: Material
+    name: str = ""
 
 
-NOTHING = ((0, 0, 0), (0, 0, 0), (0, 0), (0, 0, 0), (0, 0, 0), 0)
+class View(NamedTuple):
+    """The camera: position, and the vectors A, B, F that span its rays; `wall` is the distance of the wall in y."""
+
+    eye: np.ndarray
+    across: np.ndarray
+    up: np.ndarray
+    forward: np.ndarray
+    wall: float
 
 
-def primitives(parts, slots, heading=0):
-    """{slot: (start, end, radii, colour, second, style)} of one image -> its rows of a Scene, in slot order,
-    turned about the vertical by `heading` degrees."""
-    rows = [parts.get(slot, NOTHING) for slot in slots]
-    start, end, radii, colour, second, style = (
-        torch.tensor(column, dtype=torch.float32) for column in zip(*rows)
+class Traced(NamedTuple):
+    """What each ray meets: depth, which part (or GROUND, WALL, SKY), the outward normal, where the second colour shows,
+    a factor for the folds of cloth, and the point in the world (for ground and wall)."""
+
+    depth: np.ndarray  # (H, W)
+    slot: np.ndarray  # (H, W)
+    normal: np.ndarray  # (H, W, 3)
+    pattern: np.ndarray  # (H, W) bool
+    folds: np.ndarray  # (H, W)
+    point: np.ndarray  # (H, W, 3)
+
+
+class Frame(NamedTuple):
+    """A part's own frame: its centre, its axes as rows, their scales, and a capsule's half length in that scale."""
+
+    centre: np.ndarray
+    axes: np.ndarray
+    scale: np.ndarray
+    half: float
+
+
+def frame_of(part, turn):
+    """The frame of a part after a turn (3, 3) about the vertical."""
+    start, end = turn @ np.array(part.start), turn @ np.array(part.end)
+    length = np.linalg.norm(end - start)
+    along = (end - start) / max(length, 1e-9) if length > 1e-9 else np.array([0.0, 0, 1])
+    reference = turn @ np.array([0.0, 1, 0])
+    if abs(along @ reference) > 0.9:
+        reference = np.array([0.0, 0, 1])
+    across = np.cross(reference, along)
+    across /= np.linalg.norm(across)
+    mean = sum(part.radii) / 2
+    scale = np.array([*part.radii, mean if part.kind == CAPSULE else max(length / 2, 1e-4)])
+    return Frame(
+        (start + end) / 2, np.stack([across, np.cross(along, across), along]), scale, length / 2 / mean
     )
-    kinds = torch.tensor(list(slots.values()))
-    length = (end - start).norm(dim=1) / 2
-    along = F.normalize(end - start + torch.tensor([0, 0, 1e-9]), dim=1)
-    reference = torch.tensor([0.0, 1, 0]).where(along[:, 1:2].abs() < 0.9, torch.tensor([0.0, 0, 1]))
-    across = F.normalize(torch.linalg.cross(reference, along), dim=1)
-    frame = torch.stack([across, torch.linalg.cross(along, across), along], dim=2)
-    mean = radii.mean(1)
-    scale = torch.cat([radii, torch.where(kinds == CAPSULE, mean, length)[:, None]], 1)
-    c, s = math.cos(math.radians(heading)), math.sin(math.radians(heading))
-    turn = torch.tensor([[c, -s, 0], [s, c, 0], [0, 0, 1]])
-    centre = (start + end) / 2 @ turn.T
-    return centre, turn @ frame, scale, length / mean.clamp(min=1e-6), colour / 255, second / 255, style
 
 
-def render(scene, height, width):
-    """The picture of every image in the batch, anti-aliased by SUPERSAMPLING rays a side."""
-    n = SUPERSAMPLING
-    rays = cast_rays(scene, height * n, width * n)
-    depth, slot = nearest(scene, rays)
-    colour = background(scene, rays, depth)
-    colour = torch.where((slot >= 0)[..., None], foreground(scene, rays, depth, slot), colour)
-    colour = colour.view(-1, height, n, width, n, 3).mean((2, 4))
-    return Picture(colour, slot.view(-1, height, n, width, n)[:, :, n // 2, :, n // 2])
+def turn_by(degrees):
+    c, s = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
+    return np.array([[c, -s, 0], [s, c, 0], [0, 0, 1]])
 
 
-def cast_rays(scene, rows, columns):
-    """Directions (B, R, 3) through the pixel centres, row by row from the top left."""
-    v = 1 - (torch.arange(rows) + 0.5) / rows * 2
-    u = (torch.arange(columns) + 0.5) / columns * 2 - 1
-    grid = torch.stack([u.repeat(rows), v.repeat_interleave(columns), torch.ones(rows * columns)], 1)
-    return F.normalize(grid @ scene.axes, dim=2)
+def trace(parts, frames, view, height, width):
+    """Traced rays of a scene at SUPERSAMPLING times the size."""
+    rows, columns = height * SUPERSAMPLING, width * SUPERSAMPLING
+    v = (1 - (np.arange(rows, dtype=np.float32) + 0.5) / rows * 2)[:, None]
+    u = (np.arange(columns, dtype=np.float32) + 0.5) / columns * 2 - 1
+    depth, slot, point = backdrop(view, u, v)
+    normal = np.zeros((rows, columns, 3), np.float32)
+    normal[slot == GROUND], normal[slot == WALL] = (0, 0, 1), (0, -1, 0)
+    windows = [window(part, frame, view, rows, columns) for part, frame in zip(parts, frames)]
+    for k, (part, frame, place) in enumerate(zip(parts, frames, windows)):
+        if place is not None:
+            o, d = local_rays(frame, view, u[place[1]], v[place[0]])
+            t = SHAPES[part.kind](o, d, frame.half)
+            near = depth[place]
+            closer = t < near
+            np.copyto(near, t, where=closer)
+            np.copyto(slot[place], k, where=closer)
+    pattern, folds = np.zeros((rows, columns), bool), np.ones((rows, columns), np.float32)
+    for k, (part, frame, place) in enumerate(zip(parts, frames, windows)):
+        if place is not None:
+            dress(part, frame, view, u[place[1]], v[place[0]], depth[place], slot[place] == k,
+                  normal[place], pattern[place], folds[place])  # fmt: skip
+    return Traced(depth, slot, normal, pattern, folds, point)
 
 
-def nearest(scene, rays):
-    """Distance (B, R) to the first primitive on each ray, and which it is (-1: none)."""
-    depth = torch.full(rays.shape[:2], FAR)
-    slot = torch.full(rays.shape[:2], -1)
-    for p, kind in enumerate(scene.kinds):
-        present = (scene.scale[:, p] > 0).all(1).nonzero()[:, 0]
-        if len(present):
-            origin, direction = local_ray(scene, rays, present, p)
-            hit = SHAPES[kind](origin, direction, scene.half[present, p, None])
-            closer = hit < depth[present]
-            depth[present] = torch.where(closer, hit, depth[present])
-            slot[present] = torch.where(closer, p, slot[present])
-    return depth, slot
+def backdrop(view, u, v):
+    """Ground, wall and sky behind everything."""
+    x, y, z = (view.across[k] * u + view.up[k] * v + view.forward[k] for k in range(3))
+    ground = np.where(z < -1e-4, -view.eye[2] / np.minimum(z, -1e-4), FAR)
+    wall = (view.wall - view.eye[1]) / np.maximum(y, 1e-4)
+    depth = np.minimum(ground, wall).astype(np.float32)
+    point = np.stack([view.eye[k] + depth * way for k, way in enumerate((x, y, z))], -1).astype(np.float32)
+    slot = np.where(ground < wall, GROUND, np.where(point[..., 2] > 4.2, SKY, WALL))
+    return depth, slot, point
 
 
-def local_ray(scene, rays, b, p):
-    """Origins (b, 1, 3) and directions (b, R, 3) in the unit frame of primitive p."""
-    to_local = (scene.frame[b, p] / scale_columns(scene.scale[b, p])).transpose(1, 2)  # rows: axes over scale
-    origin = (to_local @ (scene.eye[b] - scene.centre[b, p])[..., None]).transpose(1, 2)
-    return origin, rays[b] @ to_local.transpose(1, 2)
+def window(part, frame, view, rows, columns):
+    """The slice of rays that can meet a part, or None: its extent along the image axes, seen from its nearest depth."""
+    across, up, forward = (a / np.linalg.norm(a) for a in (view.across, view.up, view.forward))
+    reach = [extent(part.kind, frame, axis) for axis in (across, up, forward)]
+    offset = frame.centre - view.eye
+    depth = offset @ forward
+    near = depth - reach[2]
+    if near <= 0.05:
+        return None
+    edges = []
+    for axis, span, r, count, sign in (
+        (up, view.up, reach[1], rows, -1),
+        (across, view.across, reach[0], columns, 1),
+    ):
+        scale = np.linalg.norm(span)
+        middle, corners = offset @ axis, []
+        for side in (-r, r):
+            corners += [(middle + side) / near / scale, (middle + side) / (depth + reach[2]) / scale]
+        low, high = sorted((sign * min(corners), sign * max(corners)))
+        edges.append((max(int((low + 1) / 2 * count) - 1, 0), min(int((high + 1) / 2 * count) + 2, count)))
+    (top, bottom), (left, right) = edges
+    return (slice(top, bottom), slice(left, right)) if bottom > top and right > left else None
 
 
-def scale_columns(scale):
-    return scale[:, None, :]
+def extent(kind, frame, axis):
+    """How far a part reaches from its centre along a unit axis."""
+    shares = np.abs(frame.axes @ axis)
+    if kind == BOX:
+        return shares @ frame.scale
+    if kind == CAPSULE:
+        return shares[2] * frame.half * frame.scale[2] + np.linalg.norm(shares * frame.scale)
+    return np.linalg.norm(shares * frame.scale)
+
+
+def local_rays(frame, view, u, v):
+    """Origin (3,) and directions (three arrays) in the unit frame of a part."""
+    into = frame.axes / frame.scale[:, None]
+    o = into @ (view.eye - frame.centre)
+    a, b, f = into @ view.across, into @ view.up, into @ view.forward
+    return o, [np.float32(a[k]) * u + (np.float32(b[k]) * v + np.float32(f[k])) for k in range(3)]
 
 
 def hit_sphere(o, d, _):
-    """Distance to the unit sphere; FAR where the ray misses it."""
-    return first_root((d * d).sum(-1), (o * d).sum(-1), (o * o).sum(-1) - 1)
+    """Depth at which rays enter the unit sphere; FAR where they miss it."""
+    x, y, z = d
+    return first_root(x * x + y * y + z * z, o[0] * x + o[1] * y + o[2] * z, o @ o - 1)
 
 
 def hit_capsule(o, d, half):
-    """Distance to the unit cylinder along z between -half and half, closed by half spheres. A ray that begins above
-    or below the cylinder may meet a cap without meeting its side."""
-    side = first_root(
-        (d[..., :2] ** 2).sum(-1), (o[..., :2] * d[..., :2]).sum(-1), (o[..., :2] ** 2).sum(-1) - 1
-    )
-    z = o[..., 2] + side * d[..., 2]
-    end = half * torch.where(side < FAR, z, -d[..., 2]).sign()
-    centre = o - torch.stack([torch.zeros_like(end), torch.zeros_like(end), end], -1)
-    cap = first_root((d * d).sum(-1), (centre * d).sum(-1), (centre * centre).sum(-1) - 1)
-    return torch.where((side < FAR) & (z.abs() <= half), side, cap)
+    """Depth of the unit cylinder along z between -half and half, closed by half spheres. A ray that begins above or below
+    may meet a cap without meeting the side."""
+    x, y, z = d
+    flat, ahead = x * x + y * y, o[0] * x + o[1] * y
+    side = first_root(flat, ahead, o[0] ** 2 + o[1] ** 2 - 1)
+    met = side < FAR
+    height = o[2] + side * z
+    end = half * np.sign(np.where(met, height, -z))
+    top = o[2] - end
+    cap = first_root(flat + z * z, ahead + top * z, o[0] ** 2 + o[1] ** 2 - 1 + top * top)
+    return np.where(met & (np.abs(height) <= half), side, cap)
 
 
 def hit_box(o, d, _):
-    """Distance to the cube from -1 to 1."""
-    inverse = 1 / torch.where(d.abs() < 1e-9, 1e-9, d)
-    one, two = (-1 - o) * inverse, (1 - o) * inverse
-    enter, leave = torch.minimum(one, two).amax(-1), torch.maximum(one, two).amin(-1)
-    return torch.where((leave >= enter) & (enter > 0), enter, FAR)
+    """Depth at which rays enter the cube from -1 to 1."""
+    enter, leave = np.float32(-FAR), FAR
+    for k in range(3):
+        inverse = 1 / np.where(np.abs(d[k]) < 1e-7, np.float32(1e-7), d[k])
+        one, two = (-1 - o[k]) * inverse, (1 - o[k]) * inverse
+        enter, leave = np.maximum(enter, np.minimum(one, two)), np.minimum(leave, np.maximum(one, two))
+    return np.where((leave >= enter) & (enter > 0), enter, FAR)
 
 
 SHAPES = {ELLIPSOID: hit_sphere, CAPSULE: hit_capsule, BOX: hit_box}
@@ -139,62 +207,81 @@ SHAPES = {ELLIPSOID: hit_sphere, CAPSULE: hit_capsule, BOX: hit_box}
 
 def first_root(a, b, c):
     """The smaller root of a t^2 + 2 b t + c, FAR where there is none in front."""
-    a = a.clamp(min=1e-12)
-    under = b * b - a * c
-    t = (-b - under.clamp(min=0).sqrt()) / a
-    return torch.where((under > 0) & (t > 0), t, FAR)
+    under = b * b - a * np.float32(c)
+    t = (-b - np.sqrt(np.maximum(under, 0))) / np.maximum(a, np.float32(1e-12))
+    return np.where((under > 0) & (t > 0), t, FAR).astype(np.float32)
 
 
-def foreground(scene, rays, depth, slot):
-    """Colour (B, R, 3) of the primitive seen on each ray: pattern times light."""
-    b, p = torch.arange(len(rays))[:, None], slot.clamp(min=0)
-    frame, scale = scene.frame[b, p], scene.scale[b, p].clamp(min=1e-6)
-    point = scene.eye[:, None] + depth.clamp(max=1e3)[..., None] * rays - scene.centre[b, p]
-    local = (frame.transpose(-1, -2) @ point[..., None])[..., 0]
-    kind = torch.tensor(scene.kinds)[p][..., None]
-    normal = (frame @ (unit_normal(local / scale, kind, scene.half[b, p]) / scale)[..., None])[..., 0]
-    colour = dressed(local, scene.colour[b, p], scene.second[b, p], scene.style[b, p])
-    return colour * light(F.normalize(normal, dim=-1), scene.sun)[..., None]
-
-
-def unit_normal(q, kind, half):
-    """Outward normals of the unit shapes at q (..., 3)."""
-    axis = q[..., 2].clamp(-half, half) * (kind[..., 0] == CAPSULE)
-    round_ = q - F.pad(axis[..., None], (2, 0))
-    largest = F.one_hot(q.abs().argmax(-1), 3) * q.sign()
-    return torch.where(kind == BOX, largest, round_)
-
-
-def dressed(local, colour, second, style):
-    """The pattern of a garment in its own coordinates: metres across and along the limb."""
-    along = (local[..., 2] * 1000).div(45, rounding_mode="floor") % 2
-    across = (local[..., 0] * 1000 + 2000).div(45, rounding_mode="floor") % 2
-    cell = (local[..., ::2] * 1000 / 55) % 1 - 0.5
-    dot = (cell**2).sum(-1) < 0.07
-    chest = ((local[..., 0] / 0.085) ** 2 + ((local[..., 2] - 0.08) / 0.075) ** 2 < 1) & (local[..., 1] > 0)
-    on = torch.where(
-        style == 1, along > 0, torch.where(style == 2, along != across, style == 3) & ((style != 3) | dot)
+def dress(part, frame, view, u, v, depth, mine, normal, pattern, folds):
+    """Write normals, pattern and folds of a part where it is seen (`mine`); the arrays are views of the picture's."""
+    r, c = np.nonzero(mine)
+    if not len(r):
+        return
+    o, d = local_rays(frame, view, u, v)
+    t = depth[r, c]
+    q = np.stack([o[k] + t * d[k][r, c] for k in range(3)], 1).astype(np.float32)
+    outward = (
+        unit_normal(part.kind, q, frame.half) / frame.scale.astype(np.float32) @ frame.axes.astype(np.float32)
     )
-    return torch.where((on | ((style == 4) & chest))[..., None] & (style > 0)[..., None], second, colour)
+    normal[r, c] = outward / np.maximum(np.linalg.norm(outward, axis=1, keepdims=True), 1e-9)
+    local = q * frame.scale.astype(np.float32)
+    pattern[r, c] = PATTERNS[part.material.style](local)
+    if part.material.style != SMOOTH:
+        folds[r, c] = (
+            1
+            + 0.05 * np.sin(38 * local[:, 2] + 2.5 * np.sin(17 * local[:, 0]))
+            + 0.03 * np.sin(61 * local[:, 0])
+        )
 
 
-def light(normal, sun):
-    """Sun, sky and what the ground sends back."""
-    return 0.42 + 0.46 * (normal @ sun[..., None])[..., 0].clamp(min=0) + 0.12 * normal[..., 2]
+def unit_normal(kind, q, half):
+    """Outward normals of the unit shapes at q (n, 3)."""
+    if kind == BOX:
+        largest = np.abs(q).argmax(1)
+        return np.eye(3, dtype=np.float32)[largest] * np.sign(q[np.arange(len(q)), largest])[:, None]
+    if kind == CAPSULE:
+        return q - np.stack([np.zeros(len(q)), np.zeros(len(q)), np.clip(q[:, 2], -half, half)], 1)
+    return q
 
 
-def background(scene, rays, _):
-    """A tiled ground with the shadow of whoever stands on it, and a wall of panels behind."""
-    wall, ground, periods = scene.place[:, None, 1:4], scene.place[:, None, 4:7], scene.place[:, None, 7:]
-    to_ground = torch.where(rays[..., 2] < -1e-4, -scene.eye[:, None, 2] / rays[..., 2].clamp(max=-1e-4), FAR)
-    to_wall = (scene.place[:, None, 0] - scene.eye[:, None, 1]) / rays[..., 1].clamp(min=1e-4)
-    point = scene.eye[:, None] + torch.minimum(to_ground, to_wall)[..., None] * rays
-    cell = (point / periods[..., :1]).floor()
-    speck = ((cell * torch.tensor([12.9898, 78.233, 37.719])).sum(-1).sin() * 43758.5453) % 1
-    panel = ((point[..., 2] / periods[..., 1]) % 1 < 0.06) | (
-        (point[..., 0] / periods[..., 1] / 1.7) % 1 < 0.04
-    )
-    shadow = 1 - 0.5 * torch.exp(-((point[..., 0] / 0.4) ** 2) - (point[..., 1] / 0.32) ** 2)
-    floor = ground * (0.88 + 0.12 * speck[..., None]) * shadow[..., None]
-    behind = wall * (0.94 + 0.06 * speck[..., None]) * (1 - 0.28 * panel[..., None].float())
-    return torch.where((to_ground < to_wall)[..., None], floor, behind)
+def stripes(local):
+    return local[:, 2] * 1000 // 45 % 2 > 0
+
+
+def checks(local):
+    return stripes(local) != ((local[:, 0] * 1000 + 2000) // 45 % 2 > 0)
+
+
+def dots(local):
+    return ((local[:, ::2] * 1000 / 62 % 1 - 0.5) ** 2).sum(1) < 0.07
+
+
+def chest_print(local):
+    return ((local[:, 0] / 0.085) ** 2 + ((local[:, 2] - 0.08) / 0.075) ** 2 < 1) & (local[:, 1] > 0)
+
+
+def nothing(local):
+    return np.zeros(len(local), bool)
+
+
+PATTERNS = {
+    PLAIN: nothing,
+    STRIPED: stripes,
+    CHECKED: checks,
+    DOTTED: dots,
+    PRINT: chest_print,
+    SMOOTH: nothing,
+}
+
+
+def shrink(picture):
+    """The mean over SUPERSAMPLING x SUPERSAMPLING rays: (H, W, ...) of the asked size."""
+    n = SUPERSAMPLING
+    rows, columns = picture.shape[0] // n, picture.shape[1] // n
+    return picture.reshape(rows, n, columns, n, *picture.shape[2:]).mean((1, 3))
+
+
+def seen_slots(traced):
+    """Which part is seen at the centre of each pixel, (H, W)."""
+    n = SUPERSAMPLING
+    return traced.slot[n // 2 :: n, n // 2 :: n]

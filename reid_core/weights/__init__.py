@@ -10,6 +10,8 @@ import torch
 from safetensors import safe_open
 
 FOLDER = Path(__file__).parent
+VOCABULARY = 49408  # of CLIP's tokenizer
+OWN = ("tiny", "tiny_vit")  # models of the project's own
 PREFIXES = ("module.", "base_model.")
 OPENAI_EXTRAS = ("input_resolution", "context_length", "vocab_size")  # numbers that only OpenAI's files carry
 
@@ -35,8 +37,20 @@ def read(path):
 
 def read_safetensors(path):
     with safe_open(path, "pt") as file:
-        known = (file.metadata() or {}).get("quick_gelu")
-        return {key: file.get_tensor(key) for key in file.keys()}, known and known == "true"  # noqa: SIM118
+        told = file.metadata() or {}
+        state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    if "token_embedding.rows" in state:
+        state["token_embedding.weight"] = token_table(state, int(told["token_seed"]))
+    return state, told.get("quick_gelu") and told["quick_gelu"] == "true"
+
+
+def token_table(state, seed):
+    """The token table of our own models: rows that training saw are stored, the others follow from the seed."""
+    ids, rows = state.pop("token_embedding.ids").long(), state.pop("token_embedding.rows").float()
+    chance = torch.Generator().manual_seed(seed)
+    table = torch.randn(VOCABULARY, rows.shape[1], generator=chance) * 0.02
+    table[ids] = rows
+    return table
 
 
 def read_torch(path):
@@ -66,9 +80,11 @@ def first_line(error):
 
 
 def locate(name):
-    """What `pretrained` stands for: the project's own model by its name if it is there, else nothing; anything else
-    (a tag of open_clip's, a path) as it is. $REID_WEIGHTS names a local file to use instead of a tag."""
-    if name in {path.stem for path in FOLDER.glob("*.json")}:
+    """What `pretrained` stands for: "random" for no weights, a model of the project's own by its name if it is there, else
+    a tag of open_clip's or a path as it is. $REID_WEIGHTS names a local file to use instead of a tag."""
+    if name == "random":
+        return None
+    if name in OWN:
         own = FOLDER / f"{name}.safetensors"
         return own if own.exists() else None
     return os.environ.get("REID_WEIGHTS", name)

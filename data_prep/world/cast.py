@@ -1,0 +1,173 @@
+"""Who appears in which data set, in which split, before which camera: plans, without a single pixel.
+
+A plan is a list of shots. A shot is a dict of numbers and words: who (attributes), image (attributes), where (domain, camera),
+when (day, dusk, night), split, pid and camid as the data set counts them, and the key that names its random streams.
+"""
+
+import functools
+
+from data_prep.world import people, places, vehicles, words
+from data_prep.world.streams import between, stream
+
+SIZES = {  # identities and images of each: train, test; see `plan`
+    "smoke": {"market": (16, 4, 12, 1, 3, 6, 2), "domain": (16, 4, 8, 1, 2), "unseen": (8, 1, 2), "spectra": (16, 4, 8, 1, 2),
+              "text": (16, 3, 4, 2, 8, 2), "pairs": 96},
+    "laptop": {"market": (200, 10, 400, 2, 5, 120, 30), "domain": (100, 6, 100, 1, 4), "unseen": (60, 1, 3),
+               "spectra": (100, 6, 150, 1, 3), "text": (150, 5, 20, 4, 100, 4), "pairs": 44000},
+    "full": {"market": (751, 17, 750, 4, 18, 2798, 3819)},
+}  # fmt: skip
+SHARED = 5  # one in five people of the text set is somebody of its partner, the market set
+
+
+@functools.lru_cache(maxsize=4096)
+def person(seed, who, wardrobe, bucket="evaluation"):
+    return people.identity(seed, who, wardrobe, bucket)
+
+
+@functools.lru_cache(maxsize=512)
+def camera(seed, domain, camid):
+    return places.camera(seed, domain, camid)
+
+
+@functools.lru_cache(maxsize=2048)
+def car(seed, who):
+    return vehicles.identity(seed, who)
+
+
+def shot(seed, kind, who, index, domain, camid, split, pid, when="day", bucket="evaluation"):
+    """One moment. `who` names the person or vehicle in its streams, `index` the moment among theirs."""
+    cam = camera(seed, domain, camid)
+    if kind == "person":
+        attributes = person(seed, who, places.DOMAINS[who.partition(":")[0]].wardrobe, bucket)
+        image = people.instance(seed, (who, index), cam)
+    else:
+        attributes, image = car(seed, who), vehicles.instance(seed, (who, index), cam)
+    return {"kind": kind, "who": who, "index": index, "domain": domain, "camid": camid, "split": split, "pid": pid,
+            "when": when, "person": attributes, "image": image}  # fmt: skip
+
+
+def captions(seed, one, spectrum="rgb"):
+    """The sentences of a shot; those of pretraining also teach the words of part descriptions."""
+    say = words.lessons if one["domain"] == "P" else words.captions
+    return say(seed, one["person"], one["image"], (one["who"], one["index"]), spectrum)
+
+
+def rounds(seed, who, cameras, number):
+    """Camera numbers for `number` images of somebody, none twice before all were used."""
+    order = []
+    while len(order) < number:
+        order += [int(c) + 1 for c in stream(seed, "cameras", who, len(order)).permutation(cameras)]
+    return order[:number]
+
+
+def appearances(seed, kind, who, domain, splits, pid, first=0, when=None):
+    """Shots of one person or vehicle, one per entry of `splits`."""
+    cameras = rounds(seed, who, places.DOMAINS[domain].cameras, len(splits))
+    return [shot(seed, kind, who, first + k, domain, cameras[k], split, pid, when(seed, who, k) if when else "day")
+            for k, split in enumerate(splits)]  # fmt: skip
+
+
+def market(seed, profile, domain="A"):
+    """Train and test people, distractors (pid 0) and junk (pid -1). Train people have even numbers, test people odd ones."""
+    train, views, test, queries, gallery, distractors, junk = SIZES[profile]["market"]
+    plan = []
+    for k in range(train):
+        plan += appearances(seed, "person", f"{domain}:train{k}", domain, ["train"] * views, 2 * k + 2)
+    for k in range(test):
+        splits = ["query"] * queries + ["gallery"] * gallery
+        plan += appearances(seed, "person", f"{domain}:test{k}", domain, splits, 2 * k + 1)
+    for name, pid, number in (("distractor", 0, distractors), ("junk", -1, junk)):
+        for k in range(number):
+            camid = between(seed, 1, places.DOMAINS[domain].cameras, "alone", name, k)
+            plan.append(shot(seed, "person", f"{domain}:{name}{k}", k, domain, camid, "gallery", pid))
+    return plan
+
+
+def lifelong(seed, profile, domain):
+    """A seen domain (train and test) or an unseen one (test alone)."""
+    plan, seen = [], domain in places.SEEN
+    train, views, test, queries, gallery = (
+        SIZES[profile]["domain"] if seen else (0, 0, *SIZES[profile]["unseen"])
+    )
+    for k in range(train):
+        plan += appearances(seed, "person", f"{domain}:seen{k}", domain, ["train"] * views, 2 * k + 2)
+    for k in range(test):
+        splits = ["query"] * queries + ["gallery"] * gallery
+        plan += appearances(seed, "person", f"{domain}:new{k}", domain, splits, 2 * k + 1)
+    return plan
+
+
+def half_at_night(seed, who, k):
+    return "night" if between(seed, 0, 1, "when", who, k) else "day"
+
+
+def at_dusk(seed, who, k):
+    return "dusk"
+
+
+def spectra(seed, profile, kind, domain, when):
+    """Shots in three spectra: people by day and night or at dusk, vehicles by day and night."""
+    train, views, test, queries, gallery = SIZES[profile]["spectra"]
+    plan = []
+    for k in range(train):
+        plan += appearances(seed, kind, f"{domain}:three{k}", domain, ["train"] * views, 2 * k + 2, when=when)
+    for k in range(test):
+        splits = ["query"] * queries + ["gallery"] * gallery
+        plan += appearances(seed, kind, f"{domain}:tested{k}", domain, splits, 2 * k + 1, when=when)
+    return plan
+
+
+def text(seed, profile):
+    """Images with sentences: people of the domains C and E, and one in five from the market set, most of them from its
+    training side, some from its test side: what joint training must not leak. Ids count from 1, as in CUHK-PEDES."""
+    train, views, val, val_views, test, test_views = SIZES[profile]["text"]
+    plan, pid = [], 0
+    for split, people_, images in (
+        ("train", train, views),
+        ("val", val, val_views),
+        ("test", test, test_views),
+    ):
+        for k in range(people_):
+            pid += 1
+            shared = split != "val" and k % SHARED == 0
+            side = "train" if (split == "train") == bool((k // SHARED) % 6) else "test"
+            who, domain = (f"A:{side}{k}", "A") if shared else (f"{'CE'[k % 2]}:{split}{k}", "CE"[k % 2])
+            found = appearances(seed, "person", who, domain, [split] * images, pid, first=100)
+            market_pid = 2 * k + (2 if side == "train" else 1)
+            plan += [{**one, "market": market_pid if shared else 0} for one in found]
+    return plan
+
+
+def pairs(seed, profile):
+    """Pretraining: one image each of people and vehicles that no evaluation set knows, one in ten in another spectrum."""
+    plan = []
+    for k in range(SIZES[profile]["pairs"]):
+        camid = between(seed, 1, places.DOMAINS["P"].cameras, "pretraining camera", k)
+        spectrum = ("nir", "tir")[k // 10 % 2] if k % 10 == 9 else "rgb"
+        when = "night" if spectrum != "rgb" and k // 20 % 2 else "day"
+        kind = "vehicle" if k % 9 == 4 else "person"
+        one = shot(seed, kind, f"P:{k}", 0, "P", camid, "train", k, when, "pretraining")
+        plan.append({**one, "spectrum": spectrum})
+    return plan
+
+
+SETS = {  # name of a data set -> plan(seed, profile); layouts say how each lies on disk
+    "world_market": market,
+    "world_msmt": functools.partial(lifelong, domain="D"),
+    "world_text": text,
+    "world_rgbnt201": functools.partial(spectra, kind="person", domain="N", when=half_at_night),
+    "world_market_mm": functools.partial(spectra, kind="person", domain="A", when=at_dusk),
+    "world_rgbnt100": functools.partial(spectra, kind="vehicle", domain="V", when=half_at_night),
+    "world_msvr310": functools.partial(spectra, kind="vehicle", domain="V", when=half_at_night),
+    **{f"world_{d.lower()}": functools.partial(lifelong, domain=d) for d in (*places.SEEN, *places.UNSEEN)},
+    "world_pairs": pairs,
+}  # fmt: skip
+
+
+def plan(name, profile, seed):
+    """The shots of a data set, in writing order."""
+    if profile not in SIZES:
+        raise ValueError(f"expected a profile among {', '.join(SIZES)}, found {profile!r}; correct it.")
+    if name not in SETS:
+        raise ValueError(f"expected a data set among {', '.join(SETS)}, found {name!r}; correct the name.")
+    return SETS[name](seed, profile)

@@ -1,0 +1,51 @@
+"""What is so, for every image of a world: attributes, and which pixel shows what. Explanations are judged by it."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+
+from data_prep.world import cast, render
+from data_prep.world.build import size_of, stage
+from data_prep.world.layouts import layout_of
+
+REGIONS = (
+    "background",
+    "head",
+    "upper",
+    "lower",
+    "foot",
+    "backpack",
+    "carried",
+    "hiding",
+    "passer-by",
+    "clutter",
+    "vehicle",
+)
+
+
+def attributes(root):
+    """{path: {"person": ..., "image": ..., "when": ...}} of a world's folder."""
+    return json.loads((Path(root) / "attributes.json").read_text())
+
+
+class Masks:
+    """Masks of the images in a world's folder, traced again from its numbers when asked for."""
+
+    def __init__(self, root):
+        card = json.loads((Path(root) / "world.json").read_text())
+        self.seed, self.size, self.layout = card["seed"], tuple(card["size"]), layout_of(card["name"])
+        plan = cast.plan(card["name"], card["profile"], card["seed"])
+        self.shots = {path: one for k, one in enumerate(plan) for path in self.layout.files(one, k)}
+
+    def __call__(self, path):
+        """(H, W) uint8 of numbers into REGIONS."""
+        parts, traced, _ = stage(self.shots[path], self.seed, size_of(self.layout, *self.size))
+        lookup = np.array([*map(region, parts), 0], np.uint8)  # the last entry answers for everything behind
+        return lookup[np.maximum(render.seen_slots(traced), -1)]
+
+
+def region(part):
+    """Number of the region that a part belongs to."""
+    first = part.name.split()[0]
+    return REGIONS.index(first if first in REGIONS else "vehicle")

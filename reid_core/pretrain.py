@@ -1,0 +1,164 @@
+"""The models that come with the project: a tiny CLIP trained on sentences about the synthetic world, and a tower of the same
+shape trained on attribute labels, which stands for ImageNet.
+
+    python -m reid_core pretrain clip | attributes
+
+Both are Methods like any other: the loop, its checkpoints and its log are those of the papers.
+"""
+
+import datetime
+import json
+from dataclasses import dataclass
+
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from data_prep.world import truth
+from reid_core import results, train, weights
+from reid_core.augment import HALF, Augmentation, Erasing
+from reid_core.clip import load_clip, load_timm
+from reid_core.data import CaptionTable, build_folder, load_data
+from reid_core.draws import CaptionShuffle, Shuffle
+from reid_core.losses import identity, pair_contrast
+from reid_core.methods.base import Group, Losses, Method, Stage
+from reid_core.recipe import Recipe, assumed
+from reid_core.schedules import warmup_then_cosine
+
+TOLD = ("noun", "hair", "hair length", "upper", "upper colour", "pattern", "lower", "lower colour", "shoes", "backpack", "hat",
+        "colour", "roof", "stripe", "wheels")  # fmt: skip
+
+
+@dataclass(frozen=True)
+class PretrainRecipe(Recipe):
+    image_height: int = assumed(128, "8 x 4 patches of 16 pixels: a fourth of the cost of 16 x 8")
+    image_width: int = assumed(64, "as the height")
+    epochs: int = assumed(9, "an hour on two cores")
+    batch: int = assumed(256, "as large as two cores turn over in a second")
+    lr: float = assumed(1e-3, "usual for Adam at this size")
+    warmup_epochs: float = assumed(0.5, "usual")
+    flip_p: float = assumed(0.5, "no sentence says left or right")
+    pad: int = assumed(6, "people are not centred in every box")
+    random_erasing_p: float = assumed(0.25, "people are hidden in part")
+
+
+class Pretraining(Method):
+    """What both have in common: one stage over all pairs."""
+
+    def __init__(self, recipe, data):
+        super().__init__(recipe)
+        self.size, self.data = (recipe.image_height, recipe.image_width), data
+
+    def stage(self, draws, weights, members, captions=None):
+        r = self.recipe
+        erasing = (Erasing(r.random_erasing_p, fill=(0.0, 0.0, 0.0)),)
+        view = Augmentation("bicubic", HALF, HALF, r.flip_p, r.pad, erasing=erasing)
+        curve = warmup_then_cosine(r.epochs, r.warmup_epochs, 0.02)
+        return [Stage("pretrain", r.epochs, draws, [view], self.losses, weights, [Group(members, r.lr)], curve,
+                      captions=captions)]  # fmt: skip
+
+
+class TinyClip(Pretraining):
+    """CLIP's loss (Radford et al. 2021) on images of the world and sentences about them."""
+
+    def __init__(self, recipe, data):
+        super().__init__(recipe, data)
+        self.image, self.text, self.tokenizer = load_clip("tiny", "random", self.size)
+        self.logit_scale = nn.Parameter(torch.tensor(2.66))
+        self.captions = CaptionTable(data.train.captions, self.tokenizer)
+
+    def stages(self):
+        draws = CaptionShuffle(range(len(self.data.train)), self.captions.counts, self.recipe.batch)
+        members = [self.image, self.text, self.logit_scale]
+        return self.stage(draws, {"image to text": 0.5, "text to image": 0.5}, members, self.captions)
+
+    def losses(self, batch):
+        image = self.image.joint_cls(self.image(batch.images[:, 0]))
+        text = self.text.sentences(batch.text)
+        scale = self.logit_scale.clamp(max=4.6).exp()
+        return Losses(
+            {
+                "image to text": pair_contrast(image, text, scale),
+                "text to image": pair_contrast(text, image, scale),
+            }
+        )
+
+
+class AttributeTower(Pretraining):
+    """Cross-entropy on every attribute that words can tell; no word is ever read."""
+
+    def __init__(self, recipe, data):
+        super().__init__(recipe, data)
+        self.image = load_timm("tiny_vit", None, self.size)
+        names, labels = attribute_labels(data)
+        self.register_buffer("labels", labels, persistent=False)
+        self.heads = nn.ModuleList(nn.Linear(self.image.width, len(words)) for words in names)
+
+    def stages(self):
+        draws = Shuffle(range(len(self.data.train)), self.recipe.batch, drop_last=True)
+        return self.stage(draws, {"attributes": 1.0}, [self.image, self.heads])
+
+    def losses(self, batch):
+        feature = self.image(batch.images[:, 0]).tokens[:, 0]
+        labels = self.labels[batch.rows].T
+        return Losses(
+            {
+                "attributes": sum(identity(head(feature), y) for head, y in zip(self.heads, labels))
+                / len(labels)
+            }
+        )
+
+
+def attribute_labels(data):
+    """(the words of each attribute, labels (S, attributes)); -100, which the loss passes over, where there is none."""
+    table = truth.attributes(data.manifest.root)
+    told = [table[path]["person"] for path in data.train.paths[:, 0]]
+    names = [sorted({who[name] for who in told if name in who}) for name in TOLD]
+    place = [{word: k for k, word in enumerate(words)} for words in names]
+    labels = [[place[k].get(who.get(name), -100) for k, name in enumerate(TOLD)] for who in told]
+    return names, torch.tensor(labels)
+
+
+KINDS = {"clip": (TinyClip, "tiny"), "attributes": (AttributeTower, "tiny_vit")}
+
+
+def pretrain(kind, data="world_pairs", profile="laptop", epochs=None, device=None, log=print):
+    """Train one of KINDS and write its weights and its record beside the architectures, in half precision."""
+    results.known(KINDS, kind, "model")
+    Kind, name = KINDS[kind]
+    recipe = PretrainRecipe().but(
+        **({"epochs": epochs} if epochs else {}), **({"batch": 32} if profile == "smoke" else {})
+    )
+    pairs = load_data(data, profile)
+    train.seed_all(0)
+    method = Kind(recipe, pairs)
+    key = f"{kind} {results.digest(recipe)} {pairs.manifest.fingerprint}"
+    history = train.fit(method, pairs, build_folder() / "pretrain" / kind, device=device, key=key, log=log)
+    state = {"clip": clip_state, "attributes": image_state}[kind](method.cpu())
+    record = {
+        "model": name, "made by": f"python -m reid_core pretrain {kind}", "pairs": len(pairs.train),
+        "data": results.describe(pairs), "recipe": results.plain(recipe.__dict__), "history": history,
+        "commit": results.git("rev-parse", "HEAD"), "clean": results.clean_tree(), "torch": torch.__version__,
+        "date": datetime.date.today().isoformat(), "minutes": round(sum(h["seconds"] for h in history) / 60, 1),
+    }  # fmt: skip
+    folder = weights.FOLDER if profile != "smoke" else build_folder() / "pretrain"
+    save_file(state, folder / f"{name}.safetensors", {"quick_gelu": "true", "token_seed": "0"})
+    (folder / f"{name}.safetensors").chmod(0o644)
+    (folder / f"{name}.record.json").write_text(json.dumps(record, indent=1) + "\n")
+    return folder / f"{name}.safetensors"
+
+
+def clip_state(method):
+    """Both towers under open_clip's names, with only the token rows that training saw."""
+    state = {f"visual.{key}": value for key, value in method.image.state_dict().items()}
+    state |= {
+        key: value for key, value in method.text.state_dict().items() if key != "token_embedding.weight"
+    }
+    seen = torch.unique(torch.from_numpy(method.captions.ids.astype("int64")))
+    state["token_embedding.rows"] = method.text.token_embedding.weight.detach()[seen]
+    state = {key: value.half().contiguous() for key, value in state.items()}
+    return {**state, "token_embedding.ids": seen.int(), "logit_scale": method.logit_scale.detach()}
+
+
+def image_state(method):
+    return {key: value.half().contiguous() for key, value in method.image.state_dict().items()}

@@ -1,6 +1,7 @@
-"""python -m data_prep world OUT | check DATASET ROOT | DATASET ROOT"""
+"""python -m data_prep world OUT | gates | check DATASET ROOT | DATASET ROOT"""
 
 import argparse
+import subprocess
 import sys
 
 from data_prep import doctor, public
@@ -9,7 +10,10 @@ from data_prep.world.layouts import layout_of
 
 
 def main(arguments=None):
-    options = parser().parse_args(arguments)
+    options, rest = parser().parse_known_args(arguments)
+    options.rest = rest
+    if rest and options.run is not measure_gates:
+        parser().error(f"unrecognized arguments: {' '.join(rest)}")
     try:
         options.run(options)
     except (ValueError, OSError) as error:
@@ -29,6 +33,9 @@ def parser():
     )
     world.add_argument("--workers", type=int, help="processes; all cores unless told")
     world.set_defaults(run=make_world)
+    commands.add_parser(
+        "gates", help="is the world hard enough, and solvable? (python -m reid_core gates)", add_help=False
+    ).set_defaults(run=measure_gates)
     check = commands.add_parser("check", help="say whether training may start")
     check.add_argument("dataset", help=", ".join(public.READERS))
     reading(check).set_defaults(run=examine)
@@ -56,6 +63,11 @@ def make_world(options):
     print(
         f"{options.name}: {options.out} is ready; read it with: python -m data_prep check {reader} {options.out}"
     )
+
+
+def measure_gates(options):
+    """Gates train models, and nothing here imports the library above: its own command does the work."""
+    sys.exit(subprocess.call([sys.executable, "-m", "reid_core", "gates", *options.rest]))
 
 
 def examine(options):

@@ -1,9 +1,9 @@
-"""python -m reid_core train METHOD | results | pretrain MODEL | bench"""
+"""python -m reid_core train METHOD | results | pretrain MODEL | gates | bench"""
 
 import argparse
 import sys
 
-from reid_core import bench, pretrain, results
+from reid_core import bench, gates, pretrain, results
 from reid_core.recipe import PROFILES
 
 
@@ -46,6 +46,10 @@ def parser():
     own.set_defaults(
         run=lambda o: pretrain.pretrain(o.model, profile=o.profile, epochs=o.epochs, device=o.device)
     )
+    world = commands.add_parser("gates", help="is the synthetic world hard enough, and solvable?")
+    world.add_argument("--seeds", type=int, nargs="+", default=gates.SHOWN)
+    world.add_argument("--profile", default="laptop", help=", ".join(PROFILES))
+    world.set_defaults(run=lambda options: gates.measure(options.seeds, options.profile))
     speed = commands.add_parser("bench", help="speed and memory, as ratios within one run")
     speed.add_argument(
         "parts", nargs="*", metavar="PART", help=f"all of {', '.join(bench.PARTS)} unless told"

@@ -133,7 +133,9 @@ def pretrain(kind, data="world_pairs", profile="laptop", epochs=None, device=Non
     train.seed_all(0)
     method = Kind(recipe, pairs)
     key = f"{kind} {results.digest(recipe)} {pairs.manifest.fingerprint}"
-    history = train.fit(method, pairs, build_folder() / "pretrain" / f"{kind}-{profile}", device=device, key=key, log=log)
+    history = train.fit(
+        method, pairs, build_folder() / "pretrain" / f"{kind}-{profile}", device=device, key=key, log=log
+    )
     state = {"clip": clip_state, "attributes": image_state}[kind](method.cpu())
     record = {
         "model": name, "made by": f"python -m reid_core pretrain {kind}", "pairs": len(pairs.train),

@@ -107,7 +107,8 @@ def describe(name, plan, paths, profile, seed, size):
     """world.json: what a reader needs to know, and what tells this world from any other."""
     cameras = {f"{one['domain']}{one['camid']}": places.camera(seed, one["domain"], one["camid"])
                for one in {(o["domain"], o["camid"]): o for o in plan}.values()}  # fmt: skip
-    numbers = json.dumps([VERSION, list(size), cameras, plan, paths], sort_keys=True)
+    said = [cast.captions(seed, one, one.get("spectrum", "rgb")) for one in plan if layout_of(name).annotate]
+    numbers = json.dumps([VERSION, list(size), cameras, plan, paths, said], sort_keys=True)
     read_as = layout_of(name).read_as
     splits = [
         split for one in plan if one["pid"] >= 0 for split in read_as.get(one["split"], (one["split"],))

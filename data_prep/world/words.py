@@ -4,10 +4,28 @@ Captions name two to four attributes, coarsely, and one in twenty names one wron
 and what only the other spectra see are never named.
 """
 
+import re
+
 from data_prep.world.people import COLOURS
 from data_prep.world.streams import pick, stream
 
 WRONG = 20  # one sentence in so many names a colour wrongly
+SHADES = {  # what a hasty witness says of a colour
+    **dict.fromkeys(("black", "navy", "brown", "purple"), "dark"), **dict.fromkeys(("white", "grey", "pink", "yellow"), "light"),
+    **dict.fromkeys(("red", "orange", "green", "blue"), "bright"), "blonde": "fair",
+}  # fmt: skip
+DETAIL = {
+    "garment": 38,
+    "shade": 36,
+    "colour": 18,
+    "all": 8,
+}  # how closely a garment is described: most witnesses are hasty
+CLOSE = {
+    "garment": 18,
+    "shade": 18,
+    "colour": 40,
+    "all": 24,
+}  # in pretraining they look closer, as the web's alt texts do
 GARMENTS = ("t-shirt", "shirt", "jacket", "coat", "trousers", "shorts", "skirt")
 OPENINGS = {  # the sentences of the papers begin and end like some of these
     "a {noun}": 30, "the {noun}": 14, "there is a {noun}": 10, "this is a {noun}": 6, "a photo of a {noun}": 12,
@@ -20,36 +38,43 @@ SPECTRUM_OPENINGS = {
 }
 
 
-def captions(seed, who, image, key, spectrum="rgb"):
+def captions(seed, who, image, key, spectrum="rgb", detail=DETAIL):
     """Two sentences about a person or a vehicle. `key` names the image."""
-    return tuple(sentence(seed, who, image, (*key, k), spectrum) for k in range(2))
+    return tuple(sentence(seed, who, image, (*key, k), spectrum, detail) for k in range(2))
 
 
 def lessons(seed, who, image, key, spectrum="rgb"):
     """What pretraining reads: captions, and now and then a part description in the words of a description file."""
-    said = list(captions(seed, who, image, key, spectrum))
+    said = list(captions(seed, who, image, key, spectrum, CLOSE))
     if spectrum == "rgb" and "engine" not in image and not stream(seed, "lesson", *key).integers(3):
         said[1] = pick(seed, parts(who, image), "part", *key)
     return tuple(said)
 
 
-def sentence(seed, who, image, key, spectrum="rgb"):
+def sentence(seed, who, image, key, spectrum="rgb", detail=DETAIL):
     """One caption: an opening, then two to four phrases in reading order."""
     who, vehicle = mistaken(seed, who, key) if spectrum == "rgb" else who, "engine" in image
     rng = stream(seed, "sentence", *key)
-    said = [phrase for phrase in PHRASES[spectrum, vehicle](seed, who, image, key) if phrase]
-    chosen = sorted(rng.permutation(len(said))[: rng.integers(2, 5)])
+    said = [phrase for phrase in PHRASES[spectrum, vehicle](seed, who, image, key, detail) if phrase]
+    chosen = sorted(rng.permutation(len(said))[: (2, 2, 3, 3, 4)[rng.integers(5)]])
     opening = pick(seed, OPENINGS, "opening", *key) if spectrum == "rgb" else SPECTRUM_OPENINGS[spectrum]
-    text = f"{opening.format(**opening_words(who, vehicle, spectrum))} {join([said[k] for k in chosen])}."
-    return text[0].upper() + text[1:]
+    begin = re.sub(
+        r"\ba (?=[aeiou]|suv)", "an ", opening.format(**opening_words(who, image, vehicle, spectrum))
+    )
+    return f"{begin[0].upper()}{begin[1:]} {join([said[k] for k in chosen])}."
 
 
-def opening_words(who, vehicle, spectrum):
+def opening_words(who, image, vehicle, spectrum):
     """What stands in the gaps of an opening."""
     if vehicle:
         kind = "vehicle" if spectrum != "rgb" else who["noun"]
         return {"noun": kind, "kind": "vehicle", "one": who["colour"], "two": kind}
-    return {"noun": who["noun"], "kind": "person", "one": who["upper colour"], "two": who["lower colour"]}
+    return {
+        "noun": who["noun"],
+        "kind": "person",
+        "one": f"{who['hair length']}-haired",
+        "two": image["moving"],
+    }
 
 
 def mistaken(seed, who, key):
@@ -63,38 +88,59 @@ def mistaken(seed, who, key):
     return {**who, name: pick(seed, [c for c in COLOURS if c != who[name]], "instead", *key)}
 
 
-def seen_person(seed, person, image, key):
+def seen_person(seed, person, image, key, detail=DETAIL):
     """What could be said of a person, in reading order; an empty string where there is nothing to say."""
     wears = pick(seed, ("wearing", "in", "dressed in"), "verb", *key)
-    pattern = "" if person["pattern"] == "plain" else person["pattern"] + " "
-    lower = a(person["lower colour"]) if person["lower"] == "skirt" else person["lower colour"]
-    hair = f"with {person['hair length']} {person['hair']} hair"
+    hat = f"{a(person['hat'])} hat" if person["hat"] else ""
     return (
-        pick(
-            seed, (hair, f"with {person['hair']} hair", f"whose hair is {person['hair']}"), "hair words", *key
-        ),
-        f"{wears} {a(person['upper colour'])} {pattern}{person['upper']}",
-        f"{wears} {lower} {person['lower']}",
-        pick(seed, (f"with {person['shoes']} shoes", f"in {person['shoes']} shoes"), "shoe words", *key),
-        f"with {a(person['backpack'])} backpack" if person["backpack"] else "",
-        pick(seed, (f"with {a(person['hat'])} hat", f"wearing {a(person['hat'])} hat"), "hat words", *key)
-        if person["hat"]
-        else "",
-        carrying(image),
+        pick(seed, hair_words(person), "hair words", *key),
+        f"{wears} {garment(seed, person, 'upper', detail, key)}",
+        f"{wears} {garment(seed, person, 'lower', detail, key)}",
+        pick(seed, shoe_words(person["shoes"]), "shoe words", *key),
+        carried_behind(seed, person, key),
+        pick(seed, (f"with {hat}", f"wearing {hat}"), "hat words", *key) if hat else "",
+        carrying(seed, image, key),
         image["moving"],
     )
 
 
-def carrying(image):
-    told = {
-        "nothing": "",
-        "phone": "looking at a phone",
-        "umbrella": f"under {a(image['carried colour'])} umbrella",
-    }
-    return told.get(image["carried"], f"carrying {a(image['carried colour'])} {image['carried']}")
+def garment(seed, person, part, detail, key):
+    """A garment as closely described as this witness does: a jacket, a dark jacket, a navy jacket, a navy striped jacket."""
+    what, colour = person[part], person[f"{part} colour"]
+    pattern = person["pattern"] if part == "upper" and person["pattern"] != "plain" else ""
+    said = {"garment": what, "shade": f"{SHADES[colour]} {what}", "colour": f"{colour} {what}",
+            "all": f"{colour} {pattern} {what}" if pattern else f"{colour} {what}"}  # fmt: skip
+    words = said[pick(seed, detail, "detail", part, *key)]
+    return words if what in ("trousers", "shorts") else a(words)
 
 
-def felt_person(seed, person, image, key):
+def hair_words(person):
+    hair, length = person["hair"], person["hair length"]
+    return (f"with {length} hair", f"with {SHADES.get(hair, hair)} hair", f"with {hair} hair", f"whose hair is {length}",
+            f"with {length} {hair} hair")  # fmt: skip
+
+
+def shoe_words(colour):
+    return tuple(f"{how} {what} shoes" for how in ("with", "in") for what in (colour, SHADES[colour]))
+
+
+def carried_behind(seed, person, key):
+    colour = person["backpack"]
+    return (
+        pick(seed, ("with a backpack", f"with {a(colour)} backpack"), "backpack words", *key)
+        if colour
+        else ""
+    )
+
+
+def carrying(seed, image, key):
+    what = image["carried"]
+    thing = pick(seed, (a(what), a(f"{image['carried colour']} {what}")), "carried words", *key)
+    told = {"nothing": "", "phone": "looking at a phone", "umbrella": f"under {thing}"}
+    return told.get(what, f"carrying {thing}")
+
+
+def felt_person(seed, person, image, key, detail=DETAIL):
     """What shows without colour."""
     things = {"nothing": "", "phone": "looking at a phone", "umbrella": "under an umbrella"}
     return (
@@ -108,7 +154,7 @@ def felt_person(seed, person, image, key):
     )
 
 
-def seen_vehicle(seed, car, image, key):
+def seen_vehicle(seed, car, image, key, detail=DETAIL):
     """What could be said of a vehicle."""
     return (
         pick(
@@ -127,7 +173,7 @@ def seen_vehicle(seed, car, image, key):
     )
 
 
-def felt_vehicle(seed, car, image, key):
+def felt_vehicle(seed, car, image, key, detail=DETAIL):
     return (f"shaped like a {car['noun']}", "with a hot engine" if image["engine"] == "hot" else "with a cold engine",
             "with something on the roof" if car["roof"] else "", "with a spoiler" if car["spoiler"] else "")  # fmt: skip
 
@@ -138,7 +184,7 @@ PHRASES = {("rgb", False): seen_person, ("nir", False): felt_person, ("tir", Fal
 
 def parts(person, image):
     """Head, upper, lower, foot: the four sentences of a description file, as VLADR's question answering assembles them."""
-    accessory = f"a {person['hat']} hat" if person["hat"] else "nothing"
+    accessory = f"{a(person['hat'])} hat" if person["hat"] else "no hat"
     activity = "looking at a phone" if image["carried"] == "phone" else image["moving"]
     return (
         f"A {person['noun']} with {person['hair']}, {person['hair length']} hair, wearing {accessory}.",
@@ -148,8 +194,9 @@ def parts(person, image):
     )
 
 
-def a(word):
-    return f"{'an' if word[:1] in 'aeiou' else 'a'} {word}"
+def a(words):
+    """With the article in front."""
+    return f"{'an' if words[0] in 'aeiou' or words.startswith('suv') else 'a'} {words}"
 
 
 def join(phrases):

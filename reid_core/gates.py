@@ -1,0 +1,270 @@
+"""Is the synthetic world hard enough, and solvable? What the design asks of it, measured.
+
+python -m data_prep gates
+
+No run is committed before this was measured; a gate that is missed is printed as missed. The band of each gate was fixed
+before anything was measured, the world was tuned on the development seed, and what is shown comes from other seeds.
+"""
+
+import datetime
+import hashlib
+import json
+import time
+from typing import NamedTuple
+
+import numpy as np
+
+from data_prep.join import join
+from reid_core import checkpoint, evaluate, results, train, weights, yardsticks
+from reid_core.data import CaptionTable, ReidData, build_folder, load_data
+from reid_core.draws import CaptionShuffle
+from reid_core.losses import identity, similarity_distribution_matching
+from reid_core.methods import clip_reid
+from reid_core.methods.base import Group, Losses, Stage, Task
+from reid_core.recipe import PROFILES
+from reid_core.schedules import warmup_milestones
+
+DEVELOPMENT, SHOWN = 1000, (0, 1, 2)
+
+
+class Gate(NamedTuple):
+    """A number that must lie in a band, and what it means."""
+
+    low: float
+    high: float
+    unit: str
+    says: str
+
+
+GATES = {
+    "zero-shot": Gate(15, 40, "mAP", "tiny CLIP, as it comes, searching images with images"),
+    "fine-tuned": Gate(55, 85, "mAP", "the fine-tuned baseline"),
+    "colour histogram": Gate(0, 45, "mAP", "colours of horizontal stripes, white-balanced: no learning"),
+    "attribute oracle": Gate(95, 100, "mAP", "the attribute table itself: the world can be solved"),
+    "text to image": Gate(25, 75, "R1", "both towers fine-tuned on sentences"),
+    "caption oracle": Gate(20, 60, "R1", "sentences held against the attribute table"),
+    "identities per caption": Gate(3, np.inf, "median", "people of whom a sentence is wholly true"),
+    "visible at night": Gate(0, 25, "mAP", "trained and tested on the visible spectrum"),
+    "NIR + TIR at night": Gate(50, 100, "mAP", "trained and tested on the other two"),
+    "forgetting": Gate(
+        10, 40, "points of mAP", "joint training minus fine-tuning on one domain after the other"
+    ),
+    "direct transfer": Gate(30, 70, "% of in-domain mAP", "trained on one seen domain, tested on another"),
+}
+NO_BAND = {
+    "known pairs": "colour of a garment named from the image, pairs that pretraining saw (accuracy in %)",
+    "held-out pairs": "the same, pairs of colour and garment that it never saw",
+}
+
+
+class TextBaseline(clip_reid.VisualPath):
+    """Both towers fine-tuned with SDM (Jiang and Ye, CVPR 2023) and an identity loss: the least that text search needs."""
+
+    def __init__(self, recipe, data):
+        super().__init__(recipe, data)
+        self.captions = CaptionTable(data.train.captions, self.tokenizer)
+
+    def stages(self):
+        r = self.recipe
+        draws = CaptionShuffle(range(len(self.data.train)), self.captions.counts, r.stage1_batch)
+        groups = [Group([self.image, self.text], r.stage2_lr), Group([self.heads[1]], r.stage2_head_lr)]
+        curve = warmup_milestones(
+            r.stage2_span, r.stage2_warmup_epochs, r.stage2_warmup_factor, r.stage2_milestones
+        )
+        return [Stage("learn to read", r.stage2_epochs, draws, [self.train_view()], self.losses,
+                      {"matching": 1.0, "identity": 1.0}, groups, curve, captions=self.captions)]  # fmt: skip
+
+    def losses(self, batch):
+        image, text = self.look(batch), self.read(batch)
+        logits = [self.heads[1](feature) for feature in (image, text)]
+        return Losses({"matching": similarity_distribution_matching(image, text, batch.pids),
+                       "identity": sum(identity(z, batch.pids) for z in logits)})  # fmt: skip
+
+    def look(self, batch):
+        return self.features(batch)[2]
+
+    def read(self, batch):
+        return self.text.sentences(batch.text)
+
+    def retrieval_tasks(self):
+        return {"text to image": Task(self.read, self.look, "all", "text")}
+
+
+class SpectraBaseline(clip_reid.Baseline):
+    """The baseline on some of the spectra: one tower for all of them, features averaged."""
+
+    spectra = (0,)
+
+    def features(self, batch):
+        images = batch.images[:, list(self.spectra)]
+        found = self.image.supervised(self.image(images.flatten(0, 1)))
+        return tuple(feature.unflatten(0, images.shape[:2]).mean(1) for feature in found)
+
+
+class HeatBaseline(SpectraBaseline):
+    spectra = (1, 2)
+
+
+class World:
+    """The data sets of one seed, and the baselines trained on them; what was trained once is not trained again."""
+
+    def __init__(self, seed, profile="laptop", log=print):
+        self.seed, self.profile, self.log = seed, profile, log
+        self.recipe = clip_reid.RECIPE.at(PROFILES[profile])
+
+    def data(self, name):
+        return load_data(f"{name}#{self.seed}", self.profile)
+
+    def method(self, Kind, data):
+        train.seed_all(self.seed)
+        return Kind(self.recipe, data)
+
+    def trained(self, Kind, data, name, begin=None):
+        """A method trained on `data`, from the image tower of `begin` if given."""
+        method = self.method(Kind, data)
+        if begin:
+            method.image.load_state_dict(begin.image.state_dict())
+        folder = build_folder() / "gates" / f"{name}-{self.profile}-{self.seed}"
+        began = time.time()
+        train.fit(method, data, folder, seed=self.seed, precision=PROFILES[self.profile].precision,
+                  key=f"{name} {data.manifest.fingerprint} {results.digest(self.recipe)}", log=lambda text: None)  # fmt: skip
+        checkpoint.clear(folder)
+        self.log(f"seed {self.seed}, {name}: trained in {time.time() - began:.0f} s")
+        return method
+
+    def see(self):
+        """Images with images on the market set: as it comes, fine-tuned, by colour alone, and by the truth."""
+        data = self.data("world_market")
+        yield "zero-shot", summary(self.method(clip_reid.Baseline, data), data)["mAP"]
+        yield "fine-tuned", summary(self.trained(clip_reid.Baseline, data, "see"), data)["mAP"]
+        yield "colour histogram", yardsticks.by_feature(data, lambda rows: yardsticks.colours(data, rows))
+        yield "attribute oracle", yardsticks.by_feature(data, lambda rows: yardsticks.attributes(data, rows))
+
+    def read(self):
+        """Sentences with images on the text set."""
+        data = self.data("world_text")
+        yield "text to image", summary(self.trained(TextBaseline, data, "read"), data)["R1"]
+        first, agreeing = yardsticks.caption_oracle(self.seed, self.profile)
+        yield "caption oracle", 100 * first.mean()
+        yield "identities per caption", float(np.median(agreeing))
+
+    def by_night(self):
+        data = self.data("world_rgbnt201")
+        dark = yardsticks.only_at_night(data)
+        for name, Kind in (("visible at night", SpectraBaseline), ("NIR + TIR at night", HeatBaseline)):
+            yield name, summary(self.trained(Kind, data, name.split()[0]), dark)["mAP"]
+
+    def one_after_another(self):
+        """The five seen domains: each alone, one after the other, and together."""
+        domains = {name: self.data(f"world_{name}") for name in "abcde"}
+        alone = {
+            name: self.trained(clip_reid.Baseline, data, f"only {name}") for name, data in domains.items()
+        }
+        matrix = {name: scores_on(method, domains) for name, method in alone.items()}
+        transfer = [matrix[a][b] / matrix[b][b] for a in domains for b in domains if a != b]
+        yield "direct transfer", 100 * float(np.mean(transfer))
+        last = alone["a"]
+        for name in "bcde":
+            last = self.trained(clip_reid.Baseline, domains[name], f"until {name}", begin=last)
+        joint = ReidData(join([data.manifest for data in domains.values()]))
+        together = scores_on(self.trained(clip_reid.Baseline, joint, "together"), domains)
+        yield (
+            "forgetting",
+            float(np.mean(list(together.values())) - np.mean(list(scores_on(last, domains).values()))),
+        )
+
+    def words(self):
+        """Does tiny CLIP name the colour of a garment, also where it never saw the two together?"""
+        data = self.data("world_market")
+        return zip(NO_BAND, yardsticks.named_colours(self.method(clip_reid.VisualPath, data), data))
+
+
+MEASURES = {  # what is measured together -> the data sets it needs
+    "see": ("world_market",), "read": ("world_text",), "by_night": ("world_rgbnt201",),
+    "one_after_another": tuple(f"world_{name}" for name in "abcde"), "words": ("world_market",),
+}  # fmt: skip
+
+
+def summary(method, data):
+    """The scores of a method's only task, in per cent."""
+    return next(iter(evaluate.test(method, data).values())).summary()
+
+
+def scores_on(method, domains):
+    return {name: summary(method, data)["mAP"] for name, data in domains.items()}
+
+
+def measure(seeds=SHOWN, profile="laptop", log=print):
+    """Measure what is missing or of other data, weights or recipe, and write results/gates.json after each."""
+    path = (
+        results.folder() / "gates.json" if profile == "laptop" else build_folder() / f"gates-{profile}.json"
+    )
+    kept = json.loads(path.read_text()) if path.exists() else {"measured": {}}
+    for seed in seeds:
+        world = World(seed, profile, log)
+        for name in MEASURES:
+            key = f"{name} of seed {seed}"
+            mark = fingerprint(world, name)
+            if kept["measured"].get(key, {}).get("fingerprint") != mark:
+                kept["measured"][key] = {
+                    "fingerprint": mark,
+                    "seed": seed,
+                    "values": dict(getattr(world, name)()),
+                }
+                kept |= {"commit": results.git("rev-parse", "HEAD"), "clean": results.clean_tree(),
+                         "date": datetime.date.today().isoformat(), }  # fmt: skip
+                path.parent.mkdir(parents=True, exist_ok=True)
+                checkpoint.write(path, (json.dumps(kept, indent=1) + "\n").encode())
+    log(table(values(kept)))
+    return kept
+
+
+def fingerprint(world, name):
+    """Changes with the data, the weights and the recipe that a measure depends on."""
+    parts = [world.data(one).manifest.fingerprint for one in MEASURES[name]]
+    parts += [weights.fingerprint("tiny"), results.digest(world.recipe)]
+    return hashlib.sha256(" ".join(map(str, parts)).encode()).hexdigest()[:16]
+
+
+def values(kept):
+    """{gate: {seed: value}} of what measure() wrote."""
+    found = {}
+    for one in kept["measured"].values():
+        for name, value in one["values"].items():
+            found.setdefault(name, {})[one["seed"]] = value
+    return found
+
+
+def met(name, value):
+    return GATES[name].low <= value <= GATES[name].high
+
+
+def table(found):
+    """One line per gate: its band, the value of every seed, and whether all of them lie in the band."""
+    lines = [f"{'gate':24}{'band':>10}  values"]
+    for name, gate in GATES.items():
+        told = found.get(name, {})
+        verdict = (
+            "not measured" if not told else "met" if all(met(name, v) for v in told.values()) else "MISSED"
+        )
+        numbers = "  ".join(f"{value:5.1f}" for _, value in sorted(told.items()))
+        lines.append(f"{name:24}{gate.low:>4}-{gate.high:<5}  {numbers}  {gate.unit}: {verdict}")
+    lines += [f"{name:24}{'no band':>10}  {'  '.join(f'{v:5.1f}' for v in found[name].values())}" for name in NO_BAND
+              if name in found]  # fmt: skip
+    return "\n".join(lines)
+
+
+def try_rates(
+    factors=((4, 20), (16, 20), (64, 20), (16, 100), (64, 100)), seed=DEVELOPMENT, profile="laptop", log=print
+):
+    """mAP of the fine-tuned baseline on the development world for pairs of learning-rate factors (pretrained, new)."""
+    found = []
+    for pretrained, new in factors:
+        world = World(seed, profile, log)
+        lr = clip_reid.RECIPE.stage2_lr
+        world.recipe = world.recipe.but(stage2_lr=lr * pretrained, stage2_head_lr=lr * new)
+        data = world.data("world_market")
+        score = summary(world.trained(clip_reid.Baseline, data, f"rates {pretrained} {new}"), data)["mAP"]
+        log(f"pretrained x {pretrained}, new x {new}: mAP {score:.1f}")
+        found.append((pretrained, new, score))
+    return found

@@ -49,13 +49,28 @@ def parser():
     world = commands.add_parser("gates", help="is the synthetic world hard enough, and solvable?")
     world.add_argument("--seeds", type=int, nargs="+", default=gates.SHOWN)
     world.add_argument("--profile", default="laptop", help=", ".join(PROFILES))
-    world.set_defaults(run=lambda options: gates.measure(options.seeds, options.profile))
+    world.add_argument(
+        "--rates",
+        nargs="+",
+        metavar="P,N",
+        help="try factors on the rates (pretrained, new) instead, on the development seed",
+    )
+    world.set_defaults(run=measure_gates)
     speed = commands.add_parser("bench", help="speed and memory, as ratios within one run")
     speed.add_argument(
         "parts", nargs="*", metavar="PART", help=f"all of {', '.join(bench.PARTS)} unless told"
     )
     speed.set_defaults(run=lambda options: bench.run(options.parts))
     return top
+
+
+def measure_gates(options):
+    if options.rates:
+        gates.try_rates(
+            [tuple(map(float, pair.split(","))) for pair in options.rates], profile=options.profile
+        )
+    else:
+        gates.measure(options.seeds, options.profile)
 
 
 def train_one(options):

@@ -82,12 +82,12 @@ def triplet(points, pids):
     return figure
 
 
-def image_grid(images, columns, titles=None, frames=None):
-    """uint8 images (N, H, W, 3) in rows; `frames` colours each border, or None."""
+def image_grid(images, columns, titles=None, frames=None, width=0.72):
+    """uint8 images (N, H, W, 3) in rows, each so many inches wide; `frames` colours each border, or None."""
     rows = -(-len(images) // columns)
-    height, width = images[0].shape[:2]
+    height, across = images[0].shape[:2]
     figure, axes = plt.subplots(
-        rows, columns, figsize=(columns * 0.72, rows * (0.72 * height / width + 0.22)), squeeze=False
+        rows, columns, figsize=(columns * width, rows * (width * height / across + 0.22)), squeeze=False
     )
     for k, axis in enumerate(axes.flat):
         axis.set(xticks=[], yticks=[])
@@ -99,6 +99,46 @@ def image_grid(images, columns, titles=None, frames=None):
         for spine in axis.spines.values():
             spine.set(color=frames[k] if frames and frames[k] else "white", linewidth=2.5)
     figure.subplots_adjust(wspace=0.08, hspace=0.18)
+    return figure
+
+
+def regions(image, mask, names):
+    """An image (H, W, 3), and beside it what a mask (H, W) of numbers into `names` says, with a legend."""
+    figure, axes = plt.subplots(1, 2, figsize=(4.6, 3.4))
+    present = [k for k in np.unique(mask) if names[k] != "background"]
+    painted = np.full((*mask.shape, 3), 0.92)
+    for number, k in enumerate(present):
+        painted[mask == k] = matplotlib.color_sequences["tab10"][number]
+    for axis, shown in zip(axes, (image, painted)):
+        axis.imshow(shown)
+        axis.axis("off")
+    for number, k in enumerate(present):
+        y, x = np.argwhere(mask == k).mean(0)
+        axes[1].annotate(names[k], (x, y), (mask.shape[1] * 1.04, y), fontsize=8, va="center", annotation_clip=False,
+                         arrowprops={"arrowstyle": "-", "color": matplotlib.color_sequences["tab10"][number]})  # fmt: skip
+    return figure
+
+
+def bands(found, limits):
+    """One line per name: the band (low, high) as a bar, and a dot per seed of {name: {seed: value}}."""
+    names = [name for name in limits if name in found]
+    figure, axis = plt.subplots(figsize=(6.2, 0.34 * len(names) + 0.7))
+    for y, name in enumerate(names):
+        low, high = limits[name][:2]
+        axis.barh(y, min(high, 101) - low, left=low, height=0.6, color="0.85", zorder=1)
+        values = np.array(list(found[name].values()))
+        inside = (values >= low) & (values <= high)
+        for marker, picked, colour in (("o", inside, "promptsg"), ("X", ~inside, "clip_reid")):
+            axis.scatter(
+                values[picked], [y] * picked.sum(), marker=marker, color=COLOURS[colour], s=26, zorder=2
+            )
+    axis.set(
+        yticks=range(len(names)),
+        yticklabels=names,
+        xlim=(-2, 102),
+        xlabel="per cent, points or people: see the table",
+    )
+    axis.invert_yaxis()
     return figure
 
 

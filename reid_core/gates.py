@@ -13,9 +13,10 @@ import time
 from typing import NamedTuple
 
 import numpy as np
+import torch
 
 from data_prep.join import join
-from reid_core import checkpoint, evaluate, results, train, weights, yardsticks
+from reid_core import checkpoint, evaluate, results, tables, train, weights, yardsticks
 from reid_core.data import CaptionTable, ReidData, build_folder, load_data
 from reid_core.draws import CaptionShuffle
 from reid_core.losses import identity, similarity_distribution_matching
@@ -52,8 +53,15 @@ GATES = {
     "direct transfer": Gate(30, 70, "% of in-domain mAP", "trained on one seen domain, tested on another"),
 }
 NO_BAND = {
-    "known pairs": "colour of a garment named from the image, pairs that pretraining saw (accuracy in %)",
-    "held-out pairs": "the same, pairs of colour and garment that it never saw",
+    "known pairs": Gate(
+        -np.inf,
+        np.inf,
+        "accuracy in %",
+        "colour of a garment named from the image; pairs that pretraining saw",
+    ),
+    "held-out pairs": Gate(
+        -np.inf, np.inf, "accuracy in %", "the same; pairs of colour and garment that it never saw"
+    ),
 }
 
 
@@ -195,28 +203,18 @@ def scores_on(method, domains):
 
 
 def measure(seeds=SHOWN, profile="laptop", log=print):
-    """Measure what is missing or of other data, weights or recipe, and write results/gates.json after each."""
-    path = (
-        results.folder() / "gates.json" if profile == "laptop" else build_folder() / f"gates-{profile}.json"
-    )
-    kept = json.loads(path.read_text()) if path.exists() else {"measured": {}}
+    """Measure what is missing or of other data, weights or recipe; what is done is kept, whatever stops the rest."""
+    done = kept(profile)
     for seed in seeds:
         world = World(seed, profile, log)
         for name in MEASURES:
-            key = f"{name} of seed {seed}"
-            mark = fingerprint(world, name)
-            if kept["measured"].get(key, {}).get("fingerprint") != mark:
-                kept["measured"][key] = {
-                    "fingerprint": mark,
-                    "seed": seed,
-                    "values": dict(getattr(world, name)()),
-                }
-                kept |= {"commit": results.git("rev-parse", "HEAD"), "clean": results.clean_tree(),
-                         "date": datetime.date.today().isoformat(), }  # fmt: skip
-                path.parent.mkdir(parents=True, exist_ok=True)
-                checkpoint.write(path, (json.dumps(kept, indent=1) + "\n").encode())
-    log(table(values(kept)))
-    return kept
+            key, mark = f"{name} of seed {seed}", fingerprint(world, name)
+            if done["measured"].get(key, {}).get("fingerprint") != mark:
+                values_ = dict(getattr(world, name)())
+                done["measured"][key] = {"fingerprint": mark, "seed": seed, "values": values_, **provenance()}
+                write(done, profile)
+    log(as_text(values(done)))
+    return done
 
 
 def fingerprint(world, name):
@@ -226,45 +224,93 @@ def fingerprint(world, name):
     return hashlib.sha256(" ".join(map(str, parts)).encode()).hexdigest()[:16]
 
 
-def values(kept):
-    """{gate: {seed: value}} of what measure() wrote."""
+def provenance():
+    return {"commit": results.git("rev-parse", "HEAD"), "clean": results.clean_tree(),
+            "date": datetime.date.today().isoformat(), "torch": torch.__version__}  # fmt: skip
+
+
+def place(profile):
+    return (
+        results.folder() / "gates.json" if profile == "laptop" else build_folder() / f"gates-{profile}.json"
+    )
+
+
+def kept(profile="laptop"):
+    """What was measured so far in this profile."""
+    path = place(profile)
+    return json.loads(path.read_text()) if path.exists() else {"measured": {}}
+
+
+def write(done, profile):
+    place(profile).parent.mkdir(parents=True, exist_ok=True)
+    checkpoint.write(place(profile), (json.dumps(done, indent=1) + "\n").encode())
+
+
+def values(done):
+    """{gate: {seed: value}} of what measure() kept."""
     found = {}
-    for one in kept["measured"].values():
+    for one in done["measured"].values():
         for name, value in one["values"].items():
             found.setdefault(name, {})[one["seed"]] = value
     return found
 
 
-def met(name, value):
-    return GATES[name].low <= value <= GATES[name].high
+def verdict(gate, told):
+    """A gate is met when the value of every seed lies in its band."""
+    if not told:
+        return "not measured"
+    if gate.low == -np.inf:
+        return "no band"
+    return "met" if all(gate.low <= value <= gate.high for value in told.values()) else "MISSED"
 
 
-def table(found):
-    """One line per gate: its band, the value of every seed, and whether all of them lie in the band."""
-    lines = [f"{'gate':24}{'band':>10}  values"]
-    for name, gate in GATES.items():
-        told = found.get(name, {})
-        verdict = (
-            "not measured" if not told else "met" if all(met(name, v) for v in told.values()) else "MISSED"
-        )
-        numbers = "  ".join(f"{value:5.1f}" for _, value in sorted(told.items()))
-        lines.append(f"{name:24}{gate.low:>4}-{gate.high:<5}  {numbers}  {gate.unit}: {verdict}")
-    lines += [f"{name:24}{'no band':>10}  {'  '.join(f'{v:5.1f}' for v in found[name].values())}" for name in NO_BAND
-              if name in found]  # fmt: skip
+def rows(found, limits):
+    """[name, what it is, unit, band, value per seed, verdict] of every gate."""
+    lines = []
+    for name, gate in limits.items():
+        told = dict(sorted(found.get(name, {}).items()))
+        band = "" if gate.low == -np.inf else f"{gate.low:g} to {gate.high:g}".replace("to inf", "or more")
+        numbers = " · ".join(f"{value:.1f}" for value in told.values())
+        lines.append([name, gate.says, gate.unit, band, numbers, verdict(gate, told)])
+    return lines
+
+
+def as_text(found):
+    """One line per gate."""
+    lines = [f"{name:24}{band:>10}  {numbers:24} {unit}: {end}"
+             for name, _, unit, band, numbers, end in rows(found, {**GATES, **NO_BAND})]  # fmt: skip
     return "\n".join(lines)
 
 
-def try_rates(
-    factors=((4, 20), (16, 20), (64, 20), (16, 100), (64, 100)), seed=DEVELOPMENT, profile="laptop", log=print
-):
+def as_table(found, limits=GATES):
+    """The same for a page."""
+    headings = ["gate", "what it is", "unit", "band", "one value per world seed", "verdict"]
+    return tables.table(headings, rows(found, limits), finding(found, limits))
+
+
+def finding(found, limits=GATES):
+    """What the measurements say, in one sentence."""
+    ends = {name: verdict(gate, found.get(name, {})) for name, gate in limits.items()}
+    missed = [name for name, end in ends.items() if end in ("MISSED", "not measured")]
+    seeds = len({seed for told in found.values() for seed in told})
+    kept_ = sum(end == "met" for end in ends.values())
+    told = (
+        f"{kept_} of {len(ends)} gates are met on all of {seeds} world seeds"
+        if kept_
+        else f"Measured on {seeds} world seeds"
+    )
+    return told + (f"; missed: {', '.join(missed)}" if missed else "")
+
+
+def try_rates(factors, seed=DEVELOPMENT, profile="laptop", log=print):
     """mAP of the fine-tuned baseline on the development world for pairs of learning-rate factors (pretrained, new)."""
-    found = []
+    done, world = kept(profile), World(seed, profile, log)
+    lr, data = clip_reid.RECIPE.stage2_lr, world.data("world_market")
     for pretrained, new in factors:
-        world = World(seed, profile, log)
-        lr = clip_reid.RECIPE.stage2_lr
         world.recipe = world.recipe.but(stage2_lr=lr * pretrained, stage2_head_lr=lr * new)
-        data = world.data("world_market")
         score = summary(world.trained(clip_reid.Baseline, data, f"rates {pretrained} {new}"), data)["mAP"]
         log(f"pretrained x {pretrained}, new x {new}: mAP {score:.1f}")
-        found.append((pretrained, new, score))
-    return found
+        done.setdefault("rates", []).append(
+            {"pretrained": pretrained, "new": new, "mAP": score, **provenance()}
+        )
+        write(done, profile)

@@ -33,7 +33,7 @@ TOLD = ("noun", "hair", "hair length", "upper", "upper colour", "pattern", "lowe
 class PretrainRecipe(Recipe):
     image_height: int = assumed(128, "8 x 4 patches of 16 pixels: a fourth of the cost of 16 x 8")
     image_width: int = assumed(64, "as the height")
-    epochs: int = assumed(9, "an hour on two cores")
+    epochs: int = assumed(6, "some forty minutes on two cores")
     batch: int = assumed(256, "as large as two cores turn over in a second")
     lr: float = assumed(1e-3, "usual for Adam at this size")
     warmup_epochs: float = assumed(0.5, "usual")

@@ -41,8 +41,13 @@ class Masks:
     def __call__(self, path):
         """(H, W) uint8 of numbers into REGIONS."""
         parts, traced, _ = stage(self.shots[path], self.seed, size_of(self.layout, *self.size))
-        lookup = np.array([*map(region, parts), 0], np.uint8)  # the last entry answers for everything behind
-        return lookup[np.maximum(render.seen_slots(traced), -1)]
+        return mask_of(parts, traced)
+
+
+def mask_of(parts, traced):
+    """(H, W) uint8 of numbers into REGIONS: what each pixel of a traced scene shows."""
+    lookup = np.array([*map(region, parts), 0], np.uint8)  # the last entry answers for everything behind
+    return lookup[np.maximum(render.seen_slots(traced), -1)]
 
 
 def region(part):

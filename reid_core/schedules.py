@@ -61,7 +61,7 @@ def warmup_then_cosine(span, warmup, start, end=0.0):
     stage II."""
 
     def factor(e):
-        t = e - 1
+        t = max(e - 1, 0)  # within epoch 1, where schedules are read per step, nothing has begun yet
         if t < warmup:
             return start + (1 - start) * t / warmup
         return end + (1 - end) * 0.5 * (1 + cos(pi * (t - warmup) / (span - warmup)))
@@ -71,4 +71,4 @@ def warmup_then_cosine(span, warmup, start, end=0.0):
 
 def exponential(span, gamma):
     """gamma^(e - 1). HPL stage I."""
-    return Schedule(lambda e: gamma ** (e - 1), span)
+    return Schedule(lambda e: gamma ** max(e - 1, 0), span)

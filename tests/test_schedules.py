@@ -27,6 +27,14 @@ def test_hpl_falls_by_a_fifth_each_epoch():
     assert warmup_then_cosine(60, 5, 0.1).factor(1) == pytest.approx(0.1)
 
 
+@pytest.mark.parametrize("curve", [constant(6), warmup_cosine(6, 1.0, 0.0, 0.5, 0.0), warmup_milestones(6, 1, 0.1, (3,)),
+                                   warmup_then_cosine(6, 0.5, 0.02), warmup_then_cosine(60, 5, 0.1), exponential(6, 0.8)])  # fmt: skip
+def test_no_curve_leaves_the_range_from_nothing_to_its_rate_within_an_epoch(curve):
+    """Read per step, the first epoch lies before position 1: a line that is extended to there turns negative."""
+    places = [curve.position(epoch, 6, step, 10, True) for epoch in range(6) for step in range(10)]
+    assert all(0 <= curve.factor(place) <= 1 + 1e-9 for place in places)
+
+
 def test_at_full_length_a_position_is_the_epoch_exactly():
     schedule = warmup_milestones(60, 10, 0.1, (30, 50))
     assert [schedule.position(e, 60, 0, 183, False) for e in range(60)] == list(range(1, 61))

@@ -57,7 +57,7 @@ def cuhk03(source, out):
 
 def open_hdf5(path):
     """MATLAB's format 7.3 is HDF5."""
-    import h5py  # here, since nothing else needs it
+    import h5py  # here: no other command needs it, and it is slow to load
 
     try:
         return h5py.File(path, "r")
@@ -106,7 +106,7 @@ def cuhk_sysu(source, out):
         (out / folder).mkdir()
     people = flat(loadmat(needed(notes / "Train.mat"))["Train"])
     save_crops(source, out / "train", (box for person in people for box in scenes(person)))
-    tests = flat(loadmat(needed(notes / "TestG50.mat"))["TestG50"])
+    tests = list(flat(loadmat(needed(notes / "TestG50.mat"))["TestG50"]))
     asked = [(pid_of(text(only(test["Query"])["idname"])), only(test["Query"])) for test in tests]
     save_crops(source, out / "query", asked)
     save_crops(

@@ -328,11 +328,13 @@ UNSEEN_DRAWS = {  # (draws, queries, gallery) of a full-size set
 }  # fmt: skip
 
 
+def both(people, images=1):
+    """Shots of people before two cameras."""
+    return [("", pid, view) for view in (0, 1) for pid in people for _ in range(images)]
+
+
 def full_size(name, variant):
     """The draws of a set as large as the real one, without its files."""
-    both = lambda people, images=1: [
-        ("", pid, view) for view in (0, 1) for pid in people for _ in range(images)
-    ]  # noqa: E731
     if name == "cuhk01":
         return lifelong.halves(name, both(range(1, 972), 2), variant)
     if name == "viper":

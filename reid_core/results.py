@@ -87,7 +87,8 @@ def slug(text):
 
 @dataclass(frozen=True)
 class Run:
-    """Everything that is kept of a run. `scores` is {task: {"summary", "ap", "pids", "skipped"}}, AP in 0..1."""
+    """Everything that is kept of a run. `scores` is {task: {"summary", "ap", "first", "pids", "skipped", "protocol"}}, AP in
+    0..1."""
 
     spec: Spec
     data: dict  # name, label, fingerprint, seed, counts
@@ -118,6 +119,12 @@ class Run:
         kept.pop("format")
         return cls(**{**kept, "spec": Spec(**kept["spec"])})
 
+    def protocols(self):
+        """What was ranked against what, a sentence per way of searching."""
+        return [
+            f"{task}: {scores['protocol']}" for task, scores in self.scores.items() if scores.get("protocol")
+        ]
+
     def score(self, metric="mAP", task=None):
         """A summary number in per cent."""
         return self.scores[task or next(iter(self.scores))]["summary"][metric]
@@ -142,7 +149,7 @@ def measure(spec, *, committed=False, device=None, checkpoint_every=None, determ
         key=run_key(spec, method, data), log=log,
     )  # fmt: skip
     found = evaluate.test(method, data)
-    scores = {task: keep(one, data.query.pids) for task, one in found.items()}
+    scores = {task: keep(one) for task, one in found.items()}
     cost = what_it_cost(method, history, time.time() - began)
     run = Run(
         spec, describe(data), plain(dataclasses.asdict(method.recipe)), plain(method.recipe.changes()), scores, history,
@@ -152,10 +159,10 @@ def measure(spec, *, committed=False, device=None, checkpoint_every=None, determ
     return run
 
 
-def keep(scores, pids):
+def keep(scores):
     """What of Scores goes into a run: enough to compute any interval again."""
     return {"summary": scores.summary(), "ap": np.round(scores.ap, 5).tolist(), "first": scores.first.tolist(),
-            "pids": np.asarray(pids)[scores.valid].tolist(), "skipped": scores.skipped}  # fmt: skip
+            "pids": scores.pids.tolist(), "skipped": scores.skipped, "protocol": scores.protocol}  # fmt: skip
 
 
 def run_key(spec, method, data):
@@ -200,6 +207,7 @@ def describe(data):
         "fingerprint": m.fingerprint,
         "seed": m.seed,
         "counts": m.counts(),
+        "notes": list(m.notes),
     }
 
 

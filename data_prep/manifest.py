@@ -96,7 +96,10 @@ class Manifest:
 
     def write(self, path):
         """Save as CSV, lists as JSON: anybody's own data can be described this way and read back. Paths in it are relative
-        to the CSV, which therefore has to lie at the root or above it. Trials are not kept."""
+        to the CSV, which therefore has to lie at the root or above it; for trials a table has no place."""
+        if self.trials:
+            raise ValueError(f"{self.name}: expected one query set and one gallery, found trials ({self.trials.words}); name the "
+                             f"data set itself wherever a CSV is asked for.")  # fmt: skip
         folder, root = Path(path).resolve().parent, self.root.resolve()
         if not root.is_relative_to(folder):
             raise ValueError(f"expected a file in {root} or above it, found {path}; save the table there: its paths are "

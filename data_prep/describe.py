@@ -76,7 +76,12 @@ def blip(weights, device):
 
     def answer(image, question):
         asked = processor(images=image, text=f"Question: {question} Answer:", return_tensors="pt").to(device)
-        said = model.generate(**asked, **DECODING)
-        return processor.batch_decode(said, skip_special_tokens=True)[0].rpartition("Answer:")[2]
+        said = model.generate(**asked, **DECODING)[0].tolist()
+        return processor.decode(continuation(said, asked["input_ids"][0].tolist()), skip_special_tokens=True)
 
     return answer
+
+
+def continuation(said, asked):
+    """The tokens that were generated: some versions of transformers repeat the question in front of them."""
+    return said[len(asked) :] if said[: len(asked)] == asked else said

@@ -10,7 +10,7 @@ import pytest
 from trees import tree
 
 from data_prep import public
-from data_prep.describe import QUESTIONS, describe, sentences
+from data_prep.describe import QUESTIONS, continuation, describe, sentences
 from data_prep.public.descriptions import read_descriptions, write_descriptions
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -66,6 +66,10 @@ def test_eleven_answers_become_four_sentences():
         )
     )
     assert len(QUESTIONS) == 11 and sentences(said) == PARTS
+
+
+def test_a_question_that_is_repeated_is_no_part_of_the_answer():
+    assert continuation([5, 6, 7, 8], [5, 6]) == [7, 8] == continuation([7, 8], [5, 6])
 
 
 def brightness(image, question):

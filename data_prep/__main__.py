@@ -1,10 +1,11 @@
-"""python -m data_prep world OUT | gates | check DATASET ROOT | DATASET ROOT"""
+"""python -m data_prep world OUT | gates | check DATASET ROOT | join DATASET ROOT DATASET ROOT | convert DATASET SOURCE OUT
+| describe DATASET ROOT | DATASET ROOT"""
 
 import argparse
 import subprocess
 import sys
 
-from data_prep import doctor, public
+from data_prep import convert, describe, doctor, join, public
 from data_prep.world import build, cast
 from data_prep.world.layouts import layout_of
 
@@ -36,15 +37,42 @@ def parser():
     commands.add_parser(
         "gates", help="is the world hard enough, and solvable? (python -m reid_core gates)", add_help=False
     ).set_defaults(run=measure_gates)
-    check = commands.add_parser("check", help="say whether training may start")
-    check.add_argument("dataset", help=", ".join(public.READERS))
+    check = commands.add_parser("check", help="say whether training may start: the exit status is 0 if so")
+    check.add_argument(
+        "dataset", help=f"{', '.join(public.READERS)}; a variant follows a #, as in viper#pad_jul"
+    )
+    check.add_argument("--decode", action="store_true", help="decode every image; headers only unless told")
+    check.add_argument(
+        "--hash", action="store_true", help="look for copies of one image on both sides of a wall"
+    )
     reading(check).set_defaults(run=examine)
+    both = commands.add_parser("join", help="two data sets as one training set, without what leaks")
+    both.add_argument("places", nargs="+", metavar="DATASET ROOT")
+    both.add_argument("--out", help="a CSV file above both roots")
+    both.set_defaults(run=unite)
+    change = commands.add_parser("convert", help="a release that has no crops as files: cuhk03, cuhk_sysu")
+    change.add_argument("dataset", help=", ".join(convert.CONVERSIONS))
+    change.add_argument("source", help="the folder of the release")
+    change.add_argument("out", help="a folder that is not there yet")
+    change.set_defaults(run=lambda o: convert.convert(o.dataset, o.source, o.out))
+    words = commands.add_parser(
+        "describe", help="say what each training image shows, with a BLIP-2 of your own"
+    )
+    words.add_argument("dataset", help=", ".join(public.READERS))
+    reading(words).add_argument(
+        "--weights", required=True, help="a folder with a BLIP-2 model of transformers"
+    )
+    words.add_argument("--out", help="the description file; blip_descriptions.txt in ROOT unless told")
+    words.add_argument("--device", default="cpu")
+    words.set_defaults(run=tell)
     for name in public.READERS:
-        reader = reading(
-            commands.add_parser(name, help=f"read {name}, print its counts, save its manifest with --out")
+        reader = commands.add_parser(
+            name, help=f"read {name}, print its counts, save its manifest with --out"
         )
-        reader.add_argument("--out", help="a CSV file")
-        reader.set_defaults(run=describe, dataset=name)
+        reading(reader).add_argument("--out", help="a CSV file in ROOT or above it")
+        if name in public.VARIANTS:
+            reader.add_argument("--variant", choices=public.VARIANTS[name], default=public.VARIANTS[name][0])
+        reader.set_defaults(run=count, dataset=name, variant="")
     return top
 
 
@@ -52,6 +80,9 @@ def reading(command):
     command.add_argument("root", help="the folder of the data set")
     command.add_argument(
         "--drop-unmatched-queries", action="store_true", help="leave out queries without a match"
+    )
+    command.add_argument(
+        "--allow-count-mismatch", action="store_true", help="for those who know why their numbers differ"
     )
     return command
 
@@ -71,19 +102,47 @@ def measure_gates(options):
 
 
 def examine(options):
-    print(*doctor.examine(read(options)), sep="\n")
+    """Lines go to the output, complaints to the errors; training may start where there are none."""
+    report = doctor.check(options.dataset, options.root, options.decode, options.hash, **choices(options))
+    print(*report.lines, sep="\n")
+    if not report.healthy:
+        sys.exit("\n".join(f"data_prep: {sentence}" for sentence in report.complaints))
 
 
-def describe(options):
-    manifest = read(options)
-    for split, numbers in manifest.counts().items():
-        print(split, *(f"{number} {what}" for what, number in numbers.items()))
+def count(options):
+    name = f"{options.dataset}#{options.variant}" if options.variant else options.dataset
+    manifest = public.read(name, options.root, **choices(options))
+    print(*doctor.summary(manifest, missing=False), sep="\n")
     if options.out:
         manifest.write(options.out)
 
 
-def read(options):
-    return public.read(options.dataset, options.root, drop_unmatched_queries=options.drop_unmatched_queries)
+def unite(options):
+    names, roots = options.places[::2], options.places[1::2]
+    if len(names) != 2 or len(roots) != 2:
+        raise ValueError(
+            f"expected two data sets with their roots, found {' '.join(options.places)}; name both."
+        )
+    manifest = join.joint_training(*(public.read(name, root) for name, root in zip(names, roots)))
+    print(*doctor.summary(manifest, missing=False), sep="\n")
+    if options.out:
+        manifest.write(options.out)
+
+
+def tell(options):
+    manifest = public.read(options.dataset, options.root, **choices(options))
+    out = options.out or manifest.root / "blip_descriptions.txt"
+    describe.describe(manifest, options.weights, out, options.device)
+    print(
+        f"{manifest.name}: {out} is ready; the reader takes blip_descriptions.txt from the data set's folder"
+    )
+
+
+def choices(options):
+    return {
+        "drop_unmatched_queries": options.drop_unmatched_queries,
+        "allow_count_mismatch": options.allow_count_mismatch,
+    }
 
 
 if __name__ == "__main__":

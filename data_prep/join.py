@@ -1,33 +1,161 @@
-"""Several data sets as one: one label per person, one number per camera."""
+"""Several data sets as one: one label per person, one number per camera, and nobody of a test among the training images."""
 
 import hashlib
 import os
+import re
+import warnings
 from pathlib import Path
 
 import pandas as pd
 
 from data_prep.manifest import from_table
 
+SOURCES = {
+    "world_market": "market1501",
+    "world_text": "cuhk_pedes",
+    "world_msmt": "msmt17",
+}  # who is modelled on whom
+LOUD = 0.1  # a larger share of removed training images is a warning: results are no longer comparable
+
 
 def join(manifests, name="joint"):
     """One manifest of all rows, with paths below the roots' common parent. Identities and cameras of different sets stay
     different; distractors (pid 0 of a gallery) and junk (-1) stay what they are."""
-    root = Path(os.path.commonpath([manifest.root.resolve() for manifest in manifests]))
-    tables, people, cameras, shots = [], 1, 0, 0
+    tables, people = stacked(manifests), 1
+    for table in tables:
+        distractor = (table.pid <= 0) & (table.split == "gallery")
+        table["pid"] = table.pid.where(distractor, table.pid + people)
+        people = int(table.pid.max()) + 1
+    return manifest_of(name, manifests, pd.concat(tables))
+
+
+def stacked(manifests):
+    """Copies of the tables, with paths below one root, and cameras and shots that do not collide."""
+    root, tables, cameras, shots = common_root(manifests), [], 0, 0
     for manifest in manifests:
         table, folder = manifest.table.copy(), manifest.root.resolve().relative_to(root)
         table["path"] = [str(folder / path) for path in table.path]
-        table["pid"] = table.pid.where(table.pid <= 0, table.pid + people)
         table["camid"] += cameras
         table["shot"] += shots
-        people, cameras, shots = (int(table[column].max()) + 1 for column in ("pid", "camid", "shot"))
+        cameras, shots = (int(table[column].max()) + 1 for column in ("camid", "shot"))
         tables.append(table)
+    return tables
+
+
+def common_root(manifests):
+    return Path(os.path.commonpath([manifest.root.resolve() for manifest in manifests]))
+
+
+def manifest_of(name, manifests, table, **more):
+    """The checked manifest of a joint table. World images and photographs are never joined."""
     labels = {manifest.label for manifest in manifests}
     if len(labels) > 1:
         raise ValueError(f"expected data sets of one kind, found {' and '.join(sorted(labels))}; world images and photographs "
                          f"are never joined.")  # fmt: skip
     seeds = {manifest.seed for manifest in manifests}
     prints = " ".join(manifest.fingerprint for manifest in manifests)
-    return from_table(name, root, pd.concat(tables), label=labels.pop(), protocol=manifests[0].protocol,
+    return from_table(name, common_root(manifests), table, label=labels.pop(), protocol=manifests[-1].protocol,
                       seed=seeds.pop() if len(seeds) == 1 else None,
-                      scene_fingerprint=hashlib.sha256(prints.encode()).hexdigest()[:16])  # fmt: skip
+                      scene_fingerprint=hashlib.sha256(prints.encode()).hexdigest()[:16], **more)  # fmt: skip
+
+
+def joint_training(*manifests):
+    """Data sets joined as HPL trains on them (card 8.3, D19): images that the names of their files trace to one person get
+    one label, and a training image of anybody whom another of the sets tests is removed.
+
+    A node is (data set, pid); a file name that tells its source unites it with the source's node. What was removed and
+    merged stands in the notes, and a large share is a warning.
+    """
+    people, tables = People(), stacked(manifests)
+    for manifest, table in zip(manifests, tables):
+        table["pid"] = [people.label(node) for node in nodes(manifest, people)]
+    for table in tables:
+        table["pid"] = [people.find(pid) if pid else 0 for pid in table.pid]
+    kept, notes = [], []
+    for k, table in enumerate(tables):
+        tested = {
+            pid for other in tables[:k] + tables[k + 1 :] for pid in other[other.split != "train"].pid
+        } - {0}
+        leak = (table.split == "train") & table.pid.isin(tested)
+        notes.append(report(manifests[k].name, leak.sum(), (table.split == "train").sum()))
+        kept.append(table[~leak])
+    shared = set.intersection(*(set(table[table.split == "train"].pid) for table in kept))
+    notes.append(f"{len(shared)} training identities occur in all of the sets and have one label each")
+    name = "+".join(manifest.name for manifest in manifests)
+    return manifest_of(name, manifests, pd.concat(kept), notes=tuple(notes))
+
+
+def report(name, removed, images):
+    """What was taken from a set, said aloud where little is left of it."""
+    said = f"{name}: {removed} of {images} training images removed ({removed / max(images, 1):.1%}), whose people another set tests"
+    if removed > LOUD * images:
+        said = f"WATCH OUT: {said}; numbers from this set compare with no published ones"
+        warnings.warn(said, stacklevel=3)
+    return said
+
+
+class People:
+    """Union-find over nodes; labels count from 1, and the root of a group is its smallest label."""
+
+    def __init__(self):
+        self.numbers, self.parent = {}, [0]
+
+    def label(self, node):
+        """The number of a node, made when first asked for; None, a distractor, is 0."""
+        if node is None:
+            return 0
+        if node not in self.numbers:
+            self.numbers[node] = len(self.parent)
+            self.parent.append(len(self.parent))
+        return self.numbers[node]
+
+    def find(self, number):
+        while self.parent[number] != number:
+            self.parent[number] = self.parent[self.parent[number]]
+            number = self.parent[number]
+        return number
+
+    def unite(self, node, other):
+        a, b = sorted((self.find(self.label(node)), self.find(self.label(other))))
+        self.parent[b] = a
+
+
+def nodes(manifest, people):
+    """The node of every row, united with that of its source; None for a distractor."""
+    kind = SOURCES.get(manifest.name, manifest.name.partition("#")[0])
+    found = []
+    for row in manifest.table.itertuples():
+        distractor = row.pid <= 0 and row.split == "gallery" and manifest.protocol != "all"
+        node = None if distractor else (manifest.name, row.pid)
+        if node and (source := source_of(kind, row)):
+            people.unite(node, source)
+        found.append(node)
+    return found
+
+
+def source_of(kind, row):
+    """The person in the set from which an image comes, where its path tells; None elsewhere (RSTPReid renumbered MSMT17)."""
+    if kind == "market1501":
+        return ("market1501", row.pid)
+    if kind == "cuhk_pedes":
+        return market_source(row.path)
+    if kind in ("msmt17", "icfg_pedes"):
+        return msmt_source(row.path)
+    return None
+
+
+def market_source(path):
+    """CUHK-PEDES keeps Market-1501's images below Market/, under names that begin with the pid."""
+    if not path.startswith("imgs/Market/"):
+        return None
+    match = re.match(r"(\d{4})_", path.rpartition("/")[2])
+    if not match:
+        raise ValueError(f"expected the pid of Market-1501 at the beginning of the name, found {path}; without it nobody can "
+                         f"say who is in both sets: leave the image out.")  # fmt: skip
+    return ("market1501", int(match[1]))
+
+
+def msmt_source(path):
+    """MSMT17 and ICFG-PEDES: <train|test>/<pid 4>/... is MSMT17's own folder, whatever the split of ICFG-PEDES says."""
+    match = re.search(r"(?:^|/)(?:mask_)?(train|test)(?:_v2)?/(\d{4})/", path)
+    return ("msmt17", match[1], int(match[2])) if match else None

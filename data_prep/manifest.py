@@ -17,6 +17,7 @@ import json
 from collections import Counter
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import pandas as pd
 
@@ -34,6 +35,18 @@ DEFAULTS = {
 }
 COLUMNS = REQUIRED + tuple(DEFAULTS)
 LISTS = ("captions", "parts")
+PROTOCOLS = {  # name -> the column that a gallery image must not share with a query of its own identity
+    "market": "camid",
+    "scene": "scene",
+    "all": None,
+}
+
+
+class Trials(NamedTuple):
+    """A test that is a mean over several draws of queries and gallery from the same images."""
+
+    words: str  # whose draws these are, and how many
+    draws: tuple  # pairs of positions: in the query split, in the gallery split
 
 
 @dataclass(frozen=True)
@@ -48,6 +61,7 @@ class Manifest:
     seed: int | None = None
     notes: tuple = ()
     scene_fingerprint: str = field(default="", compare=False)
+    trials: Trials | None = None
 
     def split(self, *names):
         """The rows of the named splits, in table order, with their positions in the table as index."""
@@ -76,11 +90,22 @@ class Manifest:
         for row in self.table.itertuples(index=False):
             size = (self.root / row.path).stat().st_size
             digest.update(json.dumps([*row, size], default=str).encode())
+        if self.trials:
+            digest.update(json.dumps(self.trials.draws).encode())
         return digest.hexdigest()[:16]
 
     def write(self, path):
-        """Save as CSV, lists as JSON: anybody's own data can be described this way and read back."""
+        """Save as CSV, lists as JSON: anybody's own data can be described this way and read back. Paths in it are relative
+        to the CSV, which therefore has to lie at the root or above it; for trials a table has no place."""
+        if self.trials:
+            raise ValueError(f"{self.name}: expected one query set and one gallery, found trials ({self.trials.words}); name the "
+                             f"data set itself wherever a CSV is asked for.")  # fmt: skip
+        folder, root = Path(path).resolve().parent, self.root.resolve()
+        if not root.is_relative_to(folder):
+            raise ValueError(f"expected a file in {root} or above it, found {path}; save the table there: its paths are "
+                             f"relative to it.")  # fmt: skip
         table = self.table.copy()
+        table["path"] = [str(root.relative_to(folder) / image) for image in table.path]
         for column in LISTS:
             table[column] = table[column].map(json.dumps)
         table.to_csv(path, index=False)
@@ -89,18 +114,36 @@ class Manifest:
     def read(cls, path, root=None, name=None):
         """The inverse of `write`; missing optional columns take their defaults."""
         path = Path(path)
-        table = pd.read_csv(path, keep_default_na=False)
-        for column in set(LISTS) & set(table.columns):
-            table[column] = table[column].map(lambda text: tuple(json.loads(text)) if text else ())
-        return from_table(name or path.stem, root or path.parent, table)
+        return from_table(name or path.stem, root or path.parent, read_table(path))
 
     def without_unmatched_queries(self):
-        """The same data without the queries that no gallery image can answer."""
+        """The same data without the queries that no gallery image can answer; trials would count on them."""
+        if self.trials:
+            return self
         return replace(self, table=self.table.drop(index=unmatched_queries(self)).reset_index(drop=True))
 
 
-def from_table(name, root, table, drop_unmatched_queries=False, **more):
-    """A checked Manifest. `table` needs path, pid, camid and split; the other columns have defaults."""
+def read_table(path):
+    """The rows of a CSV that `Manifest.write` or anybody else wrote."""
+    table = pd.read_csv(path, keep_default_na=False)
+    for column in set(LISTS) & set(table.columns):
+        table[column] = [told(path, column, text) for text in table[column]]
+    return table
+
+
+def told(path, column, text):
+    try:
+        return tuple(json.loads(text)) if text else ()
+    except ValueError:
+        raise ValueError(
+            f"expected a JSON list of sentences in the column {column} of {path}, found {text!r}; write it "
+            f'like ["a man in red"].'
+        ) from None
+
+
+def from_table(name, root, table, drop_unmatched_queries=False, tests=None, **more):
+    """A Manifest that passed `tests` (all of CHECKS unless told). `table` needs path, pid, camid and split; the other
+    columns have defaults."""
     missing = [column for column in REQUIRED if column not in table]
     if missing:
         raise ValueError(
@@ -115,21 +158,13 @@ def from_table(name, root, table, drop_unmatched_queries=False, **more):
     manifest = Manifest(name, Path(root), table[list(COLUMNS)], **more)
     if drop_unmatched_queries:
         manifest = manifest.without_unmatched_queries()
-    check(manifest)
+    check(manifest, tests)
     return manifest
 
 
-def check(manifest):
+def check(manifest, tests=None):
     """Raise ValueError, in one sentence, for what would spoil a run."""
-    for test in (
-        not_empty,
-        known_words,
-        whole_numbers,
-        files_once,
-        files_exist,
-        nobody_in_train_and_test,
-        queries_have_a_match,
-    ):
+    for test in CHECKS if tests is None else tests:
         test(manifest)
 
 
@@ -171,6 +206,14 @@ def files_once(manifest):
         )
 
 
+def paths_inside(manifest):
+    for path in manifest.table.path:
+        if path.startswith("/") or ".." in path.split("/"):
+            raise ValueError(
+                f"{manifest.name}: expected paths below {manifest.root}, found {path}, which leaves it; correct the list."
+            )
+
+
 def files_exist(manifest):
     for path in manifest.table.path:
         if not (manifest.root / path).exists():
@@ -199,11 +242,29 @@ def queries_have_a_match(manifest):
 
 
 def unmatched_queries(manifest):
-    """Table positions of queries for which no gallery image is left after the protocol's filter."""
-    column = {"market": "camid", "scene": "scene"}.get(manifest.protocol)
-    gallery, query = manifest.split("gallery"), manifest.split("query")
+    """Table positions of queries for which no gallery image is left after the protocol's filter, in any draw."""
+    query, gallery = manifest.split("query"), manifest.split("gallery")
+    if not manifest.trials:
+        return unmatched(query, gallery, PROTOCOLS[manifest.protocol])
+    draws = ((query.iloc[list(asked)], gallery.iloc[list(shown)]) for asked, shown in manifest.trials.draws)
+    return sorted({row for draw in draws for row in unmatched(*draw, PROTOCOLS[manifest.protocol])})
+
+
+def unmatched(query, gallery, column):
+    """Index labels of the queries without a gallery image of their identity and another value in `column`."""
     by_pid = Counter(gallery.pid)
     if column is None:
         return [row.Index for row in query.itertuples() if not by_pid[row.pid]]
     same = Counter(zip(gallery.pid, gallery[column]))
     return [row.Index for row in query.itertuples() if by_pid[row.pid] == same[row.pid, getattr(row, column)]]
+
+
+FIRST_CHECKS = (not_empty, known_words, whole_numbers)  # without these, nothing else can be asked
+CHECKS = (
+    *FIRST_CHECKS,
+    files_once,
+    paths_inside,
+    files_exist,
+    nobody_in_train_and_test,
+    queries_have_a_match,
+)

@@ -88,6 +88,7 @@ def train_one(options):
                           checkpoint_every=options.checkpoint_every, deterministic=options.deterministic)  # fmt: skip
     for task, scores in run.scores.items():
         print(task, *(f"{name} {value:.1f}" for name, value in scores["summary"].items()), sep="  ")
+        print(f"  {scores['protocol']}")
     print(f"{run.cost['minutes']} min, {run.cost['images per second']} images/s, {run.cost['peak memory MB']} MB; "
           f"data: {run.data['label']}; written to {run.path(options.keep)}")  # fmt: skip
 

@@ -1,18 +1,24 @@
 """Speed and memory as ratios measured in one run: `python -m reid_core bench`. Not a test: machines differ."""
 
 import functools
+import os
 import statistics
+import subprocess
+import sys
+import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from PIL import Image
 
 from reid_core import evaluate, results
 from reid_core.clip import load_clip, open_model
-from reid_core.data import Batch
+from reid_core.data import Batch, PixelStore
 from reid_core.methods import promptsg
 from reid_core.train import attention_backend, pick_device
 
@@ -173,4 +179,88 @@ def high_water():
     return 1024 * int(next(line for line in lines if line.startswith("VmHWM")).split()[1])
 
 
-PARTS = {"tower": tower, "ranking": ranking, "prompts": prompts}
+def pixels(device, images=1500, size=(256, 128), rounds=5):
+    """The pixel store against Pillow on as many threads: the same files, decoded and resized alike."""
+    with tempfile.TemporaryDirectory() as folder:
+        paths = [Path(folder) / f"{k}.jpg" for k in range(images)]
+        for k, path in enumerate(paths):
+            random_photograph(k).save(path, quality=90)
+        rows = SimpleNamespace(
+            paths=np.array([[str(path)] for path in paths]), tiles=np.full((images, 1), -1)
+        )
+        work = {
+            "store": lambda k: PixelStore("", rows, size, "bicubic", Path(folder) / f"cache {k}"),
+            "pillow": lambda k: with_pillow(paths, size),
+        }
+        times = {name: [] for name in work}
+        for k in range(rounds):
+            for name, decode in work.items():
+                times[name].append(timed(lambda decode=decode, k=k: decode(k), torch.device("cpu")))
+    speed = {name: images / statistics.median(seconds) for name, seconds in times.items()}
+    ratio = statistics.median(b / a for a, b in zip(times["store"], times["pillow"]))
+    print(f"decoding {images} files of 128x64 to {size[0]}x{size[1]}: store {speed['store']:.0f} images/s, Pillow on "
+          f"{os.cpu_count()} threads {speed['pillow']:.0f}; {ratio:.0%} of its rate")  # fmt: skip
+
+
+def random_photograph(seed, size=(16, 8)):
+    """A smooth random image of 128 x 64: about as many bytes as a photograph of that size."""
+    noise = np.random.default_rng(seed).integers(0, 255, (*size, 3), dtype=np.uint8)
+    return Image.fromarray(noise).resize((64, 128), Image.Resampling.BICUBIC)
+
+
+def with_pillow(paths, size):
+    def decode(path):
+        with Image.open(path) as image:
+            return np.asarray(image.convert("RGB").resize(size[::-1], Image.Resampling.BICUBIC))
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        return sum(image.nbytes for image in pool.map(decode, paths))
+
+
+def index(device):
+    """Reading and checking a tree with the names and numbers of MSMT17: 126,441 files in a temporary folder."""
+    with tempfile.TemporaryDirectory() as folder:
+        began = time.perf_counter()
+        images = like_msmt17(Path(folder))
+        made = time.perf_counter() - began
+        done = subprocess.run([sys.executable, "-c", CHECK, folder], capture_output=True, text=True)
+        seconds = time.perf_counter() - began - made
+    said = done.stderr.strip() or "ready for training"
+    memory = int(done.stdout.splitlines()[-1]) / 1e6 if done.returncode == 0 else float("nan")
+    print(f"indexing and checking {images} images, headers only: {seconds:.1f} s, {memory:.0f} MB at most, {said} "
+          f"(made in {made:.0f} s)")  # fmt: skip
+
+
+CHECK = """
+import sys
+from data_prep.__main__ import main
+main(["check", "msmt17", sys.argv[1]])
+status = open("/proc/self/status").read().splitlines()
+print(1024 * int(next(line for line in status if line.startswith("VmHWM")).split()[1]))
+"""  # a process of its own: what this one holds is not counted
+
+
+MSMT17 = {  # list -> images, people
+    "train": (30248, 1041), "val": (2373, 1041), "query": (11659, 3060), "gallery": (82161, 3060),
+}  # fmt: skip
+CAMERAS = 15
+
+
+def like_msmt17(folder):
+    """Write the tree; everybody goes through the cameras in turn, so that every query has a match."""
+    random_photograph(0).save(folder / "one.jpg")
+    content = (folder / "one.jpg").read_bytes()
+    for split, (images, people) in MSMT17.items():
+        half, lines = "train" if split in ("train", "val") else "test", []
+        for k in range(images):
+            pid = k % people
+            camid = 1 + (k // people + pid) % CAMERAS
+            path = f"{pid:04d}/{pid:04d}_{k:06d}_{camid:02d}_{split}.jpg"
+            (folder / half / f"{pid:04d}").mkdir(parents=True, exist_ok=True)
+            (folder / half / path).write_bytes(content)
+            lines.append(f"{path} {pid}\n")
+        (folder / f"list_{split}.txt").write_text("".join(lines))
+    return sum(images for images, *_ in MSMT17.values())
+
+
+PARTS = {"tower": tower, "ranking": ranking, "prompts": prompts, "pixels": pixels, "index": index}

@@ -18,7 +18,7 @@ import torch
 from PIL import Image
 
 from data_prep import public
-from data_prep.manifest import MODALITIES, Manifest
+from data_prep.manifest import MODALITIES
 from data_prep.world.build import cached
 from data_prep.world.cast import SETS
 from data_prep.world.layouts import layout_of
@@ -318,16 +318,20 @@ class CaptionTable:
 
 def load_data(name, profile="laptop"):
     """The data set called `name`: "world_market" (or "world_market#7", of seed 7) is rendered where it is missing, a
-    path to a manifest (*.csv) is read, anything else is looked for under $REID_DATA."""
+    path to a table (*.csv, or *.csv#scene for that protocol) is read, anything else ("viper#pad_jul": a variant) is looked
+    for under $REID_DATA. REID_ALLOW_COUNT_MISMATCH=1 takes a part of a data set for the whole."""
+    first, _, second = name.partition("#")
     if name.startswith("world_"):
-        return ReidData(world(*name.partition("#")[::2], profile))
-    if name.endswith(".csv"):
-        return ReidData(Manifest.read(name))
+        return ReidData(world(first, second, profile))
+    if first.endswith(".csv"):
+        return ReidData(public.read(f"csv#{second or 'market'}", first))
     root = os.environ.get("REID_DATA")
     if not root:
         raise ValueError(f"expected the folder of your data sets in $REID_DATA for {name}, found it unset; set it, or use "
                          f"the data set world_market.")  # fmt: skip
-    return ReidData(public.read(name, Path(root) / name if (Path(root) / name).is_dir() else root))
+    folder = Path(root) / first if (Path(root) / first).is_dir() else root
+    allowed = os.environ.get("REID_ALLOW_COUNT_MISMATCH") == "1"
+    return ReidData(public.read(name, folder, allow_count_mismatch=allowed))
 
 
 def world(name, seed, profile):

@@ -13,11 +13,17 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from data_prep.manifest import PROTOCOLS
 from reid_core.data import Batch, CaptionTable, still_batches
 
 MAX_RANK = 50
 BLOCK = 256  # queries ranked together: memory grows with the block, not with Q x G
-PROTOCOLS = {"market": "camids", "scene": "scenes", "all": None}
+COLUMNS = {"camid": "camids", "scene": "scenes", None: None}  # of a manifest -> of Rows
+WORDS = {
+    "market": "gallery images of the query's identity and camera left out",
+    "scene": "gallery images of the query's identity and scene left out",
+    "all": "no gallery image left out",
+}
 
 
 class Scores(NamedTuple):
@@ -30,6 +36,8 @@ class Scores(NamedTuple):
     valid: np.ndarray  # (V,) positions of the valid queries; the others have no match left
     skipped: int
     gallery: int
+    pids: np.ndarray | None = None  # (V,) identities of the valid queries
+    protocol: str = ""  # in words: a number without it means nothing
 
     @property
     def mAP(self):
@@ -67,14 +75,50 @@ def test(method, data, device=None, precision="fp32"):
 
 
 def run_task(task, method, data, device, precision):
-    """Scores of one way of searching. Queries are the images of the query split, or every sentence of the gallery's."""
-    view = method.test_view()
+    """Scores of one way of searching. Queries are the images of the query split, or every sentence of the gallery's images.
+    Images go by the data set's protocol; a sentence by its task's, since no camera says it."""
+    view, trials = method.test_view(), data.manifest.trials
     gallery = embed(task.gallery, data, "gallery", method.size, view, device, precision)
     if task.asks == "text":
         query, rows = embed_text(task.query, data.gallery, method.tokenizer, device, precision)
+        protocol, trials = task.protocol, None
     else:
         query, rows = embed(task.query, data, "query", method.size, view, device, precision), data.query
-    return score(query, gallery, rows, data.gallery, task.protocol)
+        protocol = data.manifest.protocol
+    found = score_draws(query, gallery, rows, data.gallery, protocol, trials)
+    return found._replace(pids=rows.pids[found.valid], protocol=protocol_words(task.asks, data, protocol))
+
+
+def protocol_words(asks, data, protocol):
+    """One sentence that says what was ranked against what."""
+    trials, words = (
+        data.manifest.trials,
+        [f"{'every sentence' if asks == 'text' else 'images'} asked", WORDS[protocol]],
+    )
+    if asks == "image" and trials:
+        words.append(trials.words)
+    elif asks == "image" and np.array_equal(data.query.paths, data.gallery.paths):
+        words.append("all test images are queries and gallery")
+    return "; ".join(words)
+
+
+def score_draws(query, gallery, query_rows, gallery_rows, protocol, trials=None):
+    """Scores over all draws of queries and gallery (`data_prep.manifest.Trials`), each ranked by itself; features are those of
+    all images, taken once. Draws of one set ask equally often, so the mean over queries is the mean over draws."""
+    if trials is None:
+        return score(query, gallery, query_rows, gallery_rows, protocol)
+    parts = []
+    for asked, shown in trials.draws:
+        asked, shown = np.array(asked, np.int64), np.array(shown, np.int64)
+        part = score(query[asked], gallery[shown], query_rows.pick(asked), gallery_rows.pick(shown), protocol)
+        parts.append(part._replace(valid=asked[part.valid]))
+    return concatenated(parts)
+
+
+def concatenated(parts):
+    """The Scores of several rankings as one."""
+    arrays = (np.concatenate([getattr(part, name) for part in parts]) for name in Scores._fields[:5])
+    return Scores(*arrays, sum(part.skipped for part in parts), min(part.gallery for part in parts))
 
 
 @torch.inference_mode()
@@ -106,7 +150,7 @@ def embed_text(encode, rows, tokenizer, device, precision="fp32", batch=256):
 
 def score(query, gallery, query_rows, gallery_rows, protocol="market"):
     """Scores of cosine ranking: features (Q, D) and (G, D) of unit length, and the Rows they belong to."""
-    column = PROTOCOLS[protocol]
+    column = COLUMNS[PROTOCOLS[protocol]]
     marks = (np.zeros(len(query)), np.ones(len(gallery))) if column is None else (
         getattr(query_rows, column), getattr(gallery_rows, column))  # fmt: skip
     return rank(query, gallery, query_rows.pids, gallery_rows.pids, *marks)

@@ -188,6 +188,37 @@ def bands(found, limits):
     return figure
 
 
+def spread(rows):
+    """Images per identity, and images per camera, by split; `rows` are of a manifest, and spectra of a moment count once."""
+    moments = rows.drop_duplicates(["split", "shot"])
+    figure, axes = plt.subplots(1, 2, figsize=(8.4, 2.6))
+    for k, (split, some) in enumerate(moments.groupby("split", sort=False)):
+        style = {"label": split, "color": f"C{k}", "hatch": ("", "//", "..")[k % 3], "alpha": 0.75}
+        sizes = some.groupby("pid").size().value_counts().sort_index()
+        axes[0].bar(sizes.index + 0.27 * k, sizes, 0.27, **style)
+        cameras = some.camid.value_counts().sort_index()
+        axes[1].bar(cameras.index + 0.27 * k, cameras, 0.27, **style)
+    axes[0].set(xlabel="images of an identity", ylabel="identities")
+    axes[1].set(xlabel="camera", ylabel="images")
+    axes[0].legend(frameon=False, fontsize=8)
+    return figure
+
+
+def spread_words(rows, name):
+    """The finding of `spread`, computed."""
+    moments = rows.drop_duplicates(["split", "shot"])
+    sizes, cameras = moments.groupby("pid").size(), moments.groupby("pid").camid.nunique()
+    return (f"An identity of {name} has {sizes.min()} to {sizes.max()} images (median {sizes.median():.0f}) from "
+            f"{cameras.median():.0f} of {moments.camid.nunique()} cameras (median); {(cameras == 1).mean():.0%} were seen by one "
+            f"camera alone")  # fmt: skip
+
+
+def same_size(pictures):
+    """Pictures of different sizes, each scaled to the first one's, so that they can stand in a grid."""
+    height, width = pictures[0].shape[:2]
+    return [np.asarray(Image.fromarray(one).resize((width, height))) for one in pictures]
+
+
 def ranked_lists(data, queries, order, correct, shown=8):
     """One row per query: the query, then its `shown` nearest gallery images; right answers framed in bluish green, wrong
     ones in vermilion, with a tick or a cross so that colour is never alone."""

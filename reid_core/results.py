@@ -99,7 +99,8 @@ def slug(text):
 
 @dataclass(frozen=True)
 class Run:
-    """Everything that is kept of a run. `scores` is {task: {"summary", "ap", "pids", "skipped"}}, AP in 0..1."""
+    """Everything that is kept of a run. `scores` is {task: {"summary", "ap", "first", "pids", "skipped", "protocol"}}, AP in
+    0..1."""
 
     spec: Spec
     data: dict  # name, label, fingerprint, seed, counts
@@ -129,6 +130,12 @@ class Run:
         kept = json.loads(Path(path).read_text())
         kept.pop("format")
         return cls(**{**kept, "spec": Spec(**kept["spec"])})
+
+    def protocols(self):
+        """What was ranked against what, a sentence per way of searching."""
+        return [
+            f"{task}: {scores['protocol']}" for task, scores in self.scores.items() if scores.get("protocol")
+        ]
 
     def score(self, metric="mAP", task=None):
         """A summary number in per cent."""
@@ -167,7 +174,7 @@ def measure(spec, *, committed=False, device=None, checkpoint_every=None, determ
 def tested(method, data, suffix=""):
     """{task: what is kept of its Scores} of every way of searching."""
     found = evaluate.test(method, data)
-    return {task + suffix: keep(one, data.query.pids) for task, one in found.items()}
+    return {task + suffix: keep(one) for task, one in found.items()}
 
 
 def elsewhere(method, spec, log=print):
@@ -184,10 +191,10 @@ def elsewhere(method, spec, log=print):
     return scores
 
 
-def keep(scores, pids):
+def keep(scores):
     """What of Scores goes into a run: enough to compute any interval again."""
     return {"summary": scores.summary(), "ap": np.round(scores.ap, 5).tolist(), "first": scores.first.tolist(),
-            "pids": np.asarray(pids)[scores.valid].tolist(), "skipped": scores.skipped}  # fmt: skip
+            "pids": scores.pids.tolist(), "skipped": scores.skipped, "protocol": scores.protocol}  # fmt: skip
 
 
 def run_key(spec, method, data):
@@ -232,6 +239,7 @@ def describe(data):
         "fingerprint": m.fingerprint,
         "seed": m.seed,
         "counts": m.counts(),
+        "notes": list(m.notes),
     }
 
 

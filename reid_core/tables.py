@@ -94,18 +94,20 @@ def short(value):
 
 def comparison(specs, metrics, wanted, caption, committed=True):
     """The paper's numbers beside ours. `specs` is {row label: list of Spec}, one per seed; `wanted` {(row, metric): the
-    printed value}. World numbers stand in a column of their own and are never subtracted from the paper's."""
-    headings, rows = ["row"], []
+    printed value}. World numbers stand in a column of their own and are never subtracted from the paper's; the protocols of
+    ours stand in the caption."""
+    headings, rows, protocols = ["row"], [], {}
     for metric in metrics:
         headings += [f"{metric}, paper", f"{metric}, ours on real data", f"{metric}, ours on the world"]
     for label, row in specs.items():
         runs = [run for spec in row if (run := results.find(spec, committed))]
-        cells = [label]
+        cells, protocols = [label], protocols | dict.fromkeys(p for run in runs for p in run.protocols())
         for metric in metrics:
             real, world = ([r for r in runs if r.data["label"] == kind] for kind in ("real", "world"))
             cells += [printed(wanted.get((label, metric))), ours(real, metric), ours(world, metric)]
         rows.append(cells)
-    return table(headings, rows, caption)
+    said = f". Ours: {'; '.join(protocols)}" if protocols else ""
+    return table(headings, rows, caption + said)
 
 
 class Row(NamedTuple):

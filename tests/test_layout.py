@@ -19,8 +19,9 @@ ROOT = Path(__file__).resolve().parents[1]
 ORDER = [  # a module imports only from what stands above it
     "data_prep.world.streams", "data_prep.world.render", "data_prep.world.people", "data_prep.world.vehicles",
     "data_prep.world.places", "data_prep.world.light", "data_prep.world.words", "data_prep.world.cast",
-    "data_prep.world.layouts", "data_prep.world.build", "data_prep.world.truth", "data_prep.manifest", "data_prep.public",
-    "data_prep.doctor", "data_prep.join", "data_prep.__main__", "reid_core.weights", "reid_core.draws", "reid_core.augment", "reid_core.data",
+    "data_prep.world.layouts", "data_prep.world.build", "data_prep.world.truth", "data_prep.manifest", "data_prep.splits",
+    "data_prep.public.counts", "data_prep.public.descriptions", "data_prep.public.places", "data_prep.public.files",
+    "data_prep.public.*", "data_prep.public", "data_prep.convert", "data_prep.describe", "data_prep.doctor", "data_prep.join", "data_prep.__main__", "reid_core.weights", "reid_core.draws", "reid_core.augment", "reid_core.data",
     "reid_core.clip", "reid_core.prompts", "reid_core.layers", "reid_core.losses", "reid_core.recipe", "reid_core.schedules",
     "reid_core.methods.base", "reid_core.methods.*", "reid_core.methods", "reid_core.checkpoint", "reid_core.train",
     "reid_core.rerank", "reid_core.evaluate", "reid_core.results", "reid_core.chapters", "reid_core.tables", "reid_core.figures",

@@ -2,7 +2,7 @@
 
 import pytest
 
-from data_prep import doctor, public
+from data_prep import public
 
 
 def test_market_reads_pid_and_camera_and_keeps_distractors_but_no_junk(market):
@@ -11,7 +11,7 @@ def test_market_reads_pid_and_camera_and_keeps_distractors_but_no_junk(market):
     (market / "bounding_box_test" / "Thumbs.db").write_bytes(b"not an image")
     some = next((market / "query").iterdir())
     some.rename(some.with_name(some.name + ".jpg"))  # the real set has six files with the ending twice
-    read = public.market1501(market)
+    read = public.market1501(market, allow_count_mismatch=True)
     assert read.label == "real"
     assert read.counts()["gallery"]["images"] == 42 and 0 in set(read.split("gallery").pid)
     assert "2 junk images" in read.notes[0] and (read.table.pid >= 0).all()
@@ -40,11 +40,3 @@ def test_a_name_that_does_not_parse_is_shown(market):
     (market / "query" / "somebody.jpg").write_bytes(b"")
     with pytest.raises(ValueError, match="found somebody.jpg"):
         public.market1501(market)
-
-
-def test_the_doctor_opens_every_file(market):
-    assert doctor.examine(public.market1501(market))[-1] == "ready for training"
-    broken = next((market / "query").iterdir())
-    broken.write_bytes(b"these are not pixels")
-    with pytest.raises(ValueError, match=f"at .*{broken.name}; replace or remove it"):
-        doctor.examine(public.market1501(market))

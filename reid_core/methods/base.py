@@ -69,7 +69,8 @@ class Stage:
 
 
 class Task(NamedTuple):
-    """One way of searching: Batch -> (B, D) for each side. `asks` is "image" or "text"."""
+    """One way of searching: Batch -> (B, D) for each side. `asks` is "image" or "text". The protocol binds sentences; images
+    are ranked by the data set's own."""
 
     query: Callable
     gallery: Callable

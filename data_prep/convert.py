@@ -1,0 +1,158 @@
+"""Releases that hold no crops as files: CUHK03 (one file of MATLAB's) and CUHK-SYSU (scenes with boxes).
+
+python -m data_prep convert cuhk03 SOURCE OUT       SOURCE holds cuhk-03.mat and cuhk03_new_protocol_config_*.mat
+python -m data_prep convert cuhk_sysu SOURCE OUT    SOURCE holds Image/SSM and annotation/test/train_test
+"""
+
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from scipy.io import loadmat
+
+from data_prep.public.places import MARKET
+
+BOXES = ("labeled", "detected")
+INDEX = {"train": "train_idx", "query": "query_idx", "gallery": "gallery_idx"}
+
+
+def convert(name, source, out):
+    """Write the folder `out`, whole or not at all."""
+    source, out = Path(source), Path(out)
+    if name not in CONVERSIONS:
+        raise ValueError(
+            f"expected a conversion among {', '.join(CONVERSIONS)}, found {name!r}; correct the name."
+        )
+    if out.exists():
+        raise ValueError(
+            f"expected a folder that is not there yet, found {out}; remove it or choose another."
+        )
+    part = out.with_name(f".{out.name}.part")
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir(parents=True)
+    CONVERSIONS[name](source, part)
+    os.replace(part, out)
+
+
+def needed(path):
+    if not path.exists():
+        raise ValueError(f"expected {path.name} in {path.parent}, found none; unpack the whole release.")
+    return path
+
+
+def cuhk03(source, out):
+    """Both kinds of boxes, each as Market-1501 lies on disk. The indices of the new protocol count the images of the release
+    from 1, in the order pair, person, cell, and an empty cell is no image."""
+    with open_hdf5(needed(source / "cuhk-03.mat")) as release:
+        for boxes in BOXES:
+            index = loadmat(
+                needed(source / f"cuhk03_new_protocol_config_{boxes}.mat"),
+                squeeze_me=True,
+                chars_as_strings=True,
+            )
+            save_cuhk03(release, boxes, index, out / boxes)
+
+
+def open_hdf5(path):
+    """MATLAB's format 7.3 is HDF5."""
+    import h5py  # here: no other command needs it, and it is slow to load
+
+    try:
+        return h5py.File(path, "r")
+    except OSError as error:
+        raise ValueError(
+            f"expected MATLAB's format 7.3 (HDF5) in {path}, found {error}; download it again."
+        ) from None
+
+
+def save_cuhk03(release, boxes, index, out):
+    split_of = {int(k): split for split, key in INDEX.items() for k in np.atleast_1d(index[key])}
+    number = 0
+    for split in MARKET:
+        (out / MARKET[split]).mkdir(parents=True)
+    for pid, view, cell in cuhk03_cells(release, boxes):
+        number += 1
+        if number in split_of:
+            folder = MARKET[split_of[number]]
+            # h5py gives MATLAB's (height, width, 3) as (3, width, height)
+            Image.fromarray(cell[()].transpose(2, 1, 0)).save(
+                out / folder / f"{pid:04d}_c{view}_{number:05d}.png"
+            )
+    if number != len(np.atleast_1d(index["labels"])):
+        raise ValueError(f"expected the {len(np.atleast_1d(index['labels']))} {boxes} images that the new protocol counts, found "
+                         f"{number} in the release; the two files belong to different versions: download both again.")  # fmt: skip
+
+
+def cuhk03_cells(release, boxes):
+    """(pid from 1, view 1 or 2, image) of every cell with an image; people are counted through all pairs of cameras."""
+    people = 0
+    for pair in release[boxes][()].ravel():
+        cells = release[pair]  # (10, people): five images of the first view, five of the second
+        for person in range(cells.shape[1]):
+            people += 1
+            for k in range(cells.shape[0]):
+                cell = release[cells[k, person]]
+                if cell.ndim == 3:  # an empty cell is an array of two numbers
+                    yield people, 1 + (k >= 5), cell
+
+
+def cuhk_sysu(source, out):
+    """Crops of the boxes of all identities: training people, the queries, and every gallery box that shows a query's person.
+    Names follow the conversion in circulation, <pid 5>_<scene>_<running 7>.jpg; the reader gives cameras."""
+    notes = source / "annotation" / "test" / "train_test"
+    for folder in ("train", "query", "gallery"):
+        (out / folder).mkdir()
+    people = flat(loadmat(needed(notes / "Train.mat"))["Train"])
+    save_crops(source, out / "train", (box for person in people for box in scenes(person)))
+    tests = list(flat(loadmat(needed(notes / "TestG50.mat"))["TestG50"]))
+    asked = [(pid_of(text(only(test["Query"])["idname"])), only(test["Query"])) for test in tests]
+    save_crops(source, out / "query", asked)
+    save_crops(
+        source, out / "gallery", (box for (pid, _), test in zip(asked, tests) for box in shown(pid, test))
+    )
+
+
+def flat(cells):
+    """The structures in an array of cells, however deeply MATLAB nested them."""
+    for cell in np.ravel(cells):
+        if isinstance(cell, np.void):
+            yield from flat(cell[0]) if cell.dtype.names is None else [cell]
+        else:
+            yield from flat(cell)
+
+
+def only(cell):
+    return next(flat(cell))
+
+
+def text(cell):
+    return str(np.ravel(cell)[0])
+
+
+def pid_of(name):
+    return int(name.removeprefix("p"))
+
+
+def scenes(person):
+    pid = pid_of(text(person["idname"]))
+    return [(pid, scene) for scene in flat(person["scene"])]
+
+
+def shown(pid, test):
+    """The gallery's boxes of the person; scenes without the person have an empty box."""
+    return [(pid, scene) for scene in flat(test["Gallery"]) if np.size(scene["idlocate"])]
+
+
+def save_crops(source, folder, boxes):
+    """A box is x, y, width, height in its scene."""
+    for number, (pid, scene) in enumerate(boxes):
+        name = text(scene["imname"])
+        x, y, width, height = (int(v) for v in np.ravel(scene["idlocate"]))
+        with Image.open(needed(source / "Image" / "SSM" / name)) as image:
+            crop = image.convert("RGB").crop((x, y, x + width, y + height))
+        crop.save(folder / f"{pid:05d}_{Path(name).stem}_{number:07d}.jpg", quality=95)
+
+
+CONVERSIONS = {"cuhk03": cuhk03, "cuhk_sysu": cuhk_sysu}

@@ -1,0 +1,87 @@
+"""Part descriptions made by a BLIP-2 model that the user has: eleven questions an image, four sentences (VLADR, stage 0)."""
+
+from pathlib import Path
+
+from PIL import Image
+
+from data_prep.public.descriptions import read_descriptions, write_descriptions
+
+QUESTIONS = {  # what is asked -> in which words; the words are ours, the published ones belong to their authors
+    "gender": "Is this person a man or a woman?",
+    "hair colour": "What colour is this person's hair?",
+    "hair length": "Is this person's hair long or short?",
+    "accessory": "What does this person wear on the head?",
+    "upper colour": "What colour are this person's upper clothes?",
+    "upper": "Which upper garment does this person wear?",
+    "activity": "What is this person doing?",
+    "lower colour": "What colour are this person's lower clothes?",
+    "lower": "Which lower garment does this person wear?",
+    "shoe colour": "What colour are this person's shoes?",
+    "shoes": "Which kind of shoes does this person wear?",
+}
+DECODING = {
+    "num_beams": 2,
+    "do_sample": False,
+    "max_new_tokens": 8,
+    "min_length": 1,
+    "repetition_penalty": 1.5,
+}
+EVERY = 200  # images between two writes: an interrupted run goes on where it was
+
+
+def describe(manifest, weights, out, device="cpu", answer=None, log=print):
+    """Describe every training image (first spectrum) and write the file `out`; images in it already are not asked again.
+    `answer` is (image, question) -> words; a BLIP-2 model from the folder `weights` unless told."""
+    answer = answer or blip(weights, device)
+    rows = manifest.split("train")
+    paths = list(dict.fromkeys(rows[rows.modality == rows.modality.iloc[0]].path))
+    described = read_descriptions(out) if Path(out).exists() else {}
+    left = [path for path in paths if Path(path).name not in described]
+    for number, path in enumerate(left, 1):
+        with Image.open(manifest.root / path) as image:
+            described[Path(path).name] = parts_of(image.convert("RGB"), answer)
+        if number % EVERY == 0 or number == len(left):
+            write_descriptions(out, described)
+            log(f"{manifest.name}: {number} of {len(left)} images described")
+    return described
+
+
+def parts_of(image, answer):
+    """Head, upper, lower and foot of one image."""
+    return sentences({name: answer(image, question).strip().lower() for name, question in QUESTIONS.items()})
+
+
+def sentences(said):
+    """Four sentences from eleven answers, put together as the published files are."""
+    return (
+        f"A {said['gender']} with {said['hair colour']}, {said['hair length']} hair, wearing {said['accessory']}.",
+        f"Wearing {said['upper colour']} {said['upper']}, {said['activity']}",
+        f"Wearing {said['lower colour']} {said['lower']}",
+        f"Wearing {said['shoe colour']} {said['shoes']}",
+    )
+
+
+def blip(weights, device):
+    """(image, question) -> answer of a BLIP-2 model that lies in a folder; nothing is downloaded."""
+    try:
+        from transformers import Blip2ForConditionalGeneration, Blip2Processor
+    except ImportError:
+        raise ValueError("expected the package transformers, found none; install it with pip install transformers, or use the "
+                         "descriptions that come with the world.") from None  # fmt: skip
+    if not (Path(weights) / "config.json").exists():
+        raise ValueError(f"expected a BLIP-2 model of transformers in {weights}, found no config.json; pass the folder that "
+                         f"holds config.json and the weights.")  # fmt: skip
+    processor = Blip2Processor.from_pretrained(weights, local_files_only=True)
+    model = Blip2ForConditionalGeneration.from_pretrained(weights, local_files_only=True).to(device).eval()
+
+    def answer(image, question):
+        asked = processor(images=image, text=f"Question: {question} Answer:", return_tensors="pt").to(device)
+        said = model.generate(**asked, **DECODING)[0].tolist()
+        return processor.decode(continuation(said, asked["input_ids"][0].tolist()), skip_special_tokens=True)
+
+    return answer
+
+
+def continuation(said, asked):
+    """The tokens that were generated: some versions of transformers repeat the question in front of them."""
+    return said[len(asked) :] if said[: len(asked)] == asked else said

@@ -1,0 +1,30 @@
+"""Part descriptions as VLADR publishes them: one image a line, five fields separated by three tabs - file name, head,
+upper body, lower body, feet. UTF-8; a later line about the same image replaces an earlier one."""
+
+from pathlib import Path
+
+PARTS = ("head", "upper", "lower", "foot")
+SEPARATOR = "\t\t\t"
+
+
+def read_descriptions(path):
+    """{file name: (head, upper, lower, foot)}."""
+    found = {}
+    for number, line in enumerate(Path(path).read_text(encoding="utf-8").splitlines(), 1):
+        fields = line.split(SEPARATOR)
+        if line and len(fields) != 1 + len(PARTS):
+            raise ValueError(f"expected a file name and {len(PARTS)} sentences separated by three tabs in {path}, found "
+                             f"{len(fields)} fields in line {number}; correct the line.")  # fmt: skip
+        if line:
+            found[fields[0]] = tuple(fields[1:])
+    return found
+
+
+def write_descriptions(path, described):
+    """The inverse of `read_descriptions`; tabs and line ends inside a sentence become blanks."""
+    lines = (SEPARATOR.join((name, *map(one_line, parts))) + "\n" for name, parts in described.items())
+    Path(path).write_text("".join(lines), encoding="utf-8")
+
+
+def one_line(sentence):
+    return " ".join(sentence.split())

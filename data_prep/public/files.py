@@ -1,0 +1,185 @@
+"""What every reader needs: finding the folder, listing images, parsing names, and checking what was found."""
+
+import json
+import os
+import re
+from pathlib import Path
+
+import pandas as pd
+
+from data_prep.manifest import from_table
+from data_prep.public.counts import check_counts, check_shots
+from data_prep.public.descriptions import read_descriptions
+from data_prep.public.places import PLACES
+
+IMAGES = {".jpg", ".jpeg", ".png", ".bmp"}
+COLUMNS = ["path", "pid", "camid", "split"]
+
+
+def find_root(root, place):
+    """(folder, number of the alternative) where `root`, or a usual folder inside it, holds a data set of PLACES."""
+    root = Path(root)
+    name = place.partition("#")[0]
+    if not root.is_dir():
+        raise ValueError(
+            f"{name}: expected a folder, found nothing at {root}; pass the dataset's own folder."
+        )
+    for fits in (all, any):  # an incomplete folder is complained of only where no alternative is complete
+        for number, (aliases, folders) in enumerate(PLACES[place]):
+            for folder in candidates(root, aliases):
+                needed = list(wanted(folder, folders).values())
+                if fits((folder / one).exists() for one in needed):
+                    complete(name, folder, needed)
+                    return folder, number
+    expected = ", ".join(PLACES[place][0].folders.values())
+    found = ", ".join(sorted(path.name for path in root.iterdir())[:5]) or "an empty folder"
+    raise ValueError(f"{name}: expected {expected} in {root}, found {found}; {advice(root, place)}.")
+
+
+def candidates(root, aliases):
+    """Where a data set may lie below `root`; unseen sets are often gathered in a folder of that name."""
+    return (root, *(root / alias for alias in aliases), *(root / "Unseen" / alias for alias in aliases))
+
+
+def complete(name, folder, needed):
+    missing = [one for one in needed if not (folder / one).exists()]
+    if missing:
+        raise ValueError(f"{name}: expected {', '.join(needed)} in {folder}, found no {missing[0]}; unpack the "
+                         f"whole archive.")  # fmt: skip
+
+
+def advice(root, place):
+    """What to do where a folder is not the expected one: it may be another data set."""
+    others = [other for other in PLACES if other != place and looks_like(root, other)]
+    if others:
+        return f"this looks like {' or '.join(others)}: check it under that name"
+    return "pass the folder that holds them"
+
+
+def looks_like(root, place):
+    """Whether everything that a data set needs lies in `root` itself."""
+    return any(
+        all((root / one).exists() for one in option.folders.values()) and option.folders
+        for option in PLACES[place]
+    )
+
+
+def wanted(root, folders):
+    """The folders that must be there: a world that is for testing alone has no training images."""
+    card = world_card(root)
+    return {
+        split: folder
+        for split, folder in folders.items()
+        if not card or split != "train" or "train" in card["counts"]
+    }
+
+
+def world_card(root):
+    """What the `world.json` of a synthetic root says, or {}."""
+    path = Path(root) / "world.json"
+    if not path.exists():
+        return {}
+    try:
+        card = json.loads(path.read_text())
+    except json.JSONDecodeError as error:
+        raise ValueError(
+            f"expected a readable world.json in {root}, found {error}; make the world again."
+        ) from None
+    missing = [key for key in ("name", "seed", "fingerprint", "counts", "reader") if key not in card]
+    if missing:
+        raise ValueError(f"expected {', '.join(missing)} in {path}, found a world of version {card.get('version', 'unknown')}; "
+                         f"remove the folder and make the world again.")  # fmt: skip
+    return card
+
+
+def images(folder):
+    """Image files in name order, whatever the case of their ending; anything else (Thumbs.db, hidden files) is passed over."""
+    folder = Path(folder)
+    names = sorted(name for name in os.listdir(folder) if is_image(name))
+    if not names:
+        raise ValueError(f"{folder.name}: expected images, found none in {folder}; unpack the archive again.")
+    return [folder / name for name in names]
+
+
+def is_image(name):
+    return name[0] != "." and os.path.splitext(name)[1].lower() in IMAGES
+
+
+def parse(pattern, path, grammar):
+    """The integers that `pattern` finds in the file's name."""
+    match = re.match(pattern, path.name)
+    if not match:
+        raise ValueError(
+            f"expected a file name like {grammar}, found {path.name} in {path.parent}; rename or remove it."
+        )
+    return tuple(map(int, match.groups()))
+
+
+def lines(path, fields, grammar):
+    """The fields of every line of a list, split at the last blanks; a sentence for a line that has others."""
+    for number, line in enumerate(path.read_text().splitlines(), 1):
+        found = line.rsplit(maxsplit=fields - 1)
+        if line.strip() and (len(found) != fields or not found[-1].isdigit()):
+            raise ValueError(f"expected lines like {grammar} in {path}, found {line.strip()!r} in line {number}; use the list "
+                             f"of the release.")  # fmt: skip
+        if line.strip():
+            yield found
+
+
+def records(path, keys):
+    """The records of an annotation file; a sentence where it is no JSON or a record lacks a key."""
+    found = read_json(path)
+    if not isinstance(found, list) or any(key not in record for record in found for key in keys):
+        raise ValueError(f"expected a list of records with {', '.join(keys)} in {path}, found another schema; use the "
+                         f"annotation file of the release.")  # fmt: skip
+    return found
+
+
+def read_json(path):
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"expected JSON in {path}, found {error}; download it again.") from None
+
+
+def triples(root, half, folders):
+    """(name, [visible, near-infrared, thermal] paths) of the images that three folders share."""
+    complete(half, root / half, folders)
+    there = [set(os.listdir(root / half / folder)) for folder in folders]
+    for path in images(root / half / folders[0]):
+        lost = [folder for folder, names in zip(folders, there) if path.name not in names]
+        if lost:
+            raise ValueError(f"expected {path.name} in {', '.join(folders)}, found no {half}/{lost[0]}/{path.name} in {root}; "
+                             f"add the file or remove the others.")  # fmt: skip
+        yield Path(path.name), [f"{half}/{folder}/{path.name}" for folder in folders]
+
+
+def with_sentences(table, root):
+    """Add sentences from captions.json {image path: [sentence, ...]} and part descriptions where there are such files."""
+    if (root / "captions.json").exists():
+        said = read_json(root / "captions.json")
+        alone = [path for path in said if not (root / path).exists()]
+        if alone and not world_card(root):  # a world counts its images
+            raise ValueError(f"expected an image for every caption in {root / 'captions.json'}, found none at {alone[0]} "
+                             f"({len(alone)} such captions); add the image or remove the caption.")  # fmt: skip
+        table["captions"] = [tuple(said.get(image, ())) for image in table.path]
+    if (root / "blip_descriptions.txt").exists():
+        described = read_descriptions(root / "blip_descriptions.txt")
+        table["parts"] = [described.get(image.rpartition("/")[2], ()) for image in table.path]
+    return table
+
+
+def table_of(rows, columns=COLUMNS):
+    return pd.DataFrame(rows, columns=columns)
+
+
+def finish(name, root, table, variant="", allow_count_mismatch=False, **more):
+    """Check counts and contract; name, seed, label and counts come from the `world.json` that every synthetic root carries."""
+    card = world_card(root)
+    if card:
+        check_shots(card["name"], root, table, card["counts"])
+        more |= {"label": "world", "seed": card["seed"], "scene_fingerprint": card["fingerprint"]}
+        return from_table(card["name"], root, table, **more)
+    differences = check_counts(name, variant, root, table, allow_count_mismatch)
+    more["notes"] = (*more.get("notes", ()), *differences)
+    return from_table(f"{name}#{variant}" if variant else name, root, table, **more)

@@ -1,0 +1,89 @@
+"""People with sentences: CUHK-PEDES, ICFG-PEDES, RSTPReid, and pairs without identities.
+
+Queries are the sentences of the test images, all of them, and no gallery image is left out for any.
+"""
+
+import re
+from pathlib import PurePosixPath
+
+from data_prep.public.files import find_root, finish, parse, read_json, records, table_of
+from data_prep.public.places import PLACES
+
+COLUMNS = ["path", "pid", "camid", "split", "captions"]
+SPLITS = {"train": "train", "val": "val", "test": "gallery"}
+
+
+def cuhk_pedes(root, **options):
+    """CUHK-PEDES: imgs/ and reid_raw.json, a list of {split, id (from 1), file_path, captions}; most images have two."""
+    return annotated("cuhk_pedes", "file_path", lambda path: 0, root, **options)
+
+
+def icfg_pedes(root, **options):
+    """ICFG-PEDES: imgs/ and ICFG-PEDES.json, with one sentence an image. Images are MSMT17's, in its folders, which say
+    nothing about the split here; the camera is the third field of a file's name."""
+    return annotated("icfg_pedes", "file_path", msmt_camera, root, **options)
+
+
+def rstpreid(root, **options):
+    """RSTPReid: imgs/<pid 4>_c<camera>_<index>.jpg and data_captions.json, with two sentences an image."""
+    return annotated("rstpreid", "img_path", rstp_camera, root, **options)
+
+
+def annotated(name, key, camera, root, **options):
+    """Read a list of records whose images lie below imgs/."""
+    root, number = find_root(root, name)
+    file = root / PLACES[name][number].folders["annotation"]
+    rows = [
+        (
+            f"imgs/{record[key]}",
+            whole(record["id"], file),
+            camera(record[key]),
+            split_of(record, file),
+            said(record, file),
+        )
+        for record in records(file, ("split", "id", key, "captions"))
+    ]
+    return finish(name, root, table_of(rows, COLUMNS), protocol="all", **options)
+
+
+def msmt_camera(path):
+    return parse(r"^(\d+)_(\d+)_(\d+)", PurePosixPath(path), "<pid>_<index>_<camera>_...")[2]
+
+
+def rstp_camera(path):
+    return parse(
+        r"^(\d+)_c(\d+)_", PurePosixPath(path), "<pid 4>_c<camera>_<index>, as in 0000_c14_0031.jpg"
+    )[1]
+
+
+def whole(number, file):
+    if not isinstance(number, int):
+        raise ValueError(
+            f"expected whole numbers as id in {file}, found {number!r}; use the annotation file of the release."
+        )
+    return number
+
+
+def split_of(record, file):
+    if record["split"] not in SPLITS:
+        raise ValueError(f"expected a split among {', '.join(SPLITS)} in {file}, found {record['split']!r}; use the annotation "
+                         f"file of the release.")  # fmt: skip
+    return SPLITS[record["split"]]
+
+
+def said(record, file):
+    """The sentences of a record, with blanks where some releases have line ends or several blanks."""
+    if not isinstance(record["captions"], list) or not all(
+        isinstance(text, str) for text in record["captions"]
+    ):
+        raise ValueError(f"expected a list of sentences as captions in {file}, found {record['captions']!r}; use the annotation "
+                         f"file of the release.")  # fmt: skip
+    return tuple(re.sub(r"\s+", " ", text).strip() for text in record["captions"])
+
+
+def pairs(root, **options):
+    """Images and sentences without identities: every image is its own. What a contrastive model is pretrained on."""
+    root, _ = find_root(root, "pairs")
+    sentences = read_json(root / "captions.json")
+    rows = [(path, k, 0, "train", tuple(told)) for k, (path, told) in enumerate(sorted(sentences.items()))]
+    return finish("pairs", root, table_of(rows, COLUMNS), **options)

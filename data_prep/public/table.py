@@ -1,0 +1,52 @@
+"""Anybody's own images: a CSV with the columns path, pid, camid, split, and optionally the others of the manifest."""
+
+from pathlib import Path
+
+from data_prep.manifest import PROTOCOLS, from_table, read_table
+from data_prep.public.files import world_card
+
+
+def csv(root, variant="market", allow_count_mismatch=False, **options):
+    """A CSV file, or a folder that holds exactly one. The variant is the protocol. Images below a `world.json` are of the
+    world, whatever table lists them; there are no counts to compare with."""
+    path = table_in(Path(root))
+    table = read_table(path)
+    card = card_above(path.parent, table)
+    labels = {"label": "world", "seed": card["seed"]} if card else {}
+    return from_table(path.stem, path.parent, table, protocol=variant, **labels, **options)
+
+
+def table_in(root):
+    if root.is_file():
+        return root
+    found = sorted(root.glob("*.csv"))
+    if len(found) != 1:
+        there = ", ".join(path.name for path in found) or "none"
+        raise ValueError(
+            f"expected a CSV file or a folder with one, found {there} in {root}; pass the file itself."
+        )
+    return found[0]
+
+
+def card_above(root, table):
+    """The card of the world that the images belong to, or {}; images of a world and others are never one data set."""
+    folders = {path.rpartition("/")[0] for path in table.get("path", ())}
+    cards = {folder: nearest_card(root, folder) for folder in folders}
+    of_world = [card for card in cards.values() if card]
+    if of_world and len(of_world) < len(cards):
+        alone = next(folder for folder, card in cards.items() if not card)
+        raise ValueError(f"expected images of the world or photographs, found both in {root} ({alone} is not of the world); "
+                         f"describe them in two tables.")  # fmt: skip
+    return of_world[0] if of_world else {}
+
+
+def nearest_card(root, folder):
+    """The `world.json` in a folder or above it, up to the root."""
+    place = root / folder
+    while True:
+        if (card := world_card(place)) or place == root or place == place.parent:
+            return card
+        place = place.parent
+
+
+VARIANTS = tuple(PROTOCOLS)

@@ -1,0 +1,69 @@
+"""Vehicles in colour: VeRi-776 and VehicleID."""
+
+import hashlib
+
+from data_prep.manifest import Trials
+from data_prep.public.files import COLUMNS, find_root, finish, images, lines, parse, table_of
+from data_prep.public.places import PLACES
+
+REPEATS = 10  # as the evaluators in circulation average them
+
+
+def veri776(root, **options):
+    """VeRi-776: image_train, image_query, image_test; <pid 4>_c<camera 3>_<frame>_<index>.jpg."""
+    root, _ = find_root(root, "veri776")
+    rows = []
+    for split, folder in PLACES["veri776"][0].folders.items():
+        for path in images(root / folder):
+            pid, camid = parse(
+                r"^(\d+)_c(\d{3})_", path, "<pid 4>_c<camera 3>_..., as in 0002_c002_00030600_0.jpg"
+            )
+            rows.append((f"{folder}/{path.name}", pid, camid, split))
+    return finish("veri776", root, table_of(rows), **options)
+
+
+def vehicleid(root, variant="800", **options):
+    """VehicleID: lists of `<image> <pid>` for training and for a test of 800, 1600 or 2400 vehicles. There are no cameras:
+    in each of ten draws one image of every vehicle is the gallery, and the others ask. The draws are ours, see `galleries`."""
+    root, _ = find_root(root, f"vehicleid#{variant}")
+    files = {path.stem: path.name for path in images(root / "image")}
+    folders = PLACES[f"vehicleid#{variant}"][0].folders
+    rows = [row for split in ("train", "test") for row in listed(root / folders[split], files, split)]
+    tested = [row for row in rows if row[3] == "test"]
+    rows = [row for row in rows if row[3] == "train"]
+    rows += [(*row[:3], split) for split in ("query", "gallery") for row in tested]
+    return finish(
+        "vehicleid",
+        root,
+        table_of(rows, COLUMNS),
+        variant,
+        protocol="all",
+        trials=galleries(tested),
+        **options,
+    )
+
+
+def listed(path, files, split):
+    """Rows of a list; its names are written with or without an ending."""
+    for name, pid in lines(path, 2, "<image> <vehicle>"):
+        stem = name.partition(".")[0]
+        if stem not in files:
+            raise ValueError(f"expected the image {name} of {path} among the {len(files)} images, found none; unpack the whole "
+                             f"archive.")  # fmt: skip
+        yield f"image/{files[stem]}", int(pid), 0, split
+
+
+def galleries(tested):
+    """Ten draws of one gallery image per vehicle; positions count the tested images. The evaluators in circulation draw
+    with a seed of their own or none: these are ours, the first image in the order of a hash, the same everywhere."""
+    draws = []
+    for repeat in range(REPEATS):
+        order = sorted(range(len(tested)), key=lambda k: digest(repeat, tested[k][0]))
+        first = {tested[k][1]: k for k in reversed(order)}
+        gallery = sorted(first.values())
+        draws.append((tuple(sorted(set(order) - set(gallery))), tuple(gallery)))
+    return Trials(f"mean over {REPEATS} random galleries of one image per vehicle (our draws)", tuple(draws))
+
+
+def digest(repeat, path):
+    return hashlib.sha256(f"vehicleid {repeat} {path}".encode()).digest()

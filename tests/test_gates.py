@@ -1,0 +1,126 @@
+"""What the world is measured with measures what it says."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from data_prep.join import join
+from reid_core import gates, yardsticks
+from reid_core.data import ReidData, load_data
+from reid_core.gates import GATES, Gate, finding, rows, verdict
+
+
+def test_a_gate_is_met_only_if_every_seed_lies_in_its_band():
+    gate = Gate(15, 40, "mAP", "")
+    assert verdict(gate, {0: 15.0, 1: 40.0}) == "met"
+    assert verdict(gate, {0: 20.0, 1: 40.1}) == "MISSED" and verdict(gate, {}) == "not measured"
+
+
+def test_the_finding_names_what_was_missed_and_what_was_not_measured():
+    found = {name: {0: gate.low + 1} for name, gate in GATES.items()} | {"zero-shot": {0: 2.0}}
+    del found["forgetting"]
+    said = finding(found)
+    assert said.endswith("missed: zero-shot, forgetting") and said.startswith(
+        f"{len(GATES) - 2} of {len(GATES)}"
+    )
+
+
+def test_the_table_shows_every_gate_with_its_band_and_its_values():
+    lines = {line[0]: line for line in rows({"zero-shot": {1: 20.04, 0: 30.0}}, GATES)}
+    assert lines["zero-shot"][3:] == ["15 to 40", "30.0 · 20.0", "met"]
+    assert lines["identities per caption"][3] == "3 or more" and lines["forgetting"][5] == "not measured"
+
+
+@pytest.fixture
+def few_measures(tmp_path, monkeypatch):
+    """Gates that write into a folder of the test's own and measure words alone."""
+    calls = []
+
+    def words(world):
+        calls.append(world.seed)
+        return {"known pairs": 50.0, "held-out pairs": 40.0}
+
+    monkeypatch.setattr(gates, "place", lambda profile: tmp_path / "gates.json")
+    monkeypatch.setattr(gates, "MEASURES", {"words": ("world_market",)})
+    monkeypatch.setattr(gates.World, "words", words)
+    return calls, tmp_path / "gates.json"
+
+
+def test_what_was_measured_is_not_measured_again(few_measures, world):
+    calls, place = few_measures
+    gates.measure((0,), "smoke", log=lambda text: None)
+    gates.measure((0,), "smoke", log=lambda text: None)
+    kept = json.loads(place.read_text())["measured"]["words of seed 0"]
+    assert calls == [0] and kept["values"] == {"known pairs": 50.0, "held-out pairs": 40.0} and kept["commit"]
+
+
+def test_a_measure_of_other_weights_is_stale(few_measures, world, monkeypatch):
+    calls, _ = few_measures
+    gates.measure((0,), "smoke", log=lambda text: None)
+    monkeypatch.setattr(gates.weights, "fingerprint", lambda name: "others")
+    gates.measure((0,), "smoke", log=lambda text: None)
+    assert calls == [0, 0]
+
+
+def test_a_baseline_is_trained_from_the_tower_that_it_is_given(world):
+    measured = gates.World(0, "smoke", log=lambda text: None)
+    first = measured.method(gates.clip_reid.Baseline, world)
+    torch.nn.init.constant_(first.image.conv1.weight, 0.25)
+    second = measured.trained(gates.clip_reid.Baseline, world, "test begin", begin=first)
+    assert (second.image.conv1.weight.mean() - 0.25).abs() < 0.02
+
+
+def test_two_spectra_are_averaged_and_the_others_not_looked_at():
+    data = load_data("world_rgbnt201", "smoke")
+    measured = gates.World(0, "smoke")
+    heat = measured.method(gates.HeatBaseline, data).eval()
+    from reid_core.data import Batch
+
+    images = torch.randn(2, 3, 3, *heat.size)
+    changed = images.clone()
+    changed[:, 0] += 1
+    rows_, cameras = torch.arange(2), torch.zeros(2, dtype=torch.long)
+    with torch.no_grad():
+        one, two = (heat.embed(Batch(rows_, None, cameras, [views])) for views in (images, changed))
+    assert torch.allclose(one, two), "the visible spectrum is not looked at"
+
+
+def test_perfect_features_find_everybody_and_constant_ones_nobody(world):
+    people = sorted(set(world.query.pids) | set(world.gallery.pids))
+
+    def true(rows):
+        return torch.eye(len(people))[[people.index(pid) for pid in rows.pids]]
+
+    assert yardsticks.by_feature(world, true) == pytest.approx(100.0)
+    assert yardsticks.by_feature(world, lambda rows: torch.ones(len(rows), 3)) < 50
+
+
+def test_the_attribute_table_solves_the_world(world):
+    assert yardsticks.by_feature(world, lambda rows: yardsticks.attributes(world, rows)) > 95
+
+
+def test_the_colour_histogram_is_of_unit_mass_per_stripe(world):
+    found = yardsticks.colours(world, world.query, stripes=4).square().view(len(world.query), 4, -1).sum(2)
+    assert torch.allclose(found, found[0, 0].expand_as(found), rtol=1e-4), "every stripe has as many pixels"
+
+
+def test_a_sentence_agrees_best_with_the_image_that_it_was_said_of():
+    first, agreeing = yardsticks.caption_oracle(0, "smoke")
+    assert 0 < first.mean() <= 1 and agreeing.min() >= 1
+
+
+def test_only_night_images_are_left():
+    dark = yardsticks.only_at_night(load_data("world_rgbnt201", "smoke"))
+    table = yardsticks.truth.attributes(dark.manifest.root)
+    assert {table[path]["when"] for path in dark.query.paths[:, 0]} == {"night"}
+
+
+def test_a_joint_set_has_everybody_once_and_nobody_twice():
+    parts = [load_data(f"world_{name}", "smoke") for name in "ab"]
+    joint = ReidData(join([part.manifest for part in parts]))
+    assert joint.classes == sum(part.classes for part in parts)
+    assert len(joint.cameras) == sum(len(part.cameras) for part in parts)
+    assert len(joint.train) == sum(len(part.train) for part in parts)
+    assert np.isin(joint.query.pids, joint.gallery.pids).all()

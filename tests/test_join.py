@@ -1,0 +1,120 @@
+"""Joint training sets: one label per person, and nobody of a test among the training images."""
+
+import json
+import warnings
+
+import pytest
+from trees import picture, tree
+
+from data_prep import public
+from data_prep.join import join, joint_training
+from data_prep.world.build import cached
+
+
+def read(name, root):
+    return public.read(name, root, allow_count_mismatch=True)
+
+
+@pytest.fixture
+def pair(tmp_path):
+    """CUHK-PEDES and Market-1501: person 1 of the one is person 1 of the other, both in training; person 4 of CUHK-PEDES is
+    tested there, under Market-1501's number 3, which is tested too."""
+    return read("cuhk_pedes", tree("cuhk_pedes", tmp_path / "words")), read(
+        "market1501", tree("market1501", tmp_path / "market")
+    )
+
+
+def labels(joint, word):
+    return set(joint.table[joint.table.path.str.contains(word)].pid)
+
+
+def test_a_person_of_both_sets_has_one_label(pair):
+    joint = joint_training(*pair)
+    assert len(labels(joint, "/0001_c")) == 1 and len(labels(joint, "/0003_c")) == 1
+    assert labels(joint, "/0001_c") != labels(joint, "/0003_c") != labels(joint, "CUHK01")
+    assert "1 training identities occur in all of the sets" in joint.notes[-1]
+
+
+def test_training_images_of_people_whom_the_other_set_tests_are_removed(pair, tmp_path):
+    path = "Market/0004_c2s1_000451_03.jpg"  # Market-1501 tests this person, CUHK-PEDES trains on it
+    picture(tmp_path / "words" / "imgs" / path)
+    records = json.loads((tmp_path / "words" / "reid_raw.json").read_text())
+    records.append({**records[0], "id": 9, "file_path": path})
+    (tmp_path / "words" / "reid_raw.json").write_text(json.dumps(records))
+    with pytest.warns(UserWarning, match="WATCH OUT: cuhk_pedes: 1 of 3 training images removed"):
+        joint = joint_training(read("cuhk_pedes", tmp_path / "words"), pair[1])
+    assert not joint.table[joint.table.split == "train"].path.str.contains("/0004_c").any()
+
+
+def test_identities_that_meet_in_a_third_name_are_one(pair, tmp_path):
+    """Two numbers of CUHK-PEDES with images of one person of Market-1501 are one person."""
+    for image, number in (("Market/0001_c5s1_000451_03.jpg", 77), ("CUHK03/77_1.jpg", 77)):
+        picture(tmp_path / "words" / "imgs" / image)
+        records = json.loads((tmp_path / "words" / "reid_raw.json").read_text())
+        records.append({**records[0], "id": number, "file_path": image})
+        (tmp_path / "words" / "reid_raw.json").write_text(json.dumps(records))
+    joint = joint_training(read("cuhk_pedes", tmp_path / "words"), pair[1])
+    assert labels(joint, "CUHK03/77_1") == labels(joint, "/0001_c")
+
+
+def test_icfg_pedes_loses_what_msmt17_tests_and_says_so_loudly(tmp_path):
+    words, faces = (read(name, tree(name, tmp_path / name)) for name in ("icfg_pedes", "msmt17"))
+    with pytest.warns(UserWarning, match=r"WATCH OUT: icfg_pedes: 1 of 2 training images removed \(50.0%\)"):
+        joint = joint_training(words, faces)
+    assert any("compare with no published ones" in note for note in joint.notes)
+    train = joint.table[joint.table.split == "train"]
+    assert len(labels(joint, r"train/0000/0000_000_0[12]")) == 1, "the person whom both train on"
+    assert not train.path.str.contains("imgs/test").any()
+
+
+def test_rstpreid_cannot_be_traced_and_nothing_is_removed(tmp_path):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        joint = joint_training(
+            *(read(name, tree(name, tmp_path / name)) for name in ("rstpreid", "dukemtmc"))
+        )
+    assert len(joint.split("train")) == 5 and "0 training identities" in joint.notes[-1]
+
+
+def test_an_image_of_market_without_its_number_cannot_be_joined(pair, tmp_path):
+    path = "Market/somebody.jpg"
+    picture(tmp_path / "words" / "imgs" / path)
+    records = json.loads((tmp_path / "words" / "reid_raw.json").read_text())
+    (tmp_path / "words" / "reid_raw.json").write_text(
+        json.dumps([*records, {**records[0], "id": 9, "file_path": path}])
+    )
+    with pytest.raises(
+        ValueError,
+        match="expected the pid of Market-1501 at the beginning of the name, found imgs/Market/somebody",
+    ):
+        joint_training(read("cuhk_pedes", tmp_path / "words"), pair[1])
+
+
+def test_the_worlds_pair_shares_people_and_leaks_nothing(world):
+    words = public.cuhk_pedes(cached(world.manifest.root.parent, "smoke", 0, "world_text"))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        joint = joint_training(words, world.manifest)
+    train, test = (
+        set(joint.table[joint.table.split.isin(s)].pid) - {0}
+        for s in (["train"], ["query", "gallery", "val"])
+    )
+    assert not train & test and joint.label == "world"
+    assert len(joint.table) < len(words.table) + len(world.manifest.table), "somebody was removed"
+
+
+def test_cameras_and_shots_of_joined_sets_stay_apart(pair):
+    for joint in (join(pair), joint_training(*pair)):
+        cameras = {domain: set(rows.camid) for domain, rows in joint.table.groupby("domain")}
+        assert not set.intersection(*cameras.values()) and joint.table.shot.is_unique
+
+
+def test_the_first_person_of_two_sets_that_count_from_zero_stays_two(tmp_path):
+    joint = join([read("msmt17", tree("msmt17", tmp_path / str(k))) for k in range(2)])
+    assert joint.split("train").pid.nunique() == 4
+
+
+@pytest.mark.filterwarnings("ignore:WATCH OUT")
+def test_a_world_and_photographs_are_never_joined(pair, world):
+    with pytest.raises(ValueError, match="data sets of one kind, found real and world"):
+        joint_training(pair[0], world.manifest)

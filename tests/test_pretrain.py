@@ -1,0 +1,85 @@
+"""The models that come with the project are what their records say, and loading them is exact."""
+
+import json
+
+import pytest
+import torch
+from safetensors import safe_open
+
+from data_prep.world import build
+from reid_core import pretrain, results, weights
+from reid_core.clip import load_clip, load_timm
+from reid_core.data import load_data
+
+SHIPPED = [name for name in weights.OWN if (weights.FOLDER / f"{name}.safetensors").exists()]
+
+
+@pytest.fixture(scope="module")
+def small():
+    """The smallest pretraining: its file and its record."""
+    path = pretrain.pretrain("clip", profile="smoke", epochs=1, log=lambda text: None)
+    return path, json.loads(path.with_suffix("").with_suffix(".record.json").read_text())
+
+
+def test_pretraining_again_takes_up_what_is_there_and_writes_the_same_file(small):
+    path, _ = small
+    before = path.read_bytes()
+    assert pretrain.pretrain("clip", profile="smoke", epochs=1, log=lambda text: None).read_bytes() == before
+
+
+def test_what_was_saved_is_what_is_loaded(small):
+    path, _ = small
+    clip = load_clip("tiny", str(path), (128, 64))
+    with safe_open(path, "pt") as file:
+        stored = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    for key, value in clip.image.state_dict().items():
+        assert torch.equal(value, stored[f"visual.{key}"].float()), key
+    ids = stored["token_embedding.ids"].long()
+    assert torch.equal(clip.text.token_embedding.weight[ids], stored["token_embedding.rows"].float())
+
+
+def test_words_that_training_never_saw_are_the_same_in_every_process(small):
+    path, _ = small
+    one, two = (load_clip("tiny", str(path), (128, 64)).text.token_embedding.weight for _ in range(2))
+    assert torch.equal(one, two) and one[-5:].std() == pytest.approx(0.02, rel=0.3)
+
+
+def test_the_record_says_from_what_and_how(small):
+    _, record = small
+    assert record["made by"] == "python -m reid_core pretrain clip" and record["data"]["label"] == "world"
+    assert record["history"][0]["losses"].keys() == {"image to text", "text to image"} and record["commit"]
+    assert record["recipe"]["epochs"] == 1 and "to" in pretrain.finding(record)
+
+
+def test_attribute_labels_are_passed_over_where_there_is_none():
+    data = load_data("world_pairs", "smoke")
+    names, labels = pretrain.attribute_labels(data)
+    assert labels.shape == (len(data.train), len(pretrain.TOLD)) and (labels == -100).any()
+    assert all(labels[:, k].max() == len(words) - 1 for k, words in enumerate(names))
+
+
+def test_an_unknown_model_is_refused():
+    with pytest.raises(ValueError, match="expected a model among clip, attributes, found 'bert'"):
+        pretrain.pretrain("bert")
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_a_shipped_model_is_under_eight_megabytes_and_has_its_record(name):
+    path, told = weights.FOLDER / f"{name}.safetensors", pretrain.record(name)
+    assert path.stat().st_size < 8e6 and told["model"] == name and told["clean"]
+    assert told["pairs"] >= 40_000 and results.git("cat-file", "-t", told["commit"]) in ("commit", "unknown")
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_the_world_has_not_changed_since_a_shipped_model_saw_it(name):
+    card = build.planned("world_pairs", "laptop", 0, build.SIZE)[2]
+    assert pretrain.record(name)["data"]["fingerprint"] == card["fingerprint"]
+
+
+def test_all_models_of_the_project_are_shipped():
+    assert list(weights.OWN) == SHIPPED
+
+
+def test_the_tower_of_labels_has_the_shape_of_tiny_clip():
+    one, two = load_clip("tiny", "tiny", (128, 64)).image, load_timm("tiny_vit", "tiny_vit", (128, 64))
+    assert (one.grid, one.width, len(one.blocks)) == (two.grid, two.width, len(two.blocks))

@@ -1,0 +1,98 @@
+"""Tables say what the runs say, and where a cell comes from."""
+
+import numpy as np
+import pytest
+
+from reid_core import chapters, results, tables
+from reid_core.methods import METHODS
+from reid_core.results import Run, Spec
+
+
+def run(row, seed, mean, people=120):
+    hard = np.random.default_rng(3).uniform(0.1, 0.9, people)
+    noise = np.random.default_rng([seed, len(row)]).normal(0, 0.02, people)
+    ap = np.clip(hard - hard.mean() + mean + noise, 0, 1)
+    told = {
+        "summary": {"mAP": 100 * float(ap.mean()), "R1": 50.0},
+        "ap": ap.tolist(),
+        "pids": list(range(people)),
+        "skipped": 0,
+    }
+    counts = {"query": {"identities": people}}
+    return Run(Spec("promptsg", "promptsg", row, seed=seed), {"label": "world", "name": "toy", "counts": counts}, {}, {},
+               {"image to image": told}, [], {}, {})  # fmt: skip
+
+
+@pytest.fixture
+def kept(tmp_path, monkeypatch):
+    monkeypatch.setattr(results, "folder", lambda committed=True: tmp_path)
+    for seed in range(3):
+        run("full", seed, 0.6).write()
+        run("plain contrast", seed, 0.5).write()
+    return tmp_path
+
+
+def row(label, printed=None):
+    return tables.Row([Spec("promptsg", "promptsg", label, seed=seed) for seed in range(3)], printed=printed)
+
+
+def test_an_ablation_gives_each_effect_its_interval_and_a_verdict(kept):
+    rows = {"full": row("full", 94.6), "plain contrast": row("plain contrast", 92.0)}
+    page = tables.ablation(rows, "full", "caption").data
+    assert "-2.6" in page and "holds" in page
+    rows["plain contrast"] = row("plain contrast", 96.0)
+    assert "fails" in tables.ablation(rows, "full", "caption").data
+
+
+def test_a_row_without_a_run_says_so_and_has_no_verdict(kept):
+    page = tables.ablation({"full": row("full"), "lambda 2": row("lambda 2")}, "full", "caption").data
+    assert tables.NOT_RUN in page and "holds" not in page and "worse" not in page
+
+
+def test_a_row_that_nobody_printed_is_better_worse_or_cannot_be_told(kept):
+    page = tables.ablation(
+        {"full": row("full"), "plain contrast": row("plain contrast")}, "full", "caption"
+    ).data
+    assert "worse" in page and "better" not in page
+    same = tables.ablation({"full": row("full"), "again": row("full")}, "full", "caption").data
+    assert "cannot tell" in same
+
+
+def test_effects_carry_the_runs_they_come_from(kept):
+    page = tables.ablation(
+        {"full": row("full"), "plain contrast": row("plain contrast")}, "full", "caption"
+    ).data
+    assert page.count("promptsg/promptsg/plain-contrast/world_market-laptop-s2") == 2, (
+        "the number and its effect"
+    )
+
+
+def test_what_a_table_can_show_is_said_before_it(kept):
+    said = tables.smallest(row("full").specs)
+    assert said.startswith("With 3 seeds and 120 people") and "fewer than two" in tables.smallest(
+        row("lambda 2").specs
+    )
+
+
+def test_the_plan_of_the_book_names_rows_that_exist_and_each_once():
+    specs = chapters.wanted()
+    assert len(specs) == len(set(specs)) and all(spec.check() and spec.same == spec for spec in specs)
+    assert [spec.variant for spec in specs[:9:3]] == ["baseline", "clip_reid", "promptsg"], (
+        "full rows come first"
+    )
+    rows = {spec.row for spec in specs if spec.method == "promptsg"}
+    printed = {Spec("promptsg", "promptsg", label).same.row for label in METHODS["promptsg"].PRINTED}
+    assert printed - rows == {"+ 1 cross & 2 self-layer; inference: visual=1;text=0"}, (
+        "a way of searching of the full run"
+    )
+
+
+def test_a_speed_table_names_its_machine():
+    told = {
+        "ratios": {"tower alone": 1.0, "composed": 0.9},
+        "model": "tiny",
+        "batch": 4,
+        "device": "two cores",
+    }
+    page = tables.speed(told, {"composed": 0.48}, "Table 5").data
+    assert "0.48" in page and "two cores" in page

@@ -79,20 +79,36 @@ def relevance(method, batch, score, encode=None):
     2021). Both add up A-bar, the mean over heads of (gradient x map)+; the older one propagates layer-wise relevance in the
     place of the map and knows self-attention only, so that it has no answer for a cross-attention such as PromptSG's.
     """
-    encode, tower = encode or encoder_of(method), tower_of(method)
-    reader = {"reader": method.interaction} if hasattr(method, "interaction") else {}
-    with torch.enable_grad(), watched(tower=tower, **reader) as maps:
+    encode, tower, reader = encode or encoder_of(method), tower_of(method), reader_of(method)
+    modules = {"tower": tower} | ({"reader": reader} if reader else {})
+    with torch.enable_grad(), watched(**modules) as maps:
         total = score(encode(with_gradient(batch))).sum()
-    tokens, patches = maps["tower"][0].shape[-1], tower.grid[0] * tower.grid[1]
-    seen = [a for maps_of_one in maps.values() for a in maps_of_one]
-    gradients = torch.autograd.grad(total, seen, allow_unused=True)
-    weighed = [weigh(a.detach(), g) for a, g in zip(seen, gradients)]
-    count = class_tokens(tower) + patches
-    assert count <= tokens, f"{tokens} tokens hold no {count}"
-    depth = len(maps["tower"])
+    read = [*own_map(reader), *maps["reader"]] if reader else []
+    weighed = weigh_all([*maps["tower"], *read], total)
+    count, depth = class_tokens(tower) + tower.grid[0] * tower.grid[1], len(maps["tower"])
     found = through_blocks([a[:, :count, :count] for a in weighed[:depth]])
     row = read_by(weighed[depth:], found) if reader else found[:, 0]
     return row[:, class_tokens(tower) :].unflatten(1, tower.grid)
+
+
+def reader_of(method):
+    """The module that reads the tokens with one query, such as PromptSG's, or None; it is asked to remember its map."""
+    reader = getattr(method, "interaction", None)
+    if not hasattr(reader, "remember"):
+        return None
+    reader.remember, reader.maps = True, None
+    return reader
+
+
+def own_map(reader):
+    """The map that a reader computed by itself, with its gradient; others leave it to the kernel, which is watched."""
+    found, reader.remember, reader.maps = reader.maps, False, None
+    return [found] if found is not None and found.requires_grad else []
+
+
+def weigh_all(maps, total):
+    gradients = torch.autograd.grad(total, maps, allow_unused=True)
+    return [weigh(a.detach(), g) for a, g in zip(maps, gradients)]
 
 
 def weigh(attention, gradient):
@@ -117,8 +133,8 @@ def read_by(weighed, tokens):
     """Relevance of the tokens for a module that reads them with one query and passes it, or the tokens it re-weighs,
     through blocks of self-attention: (B, T). The query itself, and what it knew of the image, counts as given."""
     query, *blocks = weighed
-    assert query.shape[1:] == (1, tokens.shape[1]), f"no map of one query over all tokens: {query.shape}"
-    tokens = normalised(tokens)
+    assert query.shape[1] == 1, f"expected the map of one query, found {tuple(query.shape)}"
+    tokens = normalised(tokens)[:, -query.shape[2] :]  # a reader may leave the class token out
     one = not blocks or blocks[0].shape[-1] == 1
     found = query @ tokens if one else query.mT * tokens
     for a in blocks:
@@ -213,7 +229,7 @@ def layer_of(method):
     tower = method.image
     if not hasattr(tower, "blocks"):
         return tower.layer4
-    if hasattr(method, "interaction"):
+    if hasattr(getattr(method, "interaction", None), "remember"):
         return tower.final_norm
     last = tower.blocks[-1]
     return last.ln_1 if hasattr(last, "ln_1") else last.norm1

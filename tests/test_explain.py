@@ -129,25 +129,46 @@ def test_prompts_and_extra_class_tokens_are_no_patches():
 
 
 class Interacting(Looking):
-    """PromptSG in small: one query reads all tokens."""
+    """PromptSG in small: one query reads the tokens, from the first one or without the class token."""
 
-    def __init__(self, tower):
+    def __init__(self, tower, reader, first=0):
         super().__init__(tower)
-        self.interaction = CrossAttention(1, 192, 3)
+        self.interaction, self.first = reader, first
 
     def embed(self, batch):
-        return self.interaction(self.image(batch.images.flatten(0, 1), batch.camids).tokens)[:, 0]
+        return self.interaction(self.image(batch.images.flatten(0, 1), batch.camids).tokens[:, self.first :])[
+            :, 0
+        ]
 
 
-def test_relevance_passes_through_a_module_that_reads_the_tokens():
+class Explicit(CrossAttention):
+    """A reader that computes its map by itself and keeps it with its gradient."""
+
+    def forward(self, tokens):
+        q = self.split(self.q_proj(self.queries)[None].expand(len(tokens), -1, -1))
+        k, v = self.split(self.k_proj(tokens)), self.split(self.v_proj(tokens))
+        share = explain.attention_weights(q, k)
+        self.maps = share if self.remember else None
+        return self.proj_out((share @ v).transpose(1, 2).flatten(2))
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_relevance_passes_through_a_module_that_reads_the_tokens(first):
     torch.manual_seed(0)
-    method = Interacting(tower())
-    method.interaction.remember = True
-    found = explain.relevance(method, batch_of(), spike)
-    with explain.watched(reader=method.interaction) as maps:
-        method.embed(batch_of())
-    torch.testing.assert_close(maps["reader"][0], method.interaction.maps)
+    watched = Interacting(tower(), CrossAttention(1, 192, 3), first)
+    found = explain.relevance(watched, batch_of(), spike)
     assert found.shape == (3, 4, 2) and found.max() > 0
+    explicit = Interacting(watched.image, Explicit(1, 192, 3), first)
+    explicit.load_state_dict(watched.state_dict())
+    torch.testing.assert_close(explain.relevance(explicit, batch_of(), spike), found, atol=1e-6, rtol=1e-4)
+    assert explicit.interaction.maps is None and not explicit.interaction.remember
+
+
+def test_a_method_whose_interaction_is_taken_out_is_seen_by_its_class_token():
+    plain = Looking(tower())
+    bare = Interacting(plain.image, nn.Identity())
+    for explained in (explain.relevance, explain.grad_cam):
+        torch.testing.assert_close(explained(bare, batch_of(), spike), explained(plain, batch_of(), spike))
 
 
 def test_a_reader_that_reweighs_keeps_the_tokens_apart():

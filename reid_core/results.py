@@ -384,7 +384,7 @@ def wanted(seeds=(0, 1, 2)):
             yield from (Spec(method, variant, seed=seed) for seed in seeds)
 
 
-def fill(minutes, log=print):
+def fill(minutes, measure=measure, log=print):
     """Measure what is missing or stale until the time is up; what was begun is taken up the next time."""
     if not (ROOT / "results" / "gates.json").exists():
         raise ValueError("expected the gates of the world in results/gates.json before any run is committed, found none; "

@@ -3,7 +3,7 @@
 import argparse
 import sys
 
-from reid_core import bench, gates, looks, pretrain, results
+from reid_core import bench, gates, kept, pretrain, results
 from reid_core.recipe import PROFILES
 
 
@@ -37,11 +37,11 @@ def parser():
     train.set_defaults(run=train_one)
     fill = commands.add_parser("results", help="measure what is missing or stale, printed rows first")
     fill.add_argument("--minutes", type=float, default=60)
-    fill.set_defaults(run=lambda options: results.fill(options.minutes, looks.measure))
+    fill.set_defaults(run=lambda options: results.fill(options.minutes, kept.measure))
     shown = commands.add_parser(
         "looks", help="keep what runs show whose weights are still here, beside their numbers"
     )
-    shown.set_defaults(run=lambda options: looks.fill())
+    shown.set_defaults(run=lambda options: kept.fill())
     own = commands.add_parser("pretrain", help="make the models that come with the project again")
     own.add_argument("model", help=", ".join(pretrain.KINDS))
     own.add_argument("--profile", default="laptop", help=", ".join(PROFILES))
@@ -85,7 +85,7 @@ def train_one(options):
     spec = results.Spec(
         options.method, variant, row, options.data or profile.data, profile.name, options.seed
     )
-    run = looks.measure(spec, committed=options.keep, device=options.device,
+    run = kept.measure(spec, committed=options.keep, device=options.device,
                           checkpoint_every=options.checkpoint_every, deterministic=options.deterministic)  # fmt: skip
     for task, scores in run.scores.items():
         print(task, *(f"{name} {value:.1f}" for name, value in scores["summary"].items()), sep="  ")

@@ -1,28 +1,21 @@
-"""What a trained method shows, kept beside its numbers, so that a page that trains nothing can show it, too.
+"""What a trained method shows, as arrays: coordinates, ranked lists, explanations and what the world's masks say to them.
 
-    N points of a map, K queries with a ranked list of S places, Q explained queries, h x w patches
-
-A file of Looks lies beside the JSON of its run and names it; it is under 300 kB.
+N points of a map, K queries with a ranked list of S places, Q explained queries, h x w patches
 """
 
-import hashlib
-import io
-import json
-import zipfile
 from typing import NamedTuple
 
 import numpy as np
 import torch
-from safetensors.torch import safe_open
 from sklearn.manifold import TSNE
 from threadpoolctl import threadpool_limits
 
 from data_prep.world.truth import Masks
-from reid_core import checkpoint, evaluate, explain, results
+from reid_core import evaluate, explain
 from reid_core.augment import normalise
-from reid_core.data import Batch, build_folder
+from reid_core.data import Batch
+from reid_core.results import Interval
 
-LIMIT = 300_000  # bytes of a file
 PEOPLE = 60  # in a map of embeddings
 FAILURES = 4  # ranked lists of the lowest average precision, beside a median one and the best
 PLACES = 8  # of a ranked list
@@ -216,89 +209,20 @@ def reasons(masks, pids):
     return why, share
 
 
-def key_of(run):
-    """What a file of Looks and a run have in common: a digest of the run's spec, data and scores."""
-    told = [run.spec.name, run.data["fingerprint"], [scores["ap"] for scores in run.scores.values()]]
-    return hashlib.sha256(json.dumps(told).encode()).hexdigest()[:16]
+def shown(found):
+    """Positions of the explained queries that the rule chose: group by group, the fullest first."""
+    picked = [k for k in range(len(found.why)) if found.why[k]]
+    return sorted(picked, key=lambda k: (AROUND.index(found.why[k]), -found.share[k]))
 
 
-def path_of(spec, committed=True):
-    return results.folder(committed) / f"{spec.name}.npz"
-
-
-def keep(method, data, run, committed=True):
-    """Look at the method that a run trained, and write it down beside the run."""
-    found, buffer = look(method, data, key_of(run)), io.BytesIO()
-    np.savez_compressed(buffer, **found._asdict())
-    if buffer.tell() > LIMIT:
-        raise ValueError(f"expected under {LIMIT // 1000} kB to keep of {run.spec.name}, found {buffer.tell() // 1000} kB; "
-                         f"explain fewer queries.")  # fmt: skip
-    checkpoint.write(path_of(run.spec, committed), buffer.getvalue())
-    return found
-
-
-def find(spec, committed=True):
-    """The Looks of a run, or None: "not run". Those of another run of that name are refused."""
-    run, path = results.find(spec, committed), path_of(spec, committed)
-    if run is None or not path.exists():
-        return None
-    found = read(path)
-    if found.key != key_of(run):
-        raise ValueError(f"expected what the run {spec.name} shows ({key_of(run)}), found what another one showed "
-                         f"({found.key}); run python -m reid_core looks.")  # fmt: skip
-    return found
-
-
-def read(path):
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            kept = {name: file[name] for name in Looks._fields}
-    except (zipfile.BadZipFile, KeyError, ValueError, EOFError) as error:
-        raise ValueError(f"expected a whole file at {path.name}, found one that cannot be read ({error}); run "
-                         f"python -m reid_core looks.") from error  # fmt: skip
-    return Looks(**{**kept, "key": str(kept["key"])})
-
-
-def measure(spec, *, committed=False, **options):
-    """As `results.measure`, and of a run of the book with the first seed, what the trained method shows is kept, too."""
-    run = results.measure(spec, committed=committed, **options)
-    if committed and spec.seed == 0:
-        keep(*trained(spec), run)
-    return run
-
-
-def trained(spec):
-    """(method, data) of a spec with the weights that its training left in the build folder."""
-    method, data = results.build(spec)
-    path = build_folder() / "runs" / spec.name / "weights.safetensors"
-    if not path.exists():
-        raise ValueError(f"expected the weights of {spec.name} in {path.parent}, found none; train it again with "
-                         f"python -m reid_core train.")  # fmt: skip
-    with safe_open(path, "pt") as file:
-        key, state = file.metadata()["key"], {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    if key != results.run_key(spec, method, data):
-        raise ValueError(f"expected weights of {results.run_key(spec, method, data)}, found those of {key}; train it again "
-                         f"with python -m reid_core train.")  # fmt: skip
-    method.load_state_dict(state, strict=False)  # a text tower that no stage trains is not among them
-    return method, data
-
-
-def fill(log=print):
-    """Keep what the runs of the first seed show, wherever that is missing and their weights are still there."""
-    for run in results.load(seed=0):
-        weights = build_folder() / "runs" / run.spec.name / "weights.safetensors"
-        if weights.exists() and not is_kept(run):
-            log(f"{run.spec.name}: looked at")
-            keep(*trained(run.spec), run)
-
-
-def is_kept(run):
-    path = path_of(run.spec)
-    return path.exists() and read(path).key == key_of(run)
+def beside_chance(found, how="relevance", score="person"):
+    """Points above what a map without preference scores, image by image."""
+    column = explain.SCORES.index(score)
+    return mean(found.judged[list(HOW).index(how)][:, column] - found.chance[:, column])
 
 
 def mean(values, draws=2000):
     """Mean of one score (Q,) in per cent, with the interval of a bootstrap over the queries, one per person."""
     values = 100 * np.asarray(values, np.float64)
     picks = np.random.default_rng(0).integers(len(values), size=(draws, len(values)))
-    return results.Interval(values.mean(), *np.quantile(values[picks].mean(1), (0.025, 0.975)))
+    return Interval(values.mean(), *np.quantile(values[picks].mean(1), (0.025, 0.975)))

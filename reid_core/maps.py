@@ -109,6 +109,19 @@ def judged(found, how="relevance", colours=None):
     return figure
 
 
+def finding(found, how="relevance"):
+    """One sentence per {label: Looks}: how much of the maps lies on the person, and whether chance would do the same."""
+    return "; ".join(f"{label}: {share_on_person(one, how)}" for label, one in found.items())
+
+
+def share_on_person(one, how):
+    column, difference = explain.SCORES.index("person"), looks.beside_chance(one, how)
+    share, by_chance = (100 * table[:, column].astype(float).mean()
+                        for table in (one.judged[list(looks.HOW).index(how)], one.chance))  # fmt: skip
+    word = "more than" if difference.low > 0 else "less than" if difference.high < 0 else "not told from"
+    return f"{share:.0f} % of the map lies on the person, {word} the {by_chance:.0f} % of chance"
+
+
 def ranked_lists(data, found):
     """The ranked lists of Looks: hardest first, then a median one and the best."""
     return figures.ranked_lists(data, found.queries, found.order, found.correct, found.order.shape[1])

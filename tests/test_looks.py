@@ -1,16 +1,13 @@
-"""What a trained method shows: coordinates, ranked lists and explanations, and the file that keeps them."""
+"""What a trained method shows: coordinates, ranked lists and explanations."""
 
-import dataclasses
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
-from test_results import run
 
 from reid_core import explain, looks, results
 from reid_core.data import Rows
-from reid_core.looks import Looks
 from reid_core.results import Spec
 
 SPEC = Spec("clip_reid", "baseline", profile="smoke")
@@ -38,18 +35,6 @@ def method(world):
 @pytest.fixture(scope="module")
 def seen(method, world):
     return looks.look(method, world, "key", maps=("tsne",))
-
-
-@pytest.fixture
-def kept(seen, tmp_path, monkeypatch):
-    """A run in a folder of its own, with what it shows beside it."""
-    monkeypatch.setattr(results, "ROOT", tmp_path)
-    monkeypatch.setattr(looks, "look", lambda method, data, key: seen._replace(key=key))
-    one = dataclasses.replace(
-        run(0, [0.5, 0.7]), spec=SPEC, data={"label": "world", "fingerprint": "f"}
-    ).write()
-    looks.keep(None, None, one)
-    return one
 
 
 def same(one, two):
@@ -149,79 +134,22 @@ def test_real_data_has_no_masks_and_no_chosen_images():
     assert np.isnan(looks.judge(np.ones((2, 4, 2)), [])).all()
 
 
-def test_a_file_reads_back_the_same_and_is_small(kept, seen):
-    path = looks.path_of(SPEC)
-    assert same(looks.find(SPEC), seen._replace(key=looks.key_of(kept)))
-    assert path.stat().st_size < looks.LIMIT and path.with_suffix(".json").exists()
-
-
-def test_the_largest_file_stays_under_the_limit(tmp_path, monkeypatch):
-    chance = np.random.default_rng(0)
-    monkeypatch.setattr(results, "ROOT", tmp_path)
-    q, n, grid = looks.EXPLAINED, 25 * looks.PEOPLE, (16, 8)
-    maps = {name: chance.integers(0, 256, (q, *grid)).astype(np.uint8) for name in ("relevance", "grad_cam")}
-    small = {name: chance.random((6, 8)).astype(np.float32) for name in ("ap", "order", "correct", "queries")}
-    big = Looks(
-        key="", points=np.arange(n), pids=np.arange(n), tsne=chance.random((n, 2)).astype(np.float16),
-        umap=chance.random((n, 2)).astype(np.float16), rows=np.arange(q), why=np.full(q, "", "U12"), share=np.ones(q),
-        judged=chance.random((2, q, 6)).astype(np.float16), chance=chance.random((q, 6)), **maps, **small,
-    )  # fmt: skip
-    monkeypatch.setattr(looks, "look", lambda *_: big)
-    one = dataclasses.replace(run(0, [0.5]), data={"fingerprint": "f"})
-    (results.folder() / one.spec.name).parent.mkdir(parents=True)
-    looks.keep(None, None, one)
-    assert looks.path_of(one.spec).stat().st_size < looks.LIMIT
-    monkeypatch.setattr(looks, "LIMIT", 1000)
-    with pytest.raises(ValueError, match=r"under 1 kB to keep of .*, found \d+ kB; explain fewer"):
-        looks.keep(None, None, one)
-
-
-def test_what_another_run_showed_is_refused(kept):
-    dataclasses.replace(kept, scores=run(0, [0.5, 0.8]).scores).write()
-    with pytest.raises(ValueError, match="found what another one showed .* python -m reid_core looks"):
-        looks.find(SPEC)
-
-
-def test_a_truncated_file_is_one_sentence(kept):
-    path = looks.path_of(SPEC)
-    path.write_bytes(path.read_bytes()[:-100])
-    with pytest.raises(ValueError, match="expected a whole file at .*npz, found one that cannot be read"):
-        looks.find(SPEC)
-
-
-def test_a_run_that_nobody_looked_at_is_none(kept):
-    looks.path_of(SPEC).unlink()
-    assert looks.find(SPEC) is None and looks.find(SPEC._replace(seed=9)) is None
-
-
-def test_what_is_kept_is_what_training_left(world, tmp_path, monkeypatch):
-    spec = SPEC._replace(row="full + stage2_epochs=1")
-    with pytest.raises(
-        ValueError, match="the weights of clip_reid/baseline/full-.* found none; train it again"
-    ):
-        monkeypatch.setattr(looks, "build_folder", lambda: tmp_path)
-        looks.trained(spec)
-    monkeypatch.setattr(results, "build_folder", lambda: tmp_path)
-    one = results.measure(spec, log=lambda *_: None)
-    method, data = looks.trained(spec)
-    scores = looks.evaluate.score(*sides(method, data), data.query, data.gallery)
-    assert scores.mAP * 100 == pytest.approx(one.score("mAP"), abs=1e-4)
-    monkeypatch.setattr(results, "run_key", lambda *_: "another")
-    with pytest.raises(ValueError, match="expected weights of another, found those of clip_reid"):
-        looks.trained(spec)
-
-
-def test_only_committed_runs_of_the_first_seed_are_looked_at(monkeypatch):
-    looked = []
-    monkeypatch.setattr(results, "measure", lambda spec, committed, **options: spec)
-    monkeypatch.setattr(looks, "trained", lambda spec: (spec, None))
-    monkeypatch.setattr(looks, "keep", lambda method, data, run: looked.append(run))
-    for spec, committed in ((SPEC, False), (SPEC._replace(seed=1), True), (SPEC, True)):
-        assert looks.measure(spec, committed=committed) == spec
-    assert looked == [SPEC]
-
-
 def test_an_interval_of_scores_covers_its_mean():
     found = looks.mean(np.random.default_rng(0).random(100))
     assert found.low < found.mean < found.high and found.half == pytest.approx(5.6, abs=1)
     assert looks.mean([0.25] * 5) == (25, 25, 25)
+
+
+def test_what_is_shown_goes_group_by_group_the_fullest_first():
+    found = SimpleNamespace(
+        why=np.array(["clutter", "", "passer-by", "clutter"]), share=np.array([0.1, 0, 0.05, 0.3])
+    )
+    assert looks.shown(found) == [2, 3, 0]
+
+
+def test_beside_chance_compares_image_by_image():
+    chance = np.tile(np.linspace(0.1, 0.9, 20)[:, None], (1, 6))
+    found = SimpleNamespace(judged=np.stack([chance + 0.05, chance]), chance=chance)
+    assert looks.beside_chance(found) == pytest.approx((5, 5, 5)) and looks.beside_chance(
+        found, "grad_cam"
+    ) == (0, 0, 0)

@@ -122,6 +122,12 @@ def share_on_person(one, how):
     return f"{share:.0f} % of the map lies on the person, {word} the {by_chance:.0f} % of chance"
 
 
+def points(one, score, how="relevance"):
+    """Points above chance as text, with the interval over images."""
+    found = looks.beside_chance(one, how, score)
+    return f"{found.mean:+.1f} ({found.low:+.1f} to {found.high:+.1f})"
+
+
 def ranked_lists(data, found):
     """The ranked lists of Looks: hardest first, then a median one and the best."""
     return figures.ranked_lists(data, found.queries, found.order, found.correct, found.order.shape[1])

@@ -3,7 +3,7 @@
 import argparse
 import sys
 
-from reid_core import bench, gates, kept, pretrain, results
+from reid_core import bench, chapters, gates, kept, pretrain, results
 from reid_core.recipe import PROFILES
 
 
@@ -37,7 +37,7 @@ def parser():
     train.set_defaults(run=train_one)
     fill = commands.add_parser("results", help="measure what is missing or stale, printed rows first")
     fill.add_argument("--minutes", type=float, default=60)
-    fill.set_defaults(run=lambda options: results.fill(options.minutes, kept.measure))
+    fill.set_defaults(run=lambda options: results.fill(options.minutes, chapters.wanted(), kept.measure))
     shown = commands.add_parser(
         "looks", help="keep what runs show whose weights are still here, beside their numbers"
     )
@@ -64,7 +64,10 @@ def parser():
     speed.add_argument(
         "parts", nargs="*", metavar="PART", help=f"all of {', '.join(bench.PARTS)} unless told"
     )
-    speed.set_defaults(run=lambda options: bench.run(options.parts))
+    speed.add_argument(
+        "--keep", action="store_true", help="write to results/bench.json, which the book shows"
+    )
+    speed.set_defaults(run=lambda options: bench.run(options.parts, options.keep))
     return top
 
 

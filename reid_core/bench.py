@@ -1,27 +1,33 @@
 """Speed and memory as ratios measured in one run: `python -m reid_core bench`. Not a test: machines differ."""
 
+import functools
 import statistics
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 
-from reid_core import evaluate
+from reid_core import evaluate, results
 from reid_core.clip import load_clip, open_model
+from reid_core.data import Batch
+from reid_core.methods import promptsg
 from reid_core.train import attention_backend, pick_device
 
 
-def run(parts=()):
-    """Run and print the named parts, or all."""
+def run(parts=(), keep=False):
+    """Run and print the named parts, or all; `keep` writes what they return to results/bench.json."""
     unknown = sorted(set(parts) - set(PARTS))
     if unknown:
         raise ValueError(f"expected parts among {', '.join(PARTS)}, found {unknown[0]!r}; correct the name.")
     device = pick_device()
     print(f"torch {torch.__version__} on {device}, {torch.get_num_threads()} threads")
     for name in parts or PARTS:
-        PARTS[name](device)
+        told = PARTS[name](device)
+        if keep and told:
+            results.keep_bench(name, told)
 
 
 def tower(device, name="tiny", size=(128, 64), batch=64):
@@ -69,6 +75,71 @@ def timed(work, device):
     return time.perf_counter() - began
 
 
+def prompts(device, name="ViT-B-16-quickgelu", size=(256, 128), batch=16, rounds=5):
+    """Images per second of PromptSG's test features, relative to the tower alone (its Table 5), and how much cheaper its
+    sentence is at 8 positions than at 77."""
+    recipe = promptsg.RECIPE.but(
+        backbone=name, pretrained="random", image_height=size[0], image_width=size[1]
+    )
+    method = promptsg.PromptSG(recipe, SimpleNamespace(classes=751, cameras=[1])).to(device).eval()
+    some = Batch(
+        torch.arange(batch),
+        None,
+        torch.zeros(batch, dtype=torch.long),
+        [torch.randn(batch, 1, 3, *size, device=device)],
+    )
+    times = {label: [] for label in INFERENCE}
+    with (
+        torch.inference_mode(),
+        torch.autocast(device.type, torch.bfloat16),
+        attention_backend(device, False),
+    ):
+        for k in range(rounds + 1):
+            for label, (blocks, prompt) in INFERENCE.items():
+                work = functools.partial(see, method, some, blocks, prompt)
+                seconds = timed(work, device)
+                times[label] += [seconds] if k else []  # the first round warms up
+        sentences = sentence_seconds(method, batch, device)
+    alone = statistics.median(times["tower alone"])
+    ratios = {label: round(alone / statistics.median(seconds), 3) for label, seconds in times.items()}
+    print(f"test features of {name} at {size[0]}x{size[1]}, batch {batch}, bf16, relative to the tower alone: "
+          + ", ".join(f"{label} {ratio:.2f}" for label, ratio in ratios.items()))  # fmt: skip
+    print(f"its sentences: 77 positions take {sentences[77] / sentences[8]:.1f} times as long as 8")
+    return {
+        "ratios": ratios,
+        "77 positions over 8": round(sentences[77] / sentences[8], 2),
+        "batch": batch,
+        "model": name,
+    }
+
+
+INFERENCE = {  # label -> (blocks behind the cross-attention, prompt); None: the tower alone
+    "tower alone": (None, None), "1 cross, simplified": (0, "simplified"), "1 cross + 1 self, simplified": (1, "simplified"),
+    "1 cross + 2 self, composed": (2, "composed"), "1 cross + 2 self, simplified": (2, "simplified"),
+}  # fmt: skip
+
+
+def see(method, batch, blocks, prompt):
+    """The test feature with so many of the interaction's blocks."""
+    if blocks is None:
+        return method.image.supervised(method.image(batch.images.flatten(0, 1)))
+    every = method.interaction.blocks
+    method.interaction.blocks = every[:blocks]
+    try:
+        return method.embed(batch, prompt)
+    finally:
+        method.interaction.blocks = every
+
+
+def sentence_seconds(method, batch, device):
+    """{positions: seconds} of reading a batch of sentences as long as needed, and at CLIP's full context."""
+    words = method.template(identity=torch.randn(batch, 1, method.text.width, device=device))
+    padding = method.text.embed(torch.zeros(batch, 77 - 8, dtype=torch.long, device=device))
+    whole = words._replace(embeddings=torch.cat([words.embeddings, padding], 1))
+    read = {8: lambda: method.text(*words), 77: lambda: method.text(*whole)}
+    return {length: statistics.median(timed(work, device) for _ in range(5)) for length, work in read.items()}
+
+
 def ranking(device, queries=3368, gallery=19732, width=1280):
     """All metrics at Market-1501's size against the matrix product that they need."""
     rng = np.random.default_rng(0)
@@ -102,4 +173,4 @@ def high_water():
     return 1024 * int(next(line for line in lines if line.startswith("VmHWM")).split()[1])
 
 
-PARTS = {"tower": tower, "ranking": ranking}
+PARTS = {"tower": tower, "ranking": ranking, "prompts": prompts}

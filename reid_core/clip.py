@@ -126,6 +126,11 @@ class ClipViT(TokenEncoder):
         self.ln_post, self.proj = visual.ln_post, visual.proj
         self.camera = camera or NoCamera()
         self.add_class_tokens(extra_tokens, isolated)
+        self.state_widths = dict.fromkeys(("f10", "f11", "f12"), self.width)
+
+    def states(self, out):
+        """Class tokens of the last three blocks, {name in a tower of twelve: (B, D)}: f10 and f11 raw, f12 normed."""
+        return {"f10": out.hidden[-3][:, 0], "f11": out.hidden[-2][:, 0], "f12": out.tokens[:, 0]}
 
     def add_class_tokens(self, number, isolated):
         extra = (
@@ -229,6 +234,11 @@ class ClipResNet(nn.Module):
         )
         self.width, self.joint_width = pool.k_proj.in_features, pool.c_proj.out_features
         self.widths = (self.width // 2, self.width, self.joint_width)
+        self.state_widths = {"f3": self.width // 2, "f4": self.width}
+
+    def states(self, out):
+        """Means over the image of stages 3 and 4, {name: (B, channels)}."""
+        return {"f3": out.hidden[-2].mean(1), "f4": out.hidden[-1].mean(1)}
 
     def forward(self, images, cameras=None, prompter=no_prompts):
         """(B, 3, H, W) -> ImageTokens whose hidden states are the four stages, as (B, h*w, channels), and whose
@@ -365,6 +375,14 @@ def load_clip(
         raise ValueError(f"expected an architecture with CLIP's ViT or ResNet, found {type(model.visual).__name__} in "
                          f"{name}; choose another, such as ViT-B-16-quickgelu.")  # fmt: skip
     return Clip(image, TextEncoder(model), tokenizer_of(name))
+
+
+def random_text(name):
+    """The text tower of an architecture as it was before it read anything: the control of a method that credits
+    language. The dice of the rest of the program are left as they were."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(1)
+        return TextEncoder(open_model(name))
 
 
 def width_of(visual):

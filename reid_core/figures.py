@@ -119,6 +119,52 @@ def regions(image, mask, names):
     return figure
 
 
+def likeness(images, table):
+    """Cosines (N, N) of images with sentences: a picture before each row, the number in each field."""
+    count = len(images)
+    figure, axes = plt.subplots(1, 2, figsize=(5.2, 0.8 * count), width_ratios=(1, count))
+    axes[0].imshow(np.concatenate(images))
+    axes[0].axis("off")
+    axes[1].imshow(table, cmap="viridis", aspect="auto")
+    for (row, column), value in np.ndenumerate(table):
+        dark = value < (table.min() + table.max()) / 2
+        axes[1].text(column, row, f"{value:.2f}", ha="center", va="center", fontsize=8, color="white" if dark else "black",
+                     weight="bold" if value == table[row].max() else "normal")  # fmt: skip
+    axes[1].set(xticks=range(count), yticks=[], xlabel="sentence (bold: the nearest to the image)")
+    axes[1].set_xticklabels(range(1, count + 1))
+    return figure
+
+
+def heat(maps, size):
+    """Maps (N, h, w) as uint8 pictures (N, H, W, 3) in viridis, each from its own smallest to its largest value."""
+    span = np.ptp(maps, axis=(1, 2), keepdims=True)
+    level = (maps - maps.min((1, 2), keepdims=True)) / np.where(span > 0, span, 1)
+    colours = (255 * matplotlib.colormaps["viridis"](level)[..., :3]).astype(np.uint8)
+    return [np.asarray(Image.fromarray(one).resize(size[::-1], Image.Resampling.NEAREST)) for one in colours]
+
+
+def growth(lines, start, until=5000):
+    """Learnable parameters over identities: {method: (millions at `start` identities, more per identity)}."""
+    figure, axis = plt.subplots(figsize=(5, 2.8))
+    identities = np.linspace(0, until, 50)
+    for method, (millions, each) in lines.items():
+        axis.plot(
+            identities,
+            millions + (identities - start) * each / 1e6,
+            STYLES[method],
+            color=COLOURS[method],
+            label=method,
+        )
+    for place, name in ((751, "Market-1501"), (1041, "MSMT17")):
+        axis.axvline(place, color="0.8", zorder=0)
+        axis.annotate(
+            name, (place, axis.get_ylim()[1]), rotation=90, va="top", ha="right", fontsize=7, color="0.4"
+        )
+    axis.set(xlabel="training identities", ylabel="learnable parameters, millions")
+    axis.legend(frameon=False, fontsize=8)
+    return figure
+
+
 def bands(found, limits):
     """One line per name: the band (low, high) as a bar, and a dot per seed of {name: {seed: value}}."""
     names = [name for name in limits if name in found]

@@ -4,6 +4,7 @@ B vectors or sequences, D width, C identities, Q queries, T tokens
 """
 
 import functools
+import itertools
 
 import torch
 import torch.nn.functional as F
@@ -72,23 +73,26 @@ class CrossAttention(nn.Module):
         return x.unflatten(2, (self.heads, -1)).transpose(1, 2)
 
 
-class Inversion(nn.Module):
-    """Image feature -> pseudo-word (PromptSG Sec. 5.1): three linear layers of one hidden width, batch norm at the
-    end."""
+ACTIVATIONS = {"ReLU": nn.ReLU, "GELU": nn.GELU}
 
-    def __init__(self, width, hidden, words, gamma=1.0):
+
+class Inversion(nn.Module):
+    """Image feature -> pseudo-words (PromptSG Sec. 5.1): linear layers of one hidden width, batch norm at the end."""
+
+    def __init__(
+        self, width, hidden, words, layers=3, count=1, activation="ReLU", dropout=0.0, norm=True, gamma=1.0
+    ):
         super().__init__()
-        self.layers = nn.Sequential(
-            nn.Linear(width, hidden),
-            nn.ReLU(),
-            nn.Linear(hidden, hidden),
-            nn.ReLU(),
-            nn.Linear(hidden, words),
-        )
-        self.norm = nn.BatchNorm1d(words)
-        nn.init.constant_(self.norm.weight, gamma)
+        self.count, widths = count, [width] + [hidden] * (layers - 1)
+        parts = []
+        for one, two in itertools.pairwise(widths):
+            parts += [nn.Linear(one, two), ACTIVATIONS[activation](), nn.Dropout(dropout)]
+        self.layers = nn.Sequential(*parts, nn.Linear(widths[-1], count * words))
+        self.norm = nn.BatchNorm1d(count * words) if norm else nn.Identity()
+        if norm:
+            nn.init.constant_(self.norm.weight, gamma)
 
     @in_float32
     def forward(self, features):
-        """(B, D) -> (B, word width)."""
-        return self.norm(self.layers(features))
+        """(B, D) -> (B, count, word width)."""
+        return self.norm(self.layers(features)).unflatten(1, (self.count, -1))

@@ -36,14 +36,16 @@ def hardest_distances(features, pids):
 
 
 @in_float32
-def supervised_contrastive(a, b, a_ids, b_ids, temperature=1.0, cosine=True):
+def supervised_contrastive(a, b, a_ids, b_ids, temperature=1.0, cosine=True, reduction="mean"):
     """Each row of `a` (Q, D) against all of `b` (N, D); pairs of one identity are positives. Khosla et al. 2020;
     PromptSG Eq. 5-6 (printed without the minus sign and 1/|P|); CLIP-ReID and PAD use raw dot products (cosine=False).
-    A row without a positive counts as zero.
+    A row without a positive counts as zero. reduction "sum" adds the positives of a row up, as printed, instead of
+    averaging them.
     """
     positive = (a_ids[:, None] == b_ids).to(a.dtype)
     log_share = similarity(a, b, cosine).div(temperature).log_softmax(1)
-    return -(positive * log_share).sum(1).div(positive.sum(1).clamp(min=1)).mean()
+    count = positive.sum(1).clamp(min=1) if reduction == "mean" else 1
+    return -(positive * log_share).sum(1).div(count).mean()
 
 
 @in_float32

@@ -11,11 +11,12 @@ import json
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from safetensors.torch import save_file
 from torch import nn
 
 from data_prep.world import truth
-from reid_core import results, train, weights
+from reid_core import results, tables, train, weights
 from reid_core.augment import HALF, Augmentation, Erasing
 from reid_core.clip import load_clip, load_timm
 from reid_core.data import CaptionTable, build_folder, load_data
@@ -164,3 +165,34 @@ def clip_state(method):
 
 def image_state(method):
     return {key: value.half().contiguous() for key, value in method.image.state_dict().items()}
+
+
+def record(name):
+    """How the weights of one of ours were made, or None where there is no record beside them."""
+    path = weights.FOLDER / f"{name}.record.json"
+    return json.loads(path.read_text()) if path.exists() else None
+
+
+def as_table(records):
+    """The records of several models for a page."""
+    lines = [[name, told["made by"], f"{told['pairs']:,}", told["recipe"]["epochs"], f"{told['minutes']:.0f}",
+              ", ".join(f"{loss:.2f}" for loss in told["history"][-1]["losses"].values()), told["commit"][:7], told["date"]]
+             for name, told in records.items()]  # fmt: skip
+    headings = ["model", "command", "pairs", "epochs", "minutes", "last losses", "commit", "date"]
+    return tables.table(headings, lines, "How the weights that come with the book were made")
+
+
+def finding(told):
+    """What the history of a record says, in one sentence."""
+    first, last = (sum(line["losses"].values()) / len(line["losses"]) for line in
+                   (told["history"][0], told["history"][-1]))  # fmt: skip
+    return f"The loss falls from {first:.2f} to {last:.2f} nats in {told['recipe']['epochs']} epochs"
+
+
+@torch.inference_mode()
+def likeness(clip, images, sentences):
+    """Cosines (N, N) of uint8 images (N, H, W, 3) with sentences, as towers in test mode see them."""
+    seen = torch.stack([torch.from_numpy(image).permute(2, 0, 1) for image in images]) / 255
+    image, text = clip.image.eval(), clip.text.eval()
+    features = image.joint_cls(image((seen - 0.5) / 0.5))
+    return F.normalize(features, dim=1) @ F.normalize(text.sentences(clip.tokenizer(sentences)), dim=1).T

@@ -51,7 +51,7 @@ PROFILES = {
 }
 
 RULES = {
-    "epochs": lambda value, profile: max(1, round(value * profile.time)),
+    "epochs": lambda value, profile: max(1, round(value * profile.time)) if value else 0,
     "pixels": lambda value, profile: round(value * profile.size),
     "pretrained lr": lambda value, profile: value * profile.pretrained_lr,
     "new lr": lambda value, profile: value * profile.new_lr,

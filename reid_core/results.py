@@ -29,6 +29,10 @@ from reid_core.methods import METHODS
 from reid_core.recipe import profile_called
 
 FORMAT = 1
+ALSO_ON = {  # data -> others that a model trained on it is tested on, without having seen them
+    "world_market": ("world_msmt",), "world_msmt": ("world_market",),
+    "market1501": ("msmt17",), "msmt17": ("market1501",),
+}  # fmt: skip
 
 
 def folder(committed=True):
@@ -45,6 +49,14 @@ class Spec(NamedTuple):
     data: str = "world_market"
     profile: str = "laptop"
     seed: int = 0
+
+    @property
+    def same(self):
+        """The spec under which this one is measured: rows with the same settings are one run, named by the first."""
+        row, *changes = self.row.split(" + ")
+        rows = METHODS[self.method].ABLATIONS
+        first = next(name for name in rows if rows[name] == rows[row])
+        return self._replace(row=" + ".join([first, *changes]))
 
     @property
     def name(self):
@@ -133,6 +145,7 @@ def build(spec, data=None):
 
 def measure(spec, *, committed=False, device=None, checkpoint_every=None, deterministic=False, log=print):
     """Train, test and write: the one way a number comes into the book. An interrupted run is taken up."""
+    spec = spec.check().same
     profile, place = profile_called(spec.profile), build_folder() / "runs" / spec.name
     began = time.time()
     method, data = build(spec)
@@ -141,8 +154,7 @@ def measure(spec, *, committed=False, device=None, checkpoint_every=None, determ
         fine=profile.fine, checkpoint_every=checkpoint_every, deterministic=deterministic,
         key=run_key(spec, method, data), log=log,
     )  # fmt: skip
-    found = evaluate.test(method, data)
-    scores = {task: keep(one, data.query.pids) for task, one in found.items()}
+    scores = tested(method, data) | elsewhere(method, spec, log)
     cost = what_it_cost(method, history, time.time() - began)
     run = Run(
         spec, describe(data), plain(dataclasses.asdict(method.recipe)), plain(method.recipe.changes()), scores, history,
@@ -150,6 +162,26 @@ def measure(spec, *, committed=False, device=None, checkpoint_every=None, determ
     ).write(committed)  # fmt: skip
     checkpoint.clear(place)
     return run
+
+
+def tested(method, data, suffix=""):
+    """{task: what is kept of its Scores} of every way of searching."""
+    found = evaluate.test(method, data)
+    return {task + suffix: keep(one, data.query.pids) for task, one in found.items()}
+
+
+def elsewhere(method, spec, log=print):
+    """The same on data that training did not see, where there is any: " on world_msmt" follows the task's name."""
+    name, _, seed = spec.data.partition("#")
+    scores = {}
+    for other in ALSO_ON.get(name, ()) if spec.profile != "smoke" else ():
+        try:
+            data = load_data(f"{other}#{seed}" if seed else other, spec.profile)
+        except ValueError as missing:
+            log(f"not tested on {other}: {missing}")
+            continue
+        scores |= tested(method, data, f" on {other}")
+    return scores
 
 
 def keep(scores, pids):
@@ -249,8 +281,23 @@ def load(committed=True, **wanted):
 
 def find(spec, committed=True):
     """The run of a spec, or None: "not run"."""
-    path = folder(committed) / f"{spec.name}.json"
+    path = folder(committed) / f"{spec.same.name}.json"
     return Run.read(path) if path.exists() else None
+
+
+def bench(name):
+    """What `python -m reid_core bench --keep` measured under this name, or None."""
+    path = folder() / "bench.json"
+    return json.loads(path.read_text()).get(name) if path.exists() else None
+
+
+def keep_bench(name, told):
+    """Add one measurement to results/bench.json, with its machine, commit and date."""
+    path = folder() / "bench.json"
+    before = json.loads(path.read_text()) if path.exists() else {}
+    here = {"device": torch.cuda.get_device_name() if torch.cuda.is_available() else f"{platform.machine()}, {os.cpu_count()} cores",
+            "commit": git("rev-parse", "HEAD"), "date": datetime.date.today().isoformat(), "torch": torch.__version__}  # fmt: skip
+    checkpoint.write(path, (json.dumps({**before, name: {**told, **here}}, indent=1) + "\n").encode())
 
 
 class Interval(NamedTuple):
@@ -267,18 +314,20 @@ class Interval(NamedTuple):
 
 def interval(runs, task=None, draws=2000):
     """Mean AP of runs that differ in their seed; identities and seeds are resampled together."""
-    table = by_identity(runs, task)
+    table = by_identity([(run, task) for run in runs])
     means = resampled(table, np.random.default_rng(0), draws)
     return Interval(100 * overall(table), *100 * np.quantile(means, (0.025, 0.975)))
 
 
-def paired(runs, others, task=None, draws=2000):
-    """Mean AP of `runs` minus that of `others`, pair by pair of seeds, on the same resampled identities."""
+def paired(runs, others, task=None, other_task=None, draws=2000):
+    """Mean AP of `runs` minus that of `others`, pair by pair of seeds, on the same resampled identities. The others'
+    task is the same unless told."""
     seeds = {run.spec.seed: run for run in others}
     both = [(run, seeds[run.spec.seed]) for run in runs if run.spec.seed in seeds]
     if not both:
         raise ValueError("expected runs that share seeds, found none; measure both with the same seeds.")
-    together = by_identity([run for side in zip(*both) for run in side], task)
+    sides = zip(zip(*both), (task, other_task or task))
+    together = by_identity([(run, asked) for side, asked in sides for run in side])
     one, two = (ByIdentity(half, together.counts) for half in np.split(together.sums, 2))
     rng = np.random.default_rng(0)
     picks = [choose(one, rng) for _ in range(draws)]
@@ -291,10 +340,10 @@ class ByIdentity(NamedTuple):
     counts: np.ndarray  # (identities,)
 
 
-def by_identity(runs, task=None):
-    """AP of each seed's queries, gathered by identity: images of one person are not independent."""
+def by_identity(asked):
+    """AP of the queries of each (run, task), gathered by identity: images of one person are not independent."""
     tables = []
-    for run in runs:
+    for run, task in asked:
         scores = run.scores[task or next(iter(run.scores))]
         pids, place = np.unique(scores["pids"], return_inverse=True)
         tables.append((pids, np.bincount(place, scores["ap"]), np.bincount(place)))
@@ -327,7 +376,8 @@ def detectable(runs, task=None, draws=2000):
     if len(runs) < 2:
         return float("nan")
     spreads = [
-        np.ptp(paired([one], [renamed(two, one)], task, draws)[1:]) / (2 * 1.96) for one, two in pairs(runs)
+        np.ptp(paired([one], [renamed(two, one)], task, draws=draws)[1:]) / (2 * 1.96)
+        for one, two in pairs(runs)
     ]
     return 2.8 * float(np.mean(spreads)) / len(runs) ** 0.5
 
@@ -377,15 +427,8 @@ def matching(table, wanted):
     return table.reset_index(drop=True)
 
 
-def wanted(seeds=(0, 1, 2)):
-    """Every spec that the book prints, printed rows first."""
-    for method, module in METHODS.items():
-        for variant in module.VARIANTS:
-            yield from (Spec(method, variant, seed=seed) for seed in seeds)
-
-
-def fill(minutes, measure=measure, log=print):
-    """Measure what is missing or stale until the time is up; what was begun is taken up the next time."""
+def fill(minutes, specs, measure=measure, log=print):
+    """Measure which of `specs` are missing or stale until the time is up; what was begun is taken up the next time."""
     if not (ROOT / "results" / "gates.json").exists():
         raise ValueError("expected the gates of the world in results/gates.json before any run is committed, found none; "
                          "run python -m data_prep gates.")  # fmt: skip
@@ -394,7 +437,7 @@ def fill(minutes, measure=measure, log=print):
             "expected a clean tree, found uncommitted changes; commit them, so that a run names its code."
         )
     until = time.time() + 60 * minutes
-    for spec in wanted():
+    for spec in specs:
         run = find(spec)
         why = stale(run) if run else "missing"
         if why and time.time() < until:

@@ -106,3 +106,80 @@ def comparison(specs, metrics, wanted, caption, committed=True):
             cells += [printed(wanted.get((label, metric))), ours(real, metric), ours(world, metric)]
         rows.append(cells)
     return table(headings, rows, caption)
+
+
+class Row(NamedTuple):
+    """A row of an ablation: its specs, one per seed, the way of searching, and the printed number or None."""
+
+    specs: list
+    task: str | None = None
+    printed: float | None = None
+
+
+def ablation(rows, reference, caption, metric="mAP", committed=True):
+    """A printed ablation beside ours: {label: Row}, each compared with the row `reference`, pair by pair of seeds.
+
+    An effect is a row minus the reference, in points; ours carries its 95 % interval. A verdict compares its sign with
+    that of the printed effect.
+    """
+    base = rows[reference]
+    lines = []
+    for label, row in rows.items():
+        effect = (
+            None if None in (row.printed, base.printed) or label == reference else row.printed - base.printed
+        )
+        runs, others = (found(one.specs, committed) for one in (row, base))
+        both = {run.spec.seed for run in runs} & {run.spec.seed for run in others}
+        change = results.paired(runs, others, row.task, base.task) if both and label != reference else None
+        lines.append([label, printed(row.printed), signed(effect, "paper"), ours(runs, metric, row.task),
+                      change_cell(change, runs), judged(change, effect)])  # fmt: skip
+    headings = ["row", f"{metric}, paper", "effect, paper", f"{metric}, ours", "effect, ours", "verdict"]
+    return table(headings, lines, caption)
+
+
+def found(specs, committed=True):
+    """The runs there are."""
+    return [run for spec in specs if (run := results.find(spec, committed))]
+
+
+def signed(value, kind=""):
+    return Cell("–" if value is None else f"{value:+.1f}", kind)
+
+
+def change_cell(change, runs):
+    if change is None:
+        return Cell("–", "empty")
+    kind = "world" if any(run.data["label"] == "world" for run in runs) else "real"
+    return Cell(f"{change.mean:+.1f} [{change.low:+.1f}, {change.high:+.1f}]", kind, tuple(runs))
+
+
+def judged(change, effect):
+    """The verdict on a printed effect; without one, whether ours can be told from none."""
+    if change is None:
+        return "–"
+    if effect is None:
+        return "cannot tell" if change.low <= 0 <= change.high else "better" if change.mean > 0 else "worse"
+    return results.verdict(change, effect)
+
+
+def smallest(specs, committed=True):
+    """What a table can show at all, to be said before it."""
+    runs = found(specs, committed)
+    if len(runs) < 2:
+        return "How small a difference this table can show is not known: fewer than two seeds were run."
+    return (f"With {len(runs)} seeds and {runs[0].data['counts']['query']['identities']} people searched for, "
+            f"a difference below {results.detectable(runs):.1f} points of mAP cannot be told from chance.")  # fmt: skip
+
+
+def speed(told, printed, caption):
+    """Ratios of one measurement beside the printed ones, {label: ratio}."""
+    rows = [[label, signless(printed.get(label)), f"{ratio:.2f}"] for label, ratio in told["ratios"].items()]
+    return table(
+        ["configuration", "paper", "here"],
+        rows,
+        f"{caption} ({told['model']}, batch {told['batch']}, {told['device']})",
+    )
+
+
+def signless(value):
+    return Cell("–" if value is None else f"{value:.2f}", "paper")

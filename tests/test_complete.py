@@ -11,7 +11,7 @@ import pytest
 from pending import ABLATION_TABLES, DECISIONS, PENDING_ABLATIONS, PENDING_DECISIONS, PENDING_ROWS
 
 from reid_core import results
-from reid_core.methods import METHODS, PLANNED, clip_reid
+from reid_core.methods import METHODS, PLANNED
 
 ROOT = Path(__file__).resolve().parents[1]
 PAPERS = ("clip_reid", "promptsg", "hpl", "dmpt", "pad", "vladr")
@@ -26,7 +26,7 @@ def fields(paper):
     """(row name, value, status) of every field of the paper's recipe and of its named variants."""
     found = list(dataclasses.fields(recipe_of(paper)))
     names = [field.name for field in found]
-    for variant in clip_reid.SETTINGS.values() if paper == "clip_reid" else ():
+    for variant in getattr(METHODS.get(paper), "SETTINGS", {}).values():
         found, names = found + list(variant.values()), names + list(variant)
     return [
         (field.metadata["row"] or name, field.default, field.metadata["status"])
@@ -73,6 +73,9 @@ UNITS = {  # the same fact in another form
     "stage2_warmup_init_lr",  # 1e-6, here as a tenth of 1e-5
     "stage2_lr_bias",  # 1e-5, here as twice 5e-6
     "batch_size",  # 64, here as 16 x 4
+    "mim_heads_vit", "mim_mlp_dim", "mim_kv_tokens",  # 8 x 64 = 512, 4 x 512, 129: here as parts of the width
+    "supcon_directions_weight",  # half of the sum, here as lambda times a share of one each
+    "olp",  # 0, here as the stride of 12 that turns it on
     "stage1_epochs", "stage2_epochs",  # VLADR: also the span of its schedule, in iterations
 }  # fmt: skip
 

@@ -43,5 +43,6 @@ def test_cross_attention_remembers_its_maps_only_when_asked():
 
 
 def test_pseudo_words_come_out_with_unit_variance():
-    words = Inversion(8, 16, 12)(torch.randn(50, 8))
-    assert words.shape == (50, 12) and torch.allclose(words.std(0, correction=0), torch.ones(12), atol=0.05)
+    words = Inversion(8, 16, 12, count=2)(torch.randn(50, 8))
+    assert words.shape == (50, 2, 12)
+    assert torch.allclose(words.std(0, correction=0), torch.ones(2, 12), atol=0.05)

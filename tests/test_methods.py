@@ -122,7 +122,7 @@ CARDS = {
     "Baseline": [({"identity": 1.0, "triplet": 1.0}, 60, {5e-6}, {1e-4})],
     "ClipReID": [({"image to text": 1.0, "text to image": 1.0}, 120, {3.5e-4}, {1e-4}),
                  ({"identity": 0.25, "triplet": 1.0, "image to text": 1.0}, 60, {5e-6}, {1e-4})],
-    "PromptSG": [({"identity": 1.0, "triplet": 1.0, "contrast": 0.5}, 60, {5e-6, 5e-5}, {1e-4})],
+    "PromptSG": [({"identity": 1.0, "triplet": 1.0, "image to text": 0.5, "text to image": 0.5}, 60, {5e-6, 5e-5}, {1e-4})],
     "HPL": [({"text to image": 1.0, "image to text": 1.0, "inversion consistency": 1.0}, 10, {5e-5, 0.02}, {0.0}),
             ({"matching": 1.0, "identity t2i": 1.0, "triplet": 1.0, "identity i2i": 1.0, "identity prompts": 1.0,
               "instance prompts": 0.4, "prompt regularisation": 0.06}, 60, {1e-5, 5e-5}, {4e-5})],

@@ -132,12 +132,12 @@ def test_the_papers_numbers_are_there_word_for_word():
 def test_nothing_is_committed_before_the_gates_or_from_a_dirty_tree(monkeypatch, tmp_path):
     monkeypatch.setattr(results, "ROOT", tmp_path)
     with pytest.raises(ValueError, match="the gates of the world"):
-        results.fill(1)
+        results.fill(1, [])
     (tmp_path / "results").mkdir()
     (tmp_path / "results" / "gates.json").write_text("{}")
     monkeypatch.setattr(results, "git", lambda *_: " M reid_core/losses.py")
     with pytest.raises(ValueError, match="a clean tree, found uncommitted changes"):
-        results.fill(1)
+        results.fill(1, [])
 
 
 def test_a_run_goes_stale_with_its_losses_and_not_with_its_files(world):

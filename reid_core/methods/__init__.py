@@ -6,9 +6,8 @@ all methods, and no command runs them.
 
 from reid_core.methods import clip_reid, dmpt, hpl, pad, promptsg, vladr
 
-METHODS = {"clip_reid": clip_reid}
+METHODS = {"clip_reid": clip_reid, "promptsg": promptsg}
 PLANNED = {
-    promptsg.PromptSG: promptsg.PromptSGRecipe(),
     hpl.HPL: hpl.HPLRecipe(),
     dmpt.DMPT: dmpt.DMPTRecipe(),
     pad.PADReleased: pad.PADRecipe(),

@@ -10,13 +10,13 @@ import torch
 from torch import nn
 
 from reid_core.augment import HALF, IMAGENET_MEAN, IMAGENET_STD, Augmentation, Erasing
-from reid_core.clip import load_clip
+from reid_core.clip import load_clip, random_text
 from reid_core.draws import IdentityBatches, Shuffle
 from reid_core.layers import Head
 from reid_core.losses import bank_classification, batch_hard_triplet, identity, supervised_contrastive
 from reid_core.methods.base import Cached, Group, Losses, Method, Stage, Task
 from reid_core.prompts import GrowingTable, PromptTemplate
-from reid_core.recipe import Recipe, released, values_of
+from reid_core.recipe import Recipe, assumed, released, values_of
 from reid_core.schedules import warmup_cosine, warmup_milestones
 
 
@@ -26,6 +26,10 @@ class ClipReidRecipe(Recipe):
 
     backbone: str = released("ViT-B-16-quickgelu", "card 1.2", "backbone")
     pretrained: str = released("openai", "card 1.2", "weights")
+    text_tower: str = released("pretrained", 'card 1.5; a control row takes "random"')
+    sentences_moved: int = assumed(
+        0, "a control row: so many places on, everybody learns from another's sentence"
+    )
     image_height: int = released(256, "card 1.1", "pixels")
     image_width: int = released(128, "card 1.1", "pixels")
     stride: int = released(16, "card 1.2; overlapping patches: 12")
@@ -202,6 +206,8 @@ class ClipReID(VisualPath):
 
     def __init__(self, recipe, data):
         super().__init__(recipe, data)
+        if recipe.text_tower == "random":
+            self.text = random_text(recipe.backbone)
         self.words = GrowingTable((recipe.n_ctx_learnable, self.text.width), recipe.ctx_init_std)
         self.words.grow(data.classes, old="dropped")
         self.template = PromptTemplate(recipe.prompt_template, self.text, self.tokenizer)
@@ -247,9 +253,10 @@ class ClipReID(VisualPath):
 
     @torch.no_grad()
     def fill_bank(self):
-        """The sentence features of all identities, said once."""
+        """The sentence features of all identities, said once: the frozen tower will not change its mind."""
         pids = torch.arange(len(self.bank), device=self.bank.device)
-        self.bank = torch.cat([self.sentences(some) for some in pids.split(self.recipe.stage1_batch)])
+        said = torch.cat([self.sentences(some) for some in pids.split(self.recipe.stage1_batch)])
+        self.bank = said.roll(self.recipe.sentences_moved, 0)
 
     def image_losses(self, batch):
         features = self.features(batch)
@@ -261,4 +268,16 @@ class ClipReID(VisualPath):
 
 RECIPE = ClipReidRecipe()
 VARIANTS = {"baseline": Baseline, "clip_reid": ClipReID}
-ABLATIONS = {"full": {}, **{row: values_of(changes) for row, changes in SETTINGS.items()}}
+ROWS = {  # what CLIP-ReID itself takes apart; its tables could not be read, so the labels are ours
+    "no stage 1": {"stage1_epochs": 0},
+    "1 token": {"n_ctx_learnable": 1},
+    "4 tokens": {},
+    "8 tokens": {"n_ctx_learnable": 8},
+    "no image-to-text loss": {"i2t_weight": 0.0},
+    "as it comes": {"stage1_epochs": 0, "stage2_epochs": 0},
+}
+CONTROLS = {  # what remains of a gain when the language is taken away
+    "control: random text tower": {"text_tower": "random"},
+    "control: another's sentence": {"sentences_moved": 1},
+}
+ABLATIONS = {"full": {}, **ROWS, **CONTROLS, **{row: values_of(changes) for row, changes in SETTINGS.items()}}

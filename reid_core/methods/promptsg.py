@@ -1,13 +1,32 @@
-"""PromptSG (Yang et al., CVPR 2024): what the contract of `base` must carry for it. Its chapter completes it."""
+"""PromptSG (Yang et al., CVPR 2024): an image is turned into a word, the word into a sentence, and the sentence asks the
+image's patches what matters.
 
+There is no official code. Decisions D1-D28 are those of the card on PromptSG and CLIP-ReID; where one is a choice it is
+a field of the recipe. Those that leave no choice: D5 the sentence is its end token in the joint space; D18 "every 20
+epochs" of 60 is 20 and 40; D20 query and gallery are read with the same prompt; D23 and D24 name data sets (MSMT17 V1
+with train and val, CUHK03-NP labelled) and lie with their readers; D25 the last epoch is reported; D26 the batch norms
+use the statistics of the batch in training and running ones in testing; D28 losses and distances are float32, the towers
+run in the profile's precision.
+
+    B images, T tokens (class token first), D width of the image tower, E width of the joint space, W width of a word
+"""
+
+import functools
 from dataclasses import dataclass
 
-from reid_core.augment import HALF, Augmentation, Erasing
-from reid_core.clip import load_clip
+import torch
+import torch.nn.functional as F
+from open_clip.transformer import QuickGELU, ResidualAttentionBlock
+from torch import nn
+
+from reid_core.augment import HALF, IMAGENET_MEAN, IMAGENET_STD, Augmentation, Erasing
+from reid_core.clip import load_clip, random_text
 from reid_core.draws import IdentityBatches
 from reid_core.layers import Head, Inversion
-from reid_core.methods.base import Group, Method, Stage, Task
-from reid_core.recipe import Recipe, assumed, stated
+from reid_core.losses import batch_hard_triplet, identity, supervised_contrastive
+from reid_core.methods.base import Group, Losses, Method, Stage, Task
+from reid_core.prompts import PromptTemplate
+from reid_core.recipe import Recipe, assumed, stated, values_of
 from reid_core.schedules import warmup_milestones
 
 
@@ -15,64 +34,358 @@ from reid_core.schedules import warmup_milestones
 class PromptSGRecipe(Recipe):
     backbone: str = stated("ViT-B-16-quickgelu", "Sec. 5.1", "backbone", "visual_backbones")
     pretrained: str = stated("openai", "Sec. 5.1", "weights")
+    text_tower: str = stated("pretrained", 'Sec. 4; a control row takes "random"', row="text_encoder")
     image_height: int = stated(256, "Sec. 5.1", "pixels")
     image_width: int = stated(128, "Sec. 5.1", "pixels")
+    stride: int = assumed(16, "D22: compared with plain CLIP-ReID")
+    sie: float = assumed(0.0, "D22: off")
+    prompt_composed: str = stated("A photo of a {identity} person", "Sec. 4.1; D4: no period")
+    prompt_simplified: str = stated("A photo of a person", "Sec. 4.3")
+    train_prompt: str = stated("composed", 'Sec. 4.1; Table 4: "simplified"')
+    test_prompt: str = stated("composed", 'Sec. 4.3; for efficiency "simplified"')
+    pseudo_tokens: int = assumed(1, "D4: the title's S*")
+    inversion_mlp_layers: int = stated(3, "Sec. 5.1")
+    inversion_hidden_dim: int = stated(512, "Sec. 5.1")
+    inversion_bn: bool = stated(True, "Sec. 5.1: after the last state")
+    inversion_activation: str = assumed("ReLU", "D2")
+    inversion_dropout: float = assumed(0.0, "D2")
+    inversion_bn_gamma_init: float | str = assumed(
+        1.0, 'D3: literal; "words" takes the spread of CLIP\'s words'
+    )
+    inversion_normalised: bool = assumed(
+        False, "D1: raw; batch norm absorbs the scale", row="inversion_input"
+    )
+    detach: bool = assumed(False, "D19: the image feature that enters the inversion keeps its gradient")
+    mim_cross_attention_layers: int = stated(1, "Sec. 4.2; Table 3 row d: 0")
+    mim_self_attention_blocks: int = stated(2, "Sec. 4.2")
+    mim_mode: str = assumed("pool", 'D7: Eq. 7 as printed; "reweight" as Fig. 2 and 3 draw it')
+    mim_class_token: bool = assumed(True, "D6: keys and values are all 129 tokens", row="mim_kv_tokens")
+    mim_head_width: int = assumed(64, "D8: 8 heads of a width of 512, 16 of 1024 (D21)", row="mim_heads_vit")
+    mim_mlp_ratio: float = assumed(4.0, "D8", row="mim_mlp_dim")
+    mim_output_projection: bool = assumed(False, "D8: three projections are listed; fits the size of Table 6")
+    mim_cross_residual: bool = assumed(False, "D8")
+    id_features: tuple = assumed(("z",), "D10: one classifier", row="classifier_count")
+    triplet_features: tuple = assumed(("z", "f12", "f11", "f10"), "D16: last three states of the tower and z")
+    retrieval_features: tuple = assumed(("z",), "D9", row="retrieval_feature")
+    classifier_init_std: float = assumed(0.001, "D10")
+    label_smoothing: float = assumed(0.1, "D11; the printed 1/K of Eq. 8 is not taken literally")
+    triplet_margin: float = assumed(0.3, "D15: batch-hard, on raw Euclidean distances, as CLIP-ReID")
+    triplet_feature_weight: float = assumed(1.0, "D16: on each of the tower's states")
+    id_weight: float = stated(1.0, "Eq. 10", row="loss_weights_triplet_id")
+    triplet_weight: float = stated(1.0, "Eq. 10", row="loss_weights_triplet_id")
+    lambda_supcon: float = stated(0.5, "Sec. 5.1; Eq. 10")
+    i2t_share: float = assumed(
+        1.0, "D13: both directions are added, lambda counts once", row="supcon_directions_weight"
+    )
+    t2i_share: float = assumed(1.0, "D13", row="supcon_directions_weight")
+    supcon_reduction: str = assumed(
+        "mean", 'D12: mean over positives; "sum" as printed', row="supcon_reduction"
+    )
+    supcon_positives: str = assumed("identity", 'Sec. 4.1: supervised; "pair" is plain contrast')
+    supcon_temperature: float = assumed(0.07, "D14: CLIP's first temperature; the paper prints none")
     ids_per_batch: int = stated(16, "Sec. 5.1")
     images_per_id: int = stated(4, "Sec. 5.1")
     epochs: int = stated(60, "Sec. 5.1", "epochs")
     span: int = stated(60, "Sec. 5.1; the epochs that the schedule is written in", row="epochs")
     lr_visual_encoder: float = stated(5e-6, "Sec. 5.1", "pretrained lr")
     lr_random_init_modules: float = stated(5e-5, "Sec. 5.1", "new lr")
-    lambda_supcon: float = stated(0.5, "Sec. 5.1; Eq. 10")
     lr_decay_factor: float = stated(0.1, "Sec. 5.1")
     lr_milestones: tuple = assumed((20, 40), "D18: every 20 epochs of 60")
-    inversion_hidden_dim: int = stated(512, "Sec. 5.1")
     weight_decay: float = assumed(1e-4, "D17: as CLIP-ReID stage 2")
     bias_lr_factor: float = assumed(2.0, "D17")
-    warmup_epochs: float = assumed(10, "D17")
+    warmup_epochs: float = assumed(10, "D17; 0 would be literal")
     warmup_factor: float = assumed(0.1, "D17")
+    flip_p: float = assumed(0.5, "D17")
     random_erasing_p: float = assumed(0.5, "D17")
     pad: int = assumed(10, "D17", "pixels")
     norm_mean: tuple = assumed(HALF, "D17")
     norm_std: tuple = assumed(HALF, "D17")
 
 
+RN50 = {  # the other backbone with the one rate that is printed (D21)
+    "backbone": stated("RN50-quickgelu", "Sec. 5.1"),
+    "norm_mean": assumed(IMAGENET_MEAN, "D17: as CLIP-ReID", row="norm_mean_rn50"),
+    "norm_std": assumed(IMAGENET_STD, "D17: as CLIP-ReID", row="norm_std_rn50"),
+    "triplet_features": assumed(("z", "f4", "f3", "v"), "D21", row="triplet_features_rn50"),
+}
+RN50_RATES = {  # and with CLIP-ReID's, which are likelier (D21)
+    **RN50,
+    "lr_visual_encoder": assumed(3.5e-4, "D21", row="lr_visual_rn50"),
+    "lr_random_init_modules": assumed(3.5e-4, "D21", row="lr_new_rn50"),
+    "epochs": assumed(120, "D21", row="epochs_rn50"),
+    "span": assumed(120, "D21", row="epochs_rn50"),
+    "lr_milestones": assumed((40, 70), "D21", row="lr_milestones_rn50"),
+    "weight_decay": assumed(5e-4, "D21", row="weight_decay_rn50"),
+    "warmup_factor": assumed(0.01, "D21", row="warmup_factor_rn50"),
+}
+OVERLAP = {"stride": assumed(12, "D22: overlapping patches", row="olp")}
+SETTINGS = {"RN50": RN50, "RN50, rates of CLIP-ReID": RN50_RATES, "overlapping patches": OVERLAP}
+BARE = {  # D27: without the interaction nothing is left of z; the baseline's heads, and its feature, take over
+    "mim_cross_attention_layers": 0, "id_features": ("f12", "v"), "triplet_features": ("f11", "f12", "v"),
+    "retrieval_features": ("f12", "v"),
+}  # fmt: skip
+
+
+class Interaction(nn.Module):
+    """The multimodal interaction module (Sec. 4.2, Eq. 7): a sentence asks the tokens of an image, and blocks of
+    self-attention think about the answer. The maps (B, heads, 1, T) are kept for looking at when `remember` is set.
+
+    mode "pool": z is what the sentence gathered. mode "reweight": every token is scaled by T times the attention that
+    it received, the blocks see all T of them, and z is the first.
+    """
+
+    def __init__(self, width, head_width, blocks, mlp_ratio, mode, projection, residual):
+        super().__init__()
+        heads = max(1, width // head_width)
+        self.heads, self.remember, self.maps = heads, False, None
+        self.norm_sentence, self.norm_tokens = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.q_proj, self.k_proj, self.v_proj = (nn.Linear(width, width) for _ in range(3))
+        self.out_proj = nn.Linear(width, width) if projection else nn.Identity()
+        self.gather = {"pool": self.pool, "reweight": self.reweight}[mode]
+        self.residual = 1.0 if residual else 0.0
+        self.blocks = nn.ModuleList(
+            ResidualAttentionBlock(width, heads, mlp_ratio, act_layer=QuickGELU) for _ in range(blocks)
+        )
+        self.norm = nn.LayerNorm(width)
+        init_as_clip(self, width, max(1, blocks))
+
+    def forward(self, sentence, tokens):
+        """Sentences (B, E) and tokens (B, T, E) -> z (B, E)."""
+        asked = sentence[:, None]
+        x = self.gather(self.norm_sentence(asked), self.norm_tokens(tokens)) + self.residual * asked
+        for block in self.blocks:
+            x = block(x)
+        return self.norm(x[:, 0])
+
+    def attention(self, asked, tokens):
+        """(values (B, heads, T, E / heads), how much of its attention each head pays to each token (B, heads, 1, T))."""
+        q, k, v = (self.split(layer(x)) for layer, x in
+                   ((self.q_proj, asked), (self.k_proj, tokens), (self.v_proj, tokens)))  # fmt: skip
+        share = (q @ k.mT / q.shape[-1] ** 0.5).softmax(-1)
+        self.maps = share if self.remember else None
+        return v, share
+
+    def pool(self, asked, tokens):
+        """Eq. 7: (B, 1, E)."""
+        values, share = self.attention(asked, tokens)
+        return self.out_proj((share.to(values.dtype) @ values).transpose(1, 2).flatten(2))
+
+    def reweight(self, asked, tokens):
+        """Fig. 2 and 3: (B, T, E)."""
+        values, share = self.attention(asked, tokens)
+        weight = tokens.shape[1] * share.mean(1).mT  # (B, T, 1)
+        return self.out_proj(weight.to(values.dtype) * values.transpose(1, 2).flatten(2))
+
+    def split(self, x):
+        return x.unflatten(2, (self.heads, -1)).transpose(1, 2)
+
+
+class NoInteraction(nn.Module):
+    """Table 3 row d: the image's own feature stands for z, and no loss looks at it."""
+
+    def forward(self, sentence, tokens):
+        return tokens[:, 0]
+
+
+def init_as_clip(module, width, depth):
+    """CLIP's own initialisation of a transformer of that width and depth (D8)."""
+    into, out = width**-0.5, width**-0.5 * (2 * depth) ** -0.5
+    for layer in (module.q_proj, module.k_proj, module.v_proj):
+        nn.init.normal_(layer.weight, std=into)
+        nn.init.zeros_(layer.bias)
+    for block in module.blocks:
+        nn.init.normal_(block.attn.in_proj_weight, std=into)
+        nn.init.normal_(block.attn.out_proj.weight, std=out)
+        nn.init.normal_(block.mlp.c_fc.weight, std=(2 * width) ** -0.5)
+        nn.init.normal_(block.mlp.c_proj.weight, std=out)
+
+
+PARTNERS = {  # who is whose positive in the contrast: images of one identity, or each image and its own sentence
+    "identity": lambda pids: pids,
+    "pair": lambda pids: torch.arange(len(pids), device=pids.device),
+}
+
+
+def entrance(detach, normalised):
+    """What happens to an image feature (B, E) before the inversion reads it (D1, D19)."""
+    steps = [torch.Tensor.detach] * detach + [lambda v: F.normalize(v, dim=-1)] * normalised
+    return lambda v: functools.reduce(lambda value, step: step(value), steps, v)
+
+
 class PromptSG(Method):
-    """One stage: L = L_ID + L_triplet + lambda L_SupCon (Eq. 10)."""
+    """One stage: L = L_ID + L_triplet + lambda (L_i2t + L_t2i) (Eq. 10)."""
 
     def __init__(self, recipe, data):
         super().__init__(recipe)
-        self.size, self.data = (recipe.image_height, recipe.image_width), data
-        self.image, self.text, self.tokenizer = load_clip(recipe.backbone, recipe.pretrained, self.size)
-        width = self.image.joint_width
-        self.inversion = Inversion(width, recipe.inversion_hidden_dim, self.text.width)
-        self.head = Head(width, data.classes)
+        r = recipe
+        cameras = len(data.cameras) if r.sie else 0
+        self.size, self.data = (r.image_height, r.image_width), data
+        self.image, self.text, self.tokenizer = load_clip(
+            r.backbone, r.pretrained, self.size, r.stride, cameras=cameras, sie=r.sie
+        )
+        if r.text_tower == "random":
+            self.text = random_text(r.backbone)
+        joint = self.image.joint_width
+        widths = {**self.image.state_widths, "v": joint, "z": joint}
+        self.heads = nn.ModuleDict(
+            {name: Head(widths[name], data.classes, r.classifier_init_std) for name in r.id_features}
+        )
+        self.entrance = entrance(r.detach, r.inversion_normalised)
+        self.shares = dict.fromkeys(self.image.state_widths, r.triplet_feature_weight)
+        self.partners = PARTNERS[r.supcon_positives]
+        self.inversion = self.make_inversion(joint)
+        self.interaction = self.make_interaction(joint)
+        self.read_sentences()
+
+    def make_inversion(self, joint):
+        r = self.recipe
+        words = self.text.token_embedding.weight
+        gamma = words.std().item() if r.inversion_bn_gamma_init == "words" else r.inversion_bn_gamma_init
+        return Inversion(joint, r.inversion_hidden_dim, self.text.width, r.inversion_mlp_layers, r.pseudo_tokens,
+                         r.inversion_activation, r.inversion_dropout, r.inversion_bn, gamma)  # fmt: skip
+
+    def make_interaction(self, joint):
+        r = self.recipe
+        self.first = 0 if r.mim_class_token else 1
+        if not r.mim_cross_attention_layers:
+            return NoInteraction()
+        return Interaction(joint, r.mim_head_width, r.mim_self_attention_blocks, r.mim_mlp_ratio, r.mim_mode,
+                           r.mim_output_projection, r.mim_cross_residual)  # fmt: skip
+
+    def read_sentences(self):
+        """The composed prompt has a gap; the simplified one is read once and for all by the frozen tower."""
+        r = self.recipe
+        self.template = PromptTemplate(r.prompt_composed, self.text, self.tokenizer)
+        plain = PromptTemplate(r.prompt_simplified, self.text, self.tokenizer)
+        with torch.no_grad():
+            self.register_buffer("plain", self.text.joint_end(self.text(*plain())), persistent=False)
+        self.prompts = {"composed": self.composed, "simplified": self.simplified}
+
+    def composed(self, v):
+        """Sentence features (B, E) that image features (B, E) compose: s* = f(v) in "A photo of a s* person"."""
+        words = self.inversion(self.entrance(v))
+        return self.text.joint_end(self.text(*self.template(identity=words)))
+
+    def simplified(self, v):
+        """One sentence for every image, (B, E)."""
+        return self.plain.expand(len(v), -1)
+
+    def features(self, batch, prompt):
+        """Everything that a loss or a search may name: states of the tower, v (B, E) the image in the joint space, l
+        (B, E) its sentence, z (B, E) what the sentence found in the image."""
+        out = self.image(batch.images.flatten(0, 1), batch.camids)
+        tokens = self.image.joint_tokens(out)
+        v = tokens[:, 0]
+        sentence = self.prompts[prompt](v)
+        z = self.interaction(sentence, tokens[:, self.first :])
+        return {**self.image.states(out), "v": v, "l": sentence, "z": z}
+
+    def losses(self, batch):
+        r, f, pids = self.recipe, self.features(batch, self.recipe.train_prompt), batch.pids
+        pairs = self.partners(pids)
+        contrast = (pairs, pairs, r.supcon_temperature, True, r.supcon_reduction)
+        return Losses({
+            "identity": sum(identity(head(f[name]), pids, r.label_smoothing) for name, head in self.heads.items()),
+            "triplet": sum(self.shares.get(name, 1.0) * batch_hard_triplet(f[name], pids, r.triplet_margin)
+                           for name in r.triplet_features),
+            "image to text": supervised_contrastive(f["v"], f["l"], *contrast),
+            "text to image": supervised_contrastive(f["l"], f["v"], *contrast),
+        })  # fmt: skip
 
     def stages(self):
         r = self.recipe
+        weights = {"identity": r.id_weight, "triplet": r.triplet_weight,
+                   "image to text": r.lambda_supcon * r.i2t_share, "text to image": r.lambda_supcon * r.t2i_share}  # fmt: skip
         decay = {"weight_decay": r.weight_decay, "bias_factor": r.bias_lr_factor}
-        new = Group([self.inversion, self.head], r.lr_random_init_modules, **decay)
+        new = Group([self.inversion, self.interaction, self.heads], r.lr_random_init_modules, **decay)
         return [
             Stage(
-                "learn end to end",
-                r.epochs,
-                IdentityBatches(self.data.labels, r.ids_per_batch, r.images_per_id),
-                [
-                    Augmentation(
-                        "bicubic", r.norm_mean, r.norm_std, 0.5, r.pad, erasing=(Erasing(r.random_erasing_p),)
-                    )
-                ],
-                self.losses,
-                {"identity": 1.0, "triplet": 1.0, "contrast": r.lambda_supcon},
-                [Group([self.image], r.lr_visual_encoder, **decay), new],
-                warmup_milestones(
-                    r.span, r.warmup_epochs, r.warmup_factor, r.lr_milestones, r.lr_decay_factor
-                ),
+                "learn end to end", r.epochs, IdentityBatches(self.data.labels, r.ids_per_batch, r.images_per_id),
+                [self.train_view()], self.losses, weights, [Group([self.image], r.lr_visual_encoder, **decay), new],
+                warmup_milestones(r.span, r.warmup_epochs, r.warmup_factor, r.lr_milestones, r.lr_decay_factor),
             )
-        ]
+        ]  # fmt: skip
 
-    def losses(self, batch):
-        raise NotImplementedError("PromptSG's losses come with its chapter")
+    def train_view(self):
+        r = self.recipe
+        return Augmentation(
+            "bicubic", r.norm_mean, r.norm_std, r.flip_p, r.pad, erasing=(Erasing(r.random_erasing_p),)
+        )
+
+    def test_view(self):
+        return Augmentation("bilinear", self.recipe.norm_mean, self.recipe.norm_std)
+
+    def embed(self, batch, prompt):
+        """The test feature, before the neck: z, unless a row says otherwise (D9)."""
+        f = self.features(batch, prompt)
+        return torch.cat([f[name] for name in self.recipe.retrieval_features], 1)
 
     def retrieval_tasks(self):
-        return {"image to image": Task(self.losses, self.losses, "market")}
+        """The prompt of the recipe first; then the cheap prompt of Table 5, and what Sec. 5.3 hints at: the sentence
+        that a query composes, searching the images of the joint space."""
+
+        def look(prompt):
+            return lambda batch: self.embed(batch, prompt)
+
+        def joint(name):
+            return lambda batch: self.features(batch, "composed")[name]
+
+        own = look(self.recipe.test_prompt)
+        cheap = look("simplified")
+        return {"image to image": Task(own, own, "market"),
+                "simplified prompt": Task(cheap, cheap, "market"),
+                "composed sentence to image": Task(joint("l"), joint("v"), "market")}  # fmt: skip
+
+
+RECIPE = PromptSGRecipe()
+VARIANTS = {"promptsg": PromptSG}
+SIMPLE = {"test_prompt": "simplified"}
+PRINTED = {
+    "a): L_i2t_sup=1;L_t2i_sup=1;MIM=1": {},
+    "b): L_i2t_sup=0;L_t2i_sup=1;MIM=1": {"i2t_share": 0.0},
+    "c): L_i2t_sup=1;L_t2i_sup=0;MIM=1": {"t2i_share": 0.0},
+    "d): L_i2t_sup=1;L_t2i_sup=1;MIM=0": BARE,
+    "Training w/ composed": {},
+    "Training w/o composed": {
+        "train_prompt": "simplified",
+        "test_prompt": "simplified",
+        "lambda_supcon": 0.0,
+    },
+    "w/o attention module; inference: visual=1;text=0": BARE,
+    "+ 1 cross-layer; inference: visual=1;text=0": {"mim_self_attention_blocks": 0, **SIMPLE},
+    "+ 1 cross & 1 self-layer; inference: visual=1;text=0": {"mim_self_attention_blocks": 1, **SIMPLE},
+    "+ 1 cross & 2 self-layer; inference: visual=1;text=1": {},
+    "+ 1 cross & 2 self-layer; inference: visual=1;text=0": SIMPLE,
+}
+CHOICES = {  # what the card leaves open, and how much it matters
+    "interaction re-weights tokens (D7)": {"mim_mode": "reweight"},
+    "plain contrast": {"supcon_positives": "pair"},
+    "contrast summed over positives (D12)": {"supcon_reduction": "sum"},
+    "pseudo-word as short as CLIP's words (D3)": {"inversion_bn_gamma_init": "words"},
+    "patches alone (D6)": {"mim_class_token": False},
+    "output projection (D8)": {"mim_output_projection": True},
+    "residual around cross-attention (D8)": {"mim_cross_residual": True},
+    "retrieval by f12 and z (D9)": {"retrieval_features": ("f12", "z")},
+    "two classifiers (D10)": {"id_features": ("z", "f12")},
+    "triplet as in CLIP-ReID (D16)": {"triplet_features": ("z", "f12", "f11", "v")},
+    "no warm-up (D17)": {"warmup_epochs": 0},
+    "inversion detached (D19)": {"detach": True},
+    "normalised input to the inversion (D1)": {"inversion_normalised": True},
+    "period after the sentence (D4)": {"prompt_composed": "A photo of a {identity} person."},
+    "four pseudo-words (D4)": {"pseudo_tokens": 4},
+    **{f"lambda {value:g}": {"lambda_supcon": value} for value in (0.0, 0.1, 0.5, 1.0, 2.0)},
+    **{f"temperature {value:g}": {"supcon_temperature": value} for value in (0.01, 0.02, 0.05, 0.1)},
+}
+CONTROLS = {  # what remains of a gain when the language is taken away
+    "control: random text tower": {"text_tower": "random"},
+    "control: one constant sentence": PRINTED["Training w/o composed"],
+    "control: words without meaning": {"prompt_composed": "{identity}", "prompt_simplified": "X X X X X"},
+}
+ABLATIONS = {
+    "full": {},
+    "as it comes": {"epochs": 0},
+    **PRINTED,
+    **CHOICES,
+    **CONTROLS,
+    **{row: values_of(new) for row, new in SETTINGS.items()},
+}

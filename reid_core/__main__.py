@@ -1,9 +1,9 @@
-"""python -m reid_core train METHOD | results | pretrain MODEL | gates | bench"""
+"""python -m reid_core train METHOD | results | looks | pretrain MODEL | gates | bench"""
 
 import argparse
 import sys
 
-from reid_core import bench, chapters, gates, pretrain, results
+from reid_core import bench, chapters, gates, kept, pretrain, results
 from reid_core.recipe import PROFILES
 
 
@@ -37,7 +37,11 @@ def parser():
     train.set_defaults(run=train_one)
     fill = commands.add_parser("results", help="measure what is missing or stale, printed rows first")
     fill.add_argument("--minutes", type=float, default=60)
-    fill.set_defaults(run=lambda options: results.fill(options.minutes, chapters.wanted()))
+    fill.set_defaults(run=lambda options: results.fill(options.minutes, chapters.wanted(), kept.measure))
+    shown = commands.add_parser(
+        "looks", help="keep what runs show whose weights are still here, beside their numbers"
+    )
+    shown.set_defaults(run=lambda options: kept.fill())
     own = commands.add_parser("pretrain", help="make the models that come with the project again")
     own.add_argument("model", help=", ".join(pretrain.KINDS))
     own.add_argument("--profile", default="laptop", help=", ".join(PROFILES))
@@ -84,7 +88,7 @@ def train_one(options):
     spec = results.Spec(
         options.method, variant, row, options.data or profile.data, profile.name, options.seed
     )
-    run = results.measure(spec, committed=options.keep, device=options.device,
+    run = kept.measure(spec, committed=options.keep, device=options.device,
                           checkpoint_every=options.checkpoint_every, deterministic=options.deterministic)  # fmt: skip
     for task, scores in run.scores.items():
         print(task, *(f"{name} {value:.1f}" for name, value in scores["summary"].items()), sep="  ")

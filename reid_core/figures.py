@@ -222,7 +222,7 @@ def same_size(pictures):
 def ranked_lists(data, queries, order, correct, shown=8):
     """One row per query: the query, then its `shown` nearest gallery images; right answers framed in bluish green, wrong
     ones in vermilion, with a tick or a cross so that colour is never alone."""
-    right, wrong = COLOURS["promptsg"], matplotlib.color_sequences["okabe_ito"][5]
+    right, wrong = (matplotlib.color_sequences["okabe_ito"][k] for k in (3, 6))
     images, titles, frames = [], [], []
     for row, query in enumerate(queries):
         images.append(picture(data, "query", query))

@@ -1,0 +1,128 @@
+"""What runs show, in files beside their numbers: a page that trains nothing can show it, too.
+
+A file of Looks lies at <run>.npz beside <run>.json, names its run, and is under 300 kB.
+"""
+
+import hashlib
+import io
+import json
+import zipfile
+
+import numpy as np
+from safetensors.torch import safe_open
+
+from reid_core import checkpoint, results, weights
+from reid_core.data import build_folder
+from reid_core.looks import Looks, look
+
+LIMIT = 300_000  # bytes of a file
+UNTRAINED = "not trained"
+
+
+def key_of(run):
+    """What a file of Looks and a run have in common: a digest of the run's spec, data and scores."""
+    told = [run.spec.name, run.data["fingerprint"], [scores["ap"] for scores in run.scores.values()]]
+    return hashlib.sha256(json.dumps(told).encode()).hexdigest()[:16]
+
+
+def path_of(spec, committed=True):
+    return results.folder(committed) / f"{spec.name}.npz"
+
+
+def keep(method, data, run, committed=True):
+    """Look at the method that a run trained, and write it down beside the run."""
+    found, buffer = look(method, data, key_of(run)), io.BytesIO()
+    np.savez_compressed(buffer, **found._asdict())
+    if buffer.tell() > LIMIT:
+        raise ValueError(f"expected under {LIMIT // 1000} kB to keep of {run.spec.name}, found {buffer.tell() // 1000} kB; "
+                         f"explain fewer queries.")  # fmt: skip
+    checkpoint.write(path_of(run.spec, committed), buffer.getvalue())
+    return found
+
+
+def find(spec, committed=True):
+    """The Looks of a run, or None: "not run". Those of another run of that name are refused."""
+    run, path = results.find(spec, committed), path_of(spec, committed)
+    if run is None or not path.exists():
+        return None
+    found = read(path)
+    if found.key != key_of(run):
+        raise ValueError(f"expected what the run {spec.name} shows ({key_of(run)}), found what another one showed "
+                         f"({found.key}); run python -m reid_core looks.")  # fmt: skip
+    return found
+
+
+def read(path):
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            kept = {name: file[name] for name in Looks._fields}
+    except (zipfile.BadZipFile, KeyError, ValueError, EOFError) as error:
+        raise ValueError(f"expected a whole file at {path.name}, found one that cannot be read ({error}); run "
+                         f"python -m reid_core looks.") from error  # fmt: skip
+    return Looks(**{**kept, "key": str(kept["key"])})
+
+
+def measure(spec, *, committed=False, **options):
+    """As `results.measure`, and of a run of the book with the first seed, what the trained method shows is kept, too."""
+    run = results.measure(spec, committed=committed, **options)
+    if committed and spec.seed == 0:
+        keep(*trained(spec), run)
+    return run
+
+
+def trained(spec):
+    """(method, data) of a spec with the weights that its training left in the build folder."""
+    method, data = results.build(spec)
+    path = build_folder() / "runs" / spec.name / "weights.safetensors"
+    if not path.exists():
+        raise ValueError(f"expected the weights of {spec.name} in {path.parent}, found none; train it again with "
+                         f"python -m reid_core train.")  # fmt: skip
+    with safe_open(path, "pt") as file:
+        key, state = file.metadata()["key"], {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    if key != results.run_key(spec, method, data):
+        raise ValueError(f"expected weights of {results.run_key(spec, method, data)}, found those of {key}; train it again "
+                         f"with python -m reid_core train.")  # fmt: skip
+    method.load_state_dict(state, strict=False)  # a text tower that no stage trains is not among them
+    return method, data
+
+
+def fill(log=print):
+    """Keep what the runs of the first seed show, wherever that is missing and their weights are still there."""
+    for run in results.load(seed=0):
+        weights = build_folder() / "runs" / run.spec.name / "weights.safetensors"
+        if weights.exists() and not is_kept(run):
+            log(f"{run.spec.name}: looked at")
+            keep(*trained(run.spec), run)
+
+
+def is_kept(run):
+    path = path_of(run.spec)
+    return path.exists() and read(path).key == key_of(run)
+
+
+def for_page(page, wanted):
+    """({label: Looks or None}, data) of {label: (method, variant, row)}, as they were kept beside the committed runs. Where there
+    is none at all, CLIP's tower as it comes is looked at now, under the label UNTRAINED."""
+    specs = {
+        label: results.Spec(*parts, page.data, page.profile, page.seed) for label, parts in wanted.items()
+    }
+    found = {label: find(spec) for label, spec in specs.items()}
+    method, data = results.build(
+        results.Spec("clip_reid", "baseline", "full", page.data, page.profile, page.seed)
+    )
+    if not any(found.values()):
+        found = {UNTRAINED: look(method, data, maps=("tsne",)), **found}
+    return found, data
+
+
+def caveat(page, found):
+    """What a caption must add about pictures that come from no run."""
+    if UNTRAINED not in found:
+        return ""
+    recipe = results.Spec("clip_reid", "baseline", profile=page.profile).recipe()
+    tower = (
+        "a tower of random weights"
+        if weights.locate(recipe.pretrained) is None
+        else "CLIP's tower as it comes"
+    )
+    return f" No run is kept for this page: shown is {tower}, not trained to re-identify."

@@ -1,0 +1,75 @@
+"""Pictures of what is kept in Looks."""
+
+import numpy as np
+import pytest
+from matplotlib import pyplot as plt
+
+from reid_core import explain, maps
+from reid_core.looks import Looks
+
+CHANCE = np.random.default_rng(0)
+
+
+def looks_of(points=40):
+    place = CHANCE.random((points, 2)).astype(np.float16)
+    scores = {"judged": CHANCE.random((2, 9, 6)), "chance": np.full((9, 6), 0.25)}
+    empty = {name: np.zeros(0) for name in Looks._fields if name not in ("tsne", "umap", "pids", *scores)}
+    return Looks(tsne=place, umap=place[:0], pids=np.repeat(np.arange(20), points // 20), **empty, **scores)
+
+
+@pytest.fixture(autouse=True)
+def closed():
+    yield
+    plt.close("all")
+
+
+def test_a_column_without_maps_says_so():
+    images = [np.full((16, 8, 3), 90, np.uint8)] * 2
+    figure = maps.overlays(
+        images, {"one": CHANCE.random((2, 4, 2)), "other": None}, ["30% clutter", "20% clutter"]
+    )
+    texts = [[text.get_text() for text in axis.texts] for axis in figure.axes]
+    assert texts == [[], [], ["not run"]] * 2
+    assert [axis.get_title() for axis in figure.axes] == [
+        "30% clutter",
+        "one",
+        "other",
+        "20% clutter",
+        "",
+        "",
+    ]
+
+
+def test_a_map_is_drawn_in_viridis_at_the_size_of_the_image():
+    figure = maps.overlays([np.zeros((16, 8, 3), np.uint8)], {"one": np.eye(4)[None, :, :2]}, [""])
+    drawn = figure.axes[1].get_images()[1]
+    assert drawn.get_cmap().name == "viridis" and drawn.get_array().shape == (16, 8)
+
+
+def test_people_differ_in_marker_and_colour():
+    figure = maps.embeddings(looks_of())
+    shown = [group for group in figure.axes[0].collections if group.get_label().startswith("person")]
+    looks_like = {(tuple(one.get_facecolor()[0]), one.get_paths()[0].vertices.tobytes()) for one in shown}
+    assert len(shown) == len(looks_like) == 8 and len({look[1] for look in looks_like}) == 8
+
+
+def test_a_map_that_was_not_computed_says_so():
+    assert [text.get_text() for text in maps.embeddings(looks_of()).axes[1].texts] == ["not run"]
+
+
+def test_every_score_has_a_bar_per_method_and_a_line_for_chance():
+    axis = maps.judged({"one": looks_of(), "two": looks_of()}).axes[0]
+    assert len(axis.patches) == 2 * len(explain.SCORES) and set(maps.SAYS) == set(explain.SCORES)
+    lines = [line.get_xdata()[0] for line in axis.lines if len(set(line.get_xdata())) == 1]
+    assert lines == [25.0] * len(explain.SCORES)
+    assert len({patch.get_hatch() for patch in axis.patches}) == 2, "never colour alone"
+
+
+def test_bars_stand_where_the_scores_say():
+    one = looks_of()
+    widths = [patch.get_width() for patch in maps.judged({"one": one}, "grad_cam").axes[0].patches]
+    np.testing.assert_allclose(widths, 100 * one.judged[1].mean(0))
+
+
+def test_names_of_scores_stand_in_the_order_of_the_columns():
+    assert tuple(maps.SAYS) == explain.SCORES

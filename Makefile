@@ -1,6 +1,7 @@
 # make book    set everything up, execute the notebooks on what results/ holds, build build/book/index.html
 # make test    set everything up, run every test
 # make results measure what is missing or stale for MINUTES minutes
+# make gates   measure whether the synthetic world is hard enough, and solvable
 PYTHON ?= python3
 VENV ?= .venv
 PROFILE ?= laptop
@@ -8,7 +9,7 @@ MINUTES ?= 60
 CORES ?= 2
 BIN := $(VENV)/bin
 
-.PHONY: book test unit notebooks lint results bench clean
+.PHONY: book test unit notebooks lint results gates bench clean
 
 book: $(VENV)/ready
 	$(BIN)/snakemake --cores $(CORES) --quiet rules progress host --keep-going --config profile=$(PROFILE) -- book
@@ -28,6 +29,9 @@ lint: $(VENV)/ready
 
 results: $(VENV)/ready
 	$(BIN)/python -m reid_core results --minutes $(MINUTES)
+
+gates: $(VENV)/ready
+	$(BIN)/python -m data_prep gates
 
 bench: $(VENV)/ready
 	$(BIN)/python -m reid_core bench

@@ -17,6 +17,7 @@ from reid_core.looks import Looks, look
 
 LIMIT = 300_000  # bytes of a file
 UNTRAINED = "not trained"
+ROWS = ("full", "Training w/o composed")  # that pages look at
 
 
 def key_of(run):
@@ -26,7 +27,7 @@ def key_of(run):
 
 
 def path_of(spec, committed=True):
-    return results.folder(committed) / f"{spec.name}.npz"
+    return results.folder(committed) / f"{spec.same.name}.npz"
 
 
 def keep(method, data, run, committed=True):
@@ -63,11 +64,16 @@ def read(path):
 
 
 def measure(spec, *, committed=False, **options):
-    """As `results.measure`, and of a run of the book with the first seed, what the trained method shows is kept, too."""
+    """As `results.measure`, and of a run that pages show, what the trained method shows is kept, too."""
     run = results.measure(spec, committed=committed, **options)
-    if committed and spec.seed == 0:
-        keep(*trained(spec), run)
+    if committed and is_shown(run.spec):
+        keep(*trained(run.spec), run)
     return run
+
+
+def is_shown(spec):
+    """Pages look at the first seed of these rows; of the others numbers are enough."""
+    return spec.seed == 0 and spec.row in ROWS
 
 
 def trained(spec):
@@ -88,9 +94,9 @@ def trained(spec):
 
 def fill(log=print):
     """Keep what the runs of the first seed show, wherever that is missing and their weights are still there."""
-    for run in results.load(seed=0):
-        weights = build_folder() / "runs" / run.spec.name / "weights.safetensors"
-        if weights.exists() and not is_kept(run):
+    for run in filter(lambda run: is_shown(run.spec), results.load()):
+        place = build_folder() / "runs" / run.spec.name / "weights.safetensors"
+        if place.exists() and not is_kept(run):
             log(f"{run.spec.name}: looked at")
             keep(*trained(run.spec), run)
 

@@ -168,3 +168,46 @@ def test_the_fingerprint_sees_a_changed_loss(world, monkeypatch):
     monkeypatch.setattr(clip_reid, "batch_hard_triplet", lambda *args: real(*args) * 1.001)
     after = results.fingerprint(spec, 2)["losses"]
     assert before != after and results.fingerprint(spec, 2)["losses"] == after
+
+
+def test_rows_with_the_same_settings_are_one_run():
+    printed = "Training w/ composed"
+    assert Spec("promptsg", "promptsg", printed).same == Spec("promptsg", "promptsg", "full")
+    changed = Spec("promptsg", "promptsg", printed + " + epochs=2").same
+    assert changed.row == "full + epochs=2"
+    assert Spec("promptsg", "promptsg", "plain contrast").same.row == "plain contrast"
+
+
+def test_a_run_is_also_tested_where_it_was_not_trained(world, monkeypatch):
+    """On the other domain of the same seed, under the task's name and the domain's."""
+    asked = []
+    monkeypatch.setattr(results, "load_data", lambda name, profile: asked.append(name) or world)
+    monkeypatch.setattr(
+        results, "tested", lambda method, data, suffix="": {"image to image" + suffix: "scores"}
+    )
+    found = results.elsewhere(None, Spec("clip_reid", "baseline", data="world_market#1000"))
+    assert found == {"image to image on world_msmt": "scores"} and asked == ["world_msmt#1000"]
+    assert results.elsewhere(None, Spec("clip_reid", "baseline", profile="smoke")) == {}
+
+
+def test_two_ways_of_searching_of_one_run_are_compared_query_by_query():
+    runs = [noisy(seed) for seed in range(3)]
+    for one in runs:
+        low = {**one.scores["image to image"], "ap": [ap / 2 for ap in one.scores["image to image"]["ap"]]}
+        one.scores["simplified prompt"] = low
+    change = paired(runs, runs, "simplified prompt", "image to image")
+    assert change.mean == pytest.approx(
+        -50 * np.mean([one.scores["image to image"]["ap"] for one in runs]), abs=1e-6
+    )
+    assert change.high < 0
+
+
+def test_the_bench_keeps_what_it_measured_before(tmp_path, monkeypatch):
+    monkeypatch.setattr(results, "folder", lambda committed=True: tmp_path)
+    results.keep_bench("one", {"ratio": 1})
+    results.keep_bench("two", {"ratio": 2})
+    assert (
+        results.bench("one")["ratio"] == 1
+        and results.bench("two")["commit"]
+        and results.bench("three") is None
+    )

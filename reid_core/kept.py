@@ -16,6 +16,7 @@ from reid_core.data import build_folder
 from reid_core.looks import Looks, look
 
 LIMIT = 300_000  # bytes of a file
+ROWS = ("full", "Training w/o composed")  # the rows that pages show pictures of
 UNTRAINED = "not trained"
 
 
@@ -63,11 +64,15 @@ def read(path):
 
 
 def measure(spec, *, committed=False, **options):
-    """As `results.measure`, and of a run of the book with the first seed, what the trained method shows is kept, too."""
+    """As `results.measure`, and what the trained method shows is kept, too, if a page of the book shows pictures of it."""
     run = results.measure(spec, committed=committed, **options)
-    if committed and spec.seed == 0:
+    if committed and is_shown(spec):
         keep(*trained(spec), run)
     return run
+
+
+def is_shown(spec):
+    return spec.seed == 0 and spec.row in ROWS
 
 
 def trained(spec):
@@ -87,10 +92,10 @@ def trained(spec):
 
 
 def fill(log=print):
-    """Keep what the runs of the first seed show, wherever that is missing and their weights are still there."""
+    """Keep what the runs of the pages show, wherever that is missing and their weights are still there."""
     for run in results.load(seed=0):
         weights = build_folder() / "runs" / run.spec.name / "weights.safetensors"
-        if weights.exists() and not is_kept(run):
+        if weights.exists() and is_shown(run.spec) and not is_kept(run):
             log(f"{run.spec.name}: looked at")
             keep(*trained(run.spec), run)
 

@@ -16,8 +16,8 @@ from reid_core.data import build_folder
 from reid_core.looks import Looks, look
 
 LIMIT = 300_000  # bytes of a file
+ROWS = ("full", "Training w/o composed")  # the rows that pages show pictures of
 UNTRAINED = "not trained"
-ROWS = ("full", "Training w/o composed")  # that pages look at
 
 
 def key_of(run):
@@ -64,7 +64,7 @@ def read(path):
 
 
 def measure(spec, *, committed=False, **options):
-    """As `results.measure`, and of a run that pages show, what the trained method shows is kept, too."""
+    """As `results.measure`, and what the trained method shows is kept, too, if a page of the book shows pictures of it."""
     run = results.measure(spec, committed=committed, **options)
     if committed and is_shown(run.spec):
         keep(*trained(run.spec), run)
@@ -72,7 +72,6 @@ def measure(spec, *, committed=False, **options):
 
 
 def is_shown(spec):
-    """Pages look at the first seed of these rows; of the others numbers are enough."""
     return spec.seed == 0 and spec.row in ROWS
 
 
@@ -93,10 +92,10 @@ def trained(spec):
 
 
 def fill(log=print):
-    """Keep what the runs of the first seed show, wherever that is missing and their weights are still there."""
-    for run in filter(lambda run: is_shown(run.spec), results.load()):
+    """Keep what the runs of the pages show, wherever that is missing and their weights are still there."""
+    for run in results.load(seed=0):
         place = build_folder() / "runs" / run.spec.name / "weights.safetensors"
-        if place.exists() and not is_kept(run):
+        if place.exists() and is_shown(run.spec) and not is_kept(run):
             log(f"{run.spec.name}: looked at")
             keep(*trained(run.spec), run)
 

@@ -10,7 +10,9 @@ from reid_core import explain
 from reid_core.clip import load_clip, load_timm
 from reid_core.data import Batch
 from reid_core.layers import CrossAttention
+from reid_core.methods import promptsg
 from reid_core.methods.base import Task
+from reid_core.recipe import PROFILES
 
 SIZE = (64, 32)
 
@@ -162,6 +164,16 @@ def test_relevance_passes_through_a_module_that_reads_the_tokens(first):
     explicit.load_state_dict(watched.state_dict())
     torch.testing.assert_close(explain.relevance(explicit, batch_of(), spike), found, atol=1e-6, rtol=1e-4)
     assert explicit.interaction.maps is None and not explicit.interaction.remember
+
+
+@pytest.mark.parametrize("change", [{}, {"mim_mode": "reweight"}, {"mim_class_token": False}])
+def test_promptsg_is_explained_through_its_interaction(world, change):
+    method = promptsg.PromptSG(promptsg.RECIPE.at(PROFILES["smoke"]).but(**change), world).eval()
+    batch = batch_of(2, method.size)
+    found = explain.relevance(method, batch, spike)
+    assert found.shape == (2, 8, 4) and found.min() >= 0 and found.max() > 0
+    assert explain.layer_of(method) is method.image.final_norm
+    assert explain.grad_cam(method, batch, spike).shape == (2, 8, 4)
 
 
 def test_a_method_whose_interaction_is_taken_out_is_seen_by_its_class_token():

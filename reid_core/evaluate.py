@@ -148,9 +148,14 @@ def embed_text(encode, rows, tokenizer, device, precision="fp32", batch=256):
     return torch.cat(found), rows.pick(owner)
 
 
+def column_of(protocol):
+    """The column of Rows in which a query and a gallery image of its identity must differ, or None."""
+    return COLUMNS[PROTOCOLS[protocol]]
+
+
 def score(query, gallery, query_rows, gallery_rows, protocol="market"):
     """Scores of cosine ranking: features (Q, D) and (G, D) of unit length, and the Rows they belong to."""
-    column = COLUMNS[PROTOCOLS[protocol]]
+    column = column_of(protocol)
     marks = (np.zeros(len(query)), np.ones(len(gallery))) if column is None else (
         getattr(query_rows, column), getattr(gallery_rows, column))  # fmt: skip
     return rank(query, gallery, query_rows.pids, gallery_rows.pids, *marks)

@@ -55,11 +55,11 @@ def look(method, data, key="", maps=("tsne", "umap")):
     method.eval()
     task = task_of(method)
     query, gallery = embed(method, data, task)
-    scores = evaluate.score(query, gallery, data.query, data.gallery, task.protocol)
+    scores = evaluate.score(query, gallery, data.query, data.gallery, data.manifest.protocol)
     return Looks(
         key,
         **coordinates(query, gallery, data, maps),
-        **ranked_lists(query, gallery, data, task.protocol, scores),
+        **ranked_lists(query, gallery, data, data.manifest.protocol, scores),
         **explanations(method, data, task, query, gallery, scores.valid),
     )
 
@@ -133,7 +133,7 @@ def hardest_median_best(ap, pids):
 
 def left_out(data, protocol, rows):
     """(K, G): what the protocol leaves out of the list of each query: the person on the same camera, and distractors."""
-    query, gallery, column = data.query, data.gallery, evaluate.PROTOCOLS[protocol]
+    query, gallery, column = data.query, data.gallery, evaluate.column_of(protocol)
     out = np.broadcast_to(gallery.pids == -1, (len(rows), len(gallery)))
     if column is None:
         return out
@@ -144,7 +144,9 @@ def left_out(data, protocol, rows):
 def explanations(method, data, task, query, gallery, valid):
     """Maps of the first query of each person for the nearness to the mean of its true matches, and what masks say to them."""
     rows = valid[np.sort(np.unique(data.query.pids[valid], return_index=True)[1])][:EXPLAINED]
-    matches = (data.gallery.pids == data.query.pids[rows, None]) & ~left_out(data, task.protocol, rows)
+    matches = (data.gallery.pids == data.query.pids[rows, None]) & ~left_out(
+        data, data.manifest.protocol, rows
+    )
     targets = torch.from_numpy(matches).to(gallery) @ gallery  # the sum points where the mean does
     masks = masks_of(data, rows)
     maps = {name: explain_all(how, method, data, task, rows, targets) for name, how in HOW.items()}

@@ -68,6 +68,13 @@ def profile_called(name):
     return PROFILES[name]
 
 
+def one_of(choices, word, field):
+    """The entry of a dict of choices that a field of a recipe names."""
+    if word not in choices:
+        raise ValueError(f"expected {field} among {', '.join(choices)}, found {word!r}; correct the word.")
+    return choices[word]
+
+
 class Line(NamedTuple):
     """One row of a recipe's table."""
 

@@ -252,6 +252,11 @@ def test_an_unknown_reading_of_the_interaction_is_refused(world):
         build(world, mim_mode="mean")
 
 
+def test_an_unknown_prompt_is_refused(world):
+    with pytest.raises(ValueError, match="expected test_prompt among composed, simplified, found 'long'"):
+        build(world, test_prompt="long")
+
+
 def test_a_camera_that_training_never_saw_gets_the_mean_of_the_others(world):
     method = build(world, sie=1.0)
     images = torch.randn(3, 1, 3, *method.size)

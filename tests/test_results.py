@@ -55,9 +55,9 @@ def test_a_row_that_nobody_ran_is_none():
 @pytest.mark.parametrize(
     "spec, message",
     [
-        (Spec("clip_read", "baseline"), "a method among clip_reid, found 'clip_read'"),
+        (Spec("clip_read", "baseline"), "a method among clip_reid, promptsg, found 'clip_read'"),
         (Spec("clip_reid", "base"), "a variant of clip_reid among baseline, clip_reid, found 'base'"),
-        (Spec("clip_reid", "baseline", "ful"), "a row of clip_reid among full, RN50, .*, found 'ful'"),
+        (Spec("clip_reid", "baseline", "ful"), "a row of clip_reid among full, no stage 1, .*, found 'ful'"),
         (Spec("clip_reid", "baseline", profile="desk"), "a profile among smoke, laptop, paper, found 'desk'"),
     ],
 )

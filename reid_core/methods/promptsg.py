@@ -26,7 +26,7 @@ from reid_core.layers import Head, Inversion
 from reid_core.losses import batch_hard_triplet, identity, supervised_contrastive
 from reid_core.methods.base import Group, Losses, Method, Stage, Task
 from reid_core.prompts import PromptTemplate
-from reid_core.recipe import Recipe, assumed, stated, values_of
+from reid_core.recipe import Recipe, assumed, one_of, stated, values_of
 from reid_core.schedules import warmup_milestones
 
 
@@ -141,7 +141,7 @@ class Interaction(nn.Module):
         self.norm_sentence, self.norm_tokens = nn.LayerNorm(width), nn.LayerNorm(width)
         self.q_proj, self.k_proj, self.v_proj = (nn.Linear(width, width) for _ in range(3))
         self.out_proj = nn.Linear(width, width) if projection else nn.Identity()
-        self.gather = {"pool": self.pool, "reweight": self.reweight}[mode]
+        self.gather = one_of({"pool": self.pool, "reweight": self.reweight}, mode, "mim_mode")
         self.residual = 1.0 if residual else 0.0
         self.blocks = nn.ModuleList(
             ResidualAttentionBlock(width, heads, mlp_ratio, act_layer=QuickGELU) for _ in range(blocks)
@@ -232,7 +232,7 @@ class PromptSG(Method):
         )
         self.entrance = entrance(r.detach, r.inversion_normalised)
         self.shares = dict.fromkeys(self.image.state_widths, r.triplet_feature_weight)
-        self.partners = PARTNERS[r.supcon_positives]
+        self.partners = one_of(PARTNERS, r.supcon_positives, "supcon_positives")
         self.inversion = self.make_inversion(joint)
         self.interaction = self.make_interaction(joint)
         self.read_sentences()
@@ -260,6 +260,8 @@ class PromptSG(Method):
         with torch.no_grad():
             self.register_buffer("plain", self.text.joint_end(self.text(*plain())), persistent=False)
         self.prompts = {"composed": self.composed, "simplified": self.simplified}
+        for field in ("train_prompt", "test_prompt"):
+            one_of(self.prompts, getattr(r, field), field)
 
     def composed(self, v):
         """Sentence features (B, E) that image features (B, E) compose: s* = f(v) in "A photo of a s* person"."""

@@ -21,10 +21,11 @@ def small():
     return path, json.loads(path.with_suffix("").with_suffix(".record.json").read_text())
 
 
-def test_pretraining_again_takes_up_what_is_there_and_writes_the_same_file(small):
+def test_pretraining_again_takes_up_what_is_there_and_writes_the_same_weights(small):
     path, _ = small
-    before = path.read_bytes()
-    assert pretrain.pretrain("clip", profile="smoke", epochs=1, log=lambda text: None).read_bytes() == before
+    before, _ = weights.read(path)
+    again, _ = weights.read(pretrain.pretrain("clip", profile="smoke", epochs=1, log=lambda text: None))
+    assert before.keys() == again.keys() and all(torch.equal(before[key], again[key]) for key in before)
 
 
 def test_what_was_saved_is_what_is_loaded(small):
@@ -40,7 +41,9 @@ def test_what_was_saved_is_what_is_loaded(small):
 
 def test_words_that_training_never_saw_are_the_same_in_every_process(small):
     path, _ = small
-    one, two = (load_clip("tiny", str(path), (128, 64)).text.token_embedding.weight for _ in range(2))
+    one, two = (
+        load_clip("tiny", str(path), (128, 64)).text.token_embedding.weight.detach() for _ in range(2)
+    )
     assert torch.equal(one, two) and one[-5:].std() == pytest.approx(0.02, rel=0.3)
 
 
@@ -76,8 +79,9 @@ def test_the_world_has_not_changed_since_a_shipped_model_saw_it(name):
     assert pretrain.record(name)["data"]["fingerprint"] == card["fingerprint"]
 
 
-def test_all_models_of_the_project_are_shipped():
-    assert list(weights.OWN) == SHIPPED
+def test_what_is_not_shipped_yet_is_known():
+    """The tower of labels stands in for ImageNet in one paper's chapter, and comes before it."""
+    assert set(weights.OWN) - set(SHIPPED) <= {"tiny_vit"}
 
 
 def test_the_tower_of_labels_has_the_shape_of_tiny_clip():

@@ -37,7 +37,7 @@ def parser():
     train.set_defaults(run=train_one)
     fill = commands.add_parser("results", help="measure what is missing or stale, printed rows first")
     fill.add_argument("--minutes", type=float, default=60)
-    fill.set_defaults(run=lambda options: results.fill(options.minutes, chapters.wanted(), kept.measure))
+    fill.set_defaults(run=fill_results)
     shown = commands.add_parser(
         "looks", help="keep what runs show whose weights are still here, beside their numbers"
     )
@@ -71,6 +71,11 @@ def parser():
     return top
 
 
+def fill_results(options):
+    gates.require()
+    results.fill(options.minutes, chapters.wanted(), kept.measure)
+
+
 def measure_gates(options):
     if options.rates:
         gates.try_rates(
@@ -88,6 +93,8 @@ def train_one(options):
     spec = results.Spec(
         options.method, variant, row, options.data or profile.data, profile.name, options.seed
     )
+    if options.keep:
+        gates.require()
     run = kept.measure(spec, committed=options.keep, device=options.device,
                           checkpoint_every=options.checkpoint_every, deterministic=options.deterministic)  # fmt: skip
     for task, scores in run.scores.items():

@@ -302,6 +302,19 @@ def finding(found, limits=GATES):
     return told + (f"; missed: {', '.join(missed)}" if missed else "")
 
 
+def require(profile="laptop"):
+    """Raise unless every gate is met on every seed that is shown: no run enters the book before."""
+    found = values(kept(profile))
+    open_ = [
+        name
+        for name in GATES
+        if set(SHOWN) - set(found.get(name, {})) or verdict(GATES[name], found[name]) != "met"
+    ]
+    if open_:
+        raise ValueError(f"expected all gates of the world met on the seeds {', '.join(map(str, SHOWN))} before a run is kept, "
+                         f"found open: {', '.join(open_)}; run python -m data_prep gates, or leave --keep out.")  # fmt: skip
+
+
 def try_rates(factors, seed=DEVELOPMENT, profile="laptop", log=print):
     """mAP of the fine-tuned baseline on the development world for pairs of learning-rate factors (pretrained, new)."""
     done, world = kept(profile), World(seed, profile, log)

@@ -33,6 +33,17 @@ def test_the_table_shows_every_gate_with_its_band_and_its_values():
     assert lines["identities per caption"][3] == "3 or more" and lines["forgetting"][5] == "not measured"
 
 
+def test_no_run_is_kept_before_every_gate_is_met_on_every_seed(monkeypatch):
+    met = {name: dict.fromkeys(gates.SHOWN, gate.low + 1) for name, gate in GATES.items()}
+    monkeypatch.setattr(gates, "kept", lambda profile: None)
+    monkeypatch.setattr(gates, "values", lambda done: met)
+    gates.require()
+    met["zero-shot"][2] = 2.0
+    del met["forgetting"][1]
+    with pytest.raises(ValueError, match="found open: zero-shot, forgetting; run python -m data_prep gates"):
+        gates.require()
+
+
 @pytest.fixture
 def few_measures(tmp_path, monkeypatch):
     """Gates that write into a folder of the test's own and measure words alone."""

@@ -3,19 +3,16 @@
 import html
 import inspect
 import json
-import warnings
 from types import SimpleNamespace
 
-warnings.filterwarnings("ignore", message="IProgress not found")  # a page needs no progress bars
+from IPython.display import HTML
+from pygments import highlight
+from pygments.formatters import HtmlFormatter
+from pygments.lexers import PythonLexer
 
-from IPython.display import HTML  # noqa: E402
-from pygments import highlight  # noqa: E402
-from pygments.formatters import HtmlFormatter  # noqa: E402
-from pygments.lexers import PythonLexer  # noqa: E402
-
-from reid_core import figures, results, tables  # noqa: E402
-from reid_core.data import ROOT  # noqa: E402
-from reid_core.recipe import profile_called  # noqa: E402
+from reid_core import figures, results, tables
+from reid_core.data import ROOT
+from reid_core.recipe import profile_called
 
 
 class ParameterError(ValueError):

@@ -131,11 +131,9 @@ class Run:
         kept.pop("format")
         return cls(**{**kept, "spec": Spec(**kept["spec"])})
 
-    def protocols(self):
-        """What was ranked against what, a sentence per way of searching."""
-        return [
-            f"{task}: {scores['protocol']}" for task, scores in self.scores.items() if scores.get("protocol")
-        ]
+    def protocol(self, task=None):
+        """What was ranked against what in one way of searching, in words; "" in runs that did not say it yet."""
+        return self.scores[task or next(iter(self.scores))].get("protocol", "")
 
     def score(self, metric="mAP", task=None):
         """A summary number in per cent."""

@@ -101,13 +101,18 @@ def comparison(specs, metrics, wanted, caption, committed=True):
         headings += [f"{metric}, paper", f"{metric}, ours on real data", f"{metric}, ours on the world"]
     for label, row in specs.items():
         runs = [run for spec in row if (run := results.find(spec, committed))]
-        cells, protocols = [label], protocols | dict.fromkeys(p for run in runs for p in run.protocols())
+        cells, protocols = [label], protocols | dict.fromkeys(run.protocol() for run in runs)
         for metric in metrics:
             real, world = ([r for r in runs if r.data["label"] == kind] for kind in ("real", "world"))
             cells += [printed(wanted.get((label, metric))), ours(real, metric), ours(world, metric)]
         rows.append(cells)
-    said = f". Ours: {'; '.join(protocols)}" if protocols else ""
-    return table(headings, rows, caption + said)
+    return table(headings, rows, caption + ranked_how(protocols))
+
+
+def ranked_how(protocols):
+    """The end of a caption: by which protocols our numbers came about."""
+    told = [words for words in protocols if words]
+    return f". Ours: {'; or '.join(told)}" if told else ""
 
 
 class Row(NamedTuple):
@@ -124,19 +129,19 @@ def ablation(rows, reference, caption, metric="mAP", committed=True):
     An effect is a row minus the reference, in points; ours carries its 95 % interval. A verdict compares its sign with
     that of the printed effect.
     """
-    base = rows[reference]
-    lines = []
+    base, lines, protocols = rows[reference], [], {}
     for label, row in rows.items():
         effect = (
             None if None in (row.printed, base.printed) or label == reference else row.printed - base.printed
         )
         runs, others = (found(one.specs, committed) for one in (row, base))
+        protocols |= dict.fromkeys(run.protocol(row.task) for run in runs if row.task in (None, *run.scores))
         both = {run.spec.seed for run in runs} & {run.spec.seed for run in others}
         change = results.paired(runs, others, row.task, base.task) if both and label != reference else None
         lines.append([label, printed(row.printed), signed(effect, "paper"), ours(runs, metric, row.task),
                       change_cell(change, runs), judged(change, effect)])  # fmt: skip
     headings = ["row", f"{metric}, paper", "effect, paper", f"{metric}, ours", "effect, ours", "verdict"]
-    return table(headings, lines, caption)
+    return table(headings, lines, caption + ranked_how(protocols))
 
 
 def found(specs, committed=True):

@@ -44,6 +44,16 @@ def test_an_ablation_gives_each_effect_its_interval_and_a_verdict(kept):
     assert "fails" in tables.ablation(rows, "full", "caption").data
 
 
+def test_a_table_says_how_its_numbers_were_ranked(kept):
+    one = run("full", 0, 0.6)
+    one.scores["image to image"]["protocol"] = "images asked; nothing left out"
+    one.write()
+    assert (
+        "Ours: images asked; nothing left out"
+        in tables.ablation({"full": row("full")}, "full", "caption").data
+    )
+
+
 def test_a_row_without_a_run_says_so_and_has_no_verdict(kept):
     page = tables.ablation({"full": row("full"), "lambda 2": row("lambda 2")}, "full", "caption").data
     assert tables.NOT_RUN in page and "holds" not in page and "worse" not in page

@@ -385,6 +385,9 @@ def random_text(name):
         return TextEncoder(open_model(name))
 
 
+TEXT_TOWERS = {"pretrained": lambda text, name: text, "random": lambda text, name: random_text(name)}
+
+
 def width_of(visual):
     """Width of a ViT's tokens; a ResNet has none, and takes no camera embedding."""
     return visual.proj.shape[0] if hasattr(visual, "proj") else 1

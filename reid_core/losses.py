@@ -8,6 +8,8 @@ import torch.nn.functional as F
 
 from reid_core.layers import in_float32
 
+REDUCTIONS = {"mean": lambda count: count.clamp(min=1), "sum": torch.ones_like}  # over the positives of a row
+
 
 @in_float32
 def identity(logits, pids, smoothing=0.0):
@@ -44,7 +46,7 @@ def supervised_contrastive(a, b, a_ids, b_ids, temperature=1.0, cosine=True, red
     """
     positive = (a_ids[:, None] == b_ids).to(a.dtype)
     log_share = similarity(a, b, cosine).div(temperature).log_softmax(1)
-    count = positive.sum(1).clamp(min=1) if reduction == "mean" else 1
+    count = REDUCTIONS[reduction](positive.sum(1))
     return -(positive * log_share).sum(1).div(count).mean()
 
 

@@ -71,7 +71,9 @@ def profile_called(name):
 def one_of(choices, word, field):
     """The entry of a dict of choices that a field of a recipe names."""
     if word not in choices:
-        raise ValueError(f"expected {field} among {', '.join(choices)}, found {word!r}; correct the word.")
+        raise ValueError(
+            f"expected {field} among {', '.join(map(str, choices))}, found {word!r}; correct it."
+        )
     return choices[word]
 
 

@@ -1,11 +1,10 @@
 """PromptSG does what its paper says, and every choice that the card leaves open changes what it should."""
 
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 import torch
 
+from reid_core import bench
 from reid_core.clip import load_clip, random_text
 from reid_core.data import Batch, Loader
 from reid_core.losses import supervised_contrastive
@@ -194,24 +193,11 @@ def test_without_the_interaction_the_heads_of_the_baseline_take_over(world):
     assert found.shape == (2, method.image.width + method.image.joint_width)
 
 
-def sized(classes):
-    """Just enough of a data set to count parameters by."""
-    return SimpleNamespace(
-        classes=classes, cameras=[1], labels=np.repeat(np.arange(classes), 4), train=range(4 * classes)
-    )
-
-
-def learnable(Kind, recipe, classes):
-    method = Kind(recipe.but(pretrained=None), sized(classes))
-    freeze_all_but(method, [group for stage in method.stages() for group in stage.groups])
-    return sum(p.numel() for p in method.parameters() if p.requires_grad) / 1e6
-
-
 @pytest.mark.parametrize("Kind, recipe, market, per_identity", [
     (clip_reid.ClipReID, clip_reid.RECIPE, 88.64, 4 * 512 + 768 + 512), (PromptSG, RECIPE, 94.41, 512)])  # fmt: skip
 def test_table_6_counts_what_learns(Kind, recipe, market, per_identity):
     """88.64 M and 94.4 M on Market-1501; MSMT17 has 290 identities more: 89.61 M and 94.6 M."""
-    count = learnable(Kind, recipe, 751)
+    count = bench.learnable(Kind, recipe, 751)
     assert count == pytest.approx(market, abs=0.005)
     assert count + 290 * per_identity / 1e6 == pytest.approx({88.64: 89.61, 94.41: 94.56}[market], abs=0.006)
 
@@ -250,6 +236,15 @@ def test_an_image_size_that_the_patch_does_not_divide_is_refused(world):
 def test_an_unknown_reading_of_the_interaction_is_refused(world):
     with pytest.raises(ValueError, match="expected mim_mode among pool, reweight, found 'mean'"):
         build(world, mim_mode="mean")
+
+
+@pytest.mark.parametrize("changes, said", [
+    ({"supcon_reduction": "median"}, "expected supcon_reduction among mean, sum, found 'median'"),
+    ({"text_tower": "none"}, "expected text_tower among pretrained, random, found 'none'"),
+    ({"mim_cross_attention_layers": 2}, "expected mim_cross_attention_layers among 0, 1, found 2")])  # fmt: skip
+def test_a_value_that_nothing_stands_for_is_refused(world, changes, said):
+    with pytest.raises(ValueError, match=said):
+        build(world, **changes)
 
 
 def test_an_unknown_prompt_is_refused(world):

@@ -74,7 +74,7 @@ class Task(NamedTuple):
 
     query: Callable
     gallery: Callable
-    protocol: str
+    protocol: str = "all"
     asks: str = "image"
 
 

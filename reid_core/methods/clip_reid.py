@@ -10,13 +10,13 @@ import torch
 from torch import nn
 
 from reid_core.augment import HALF, IMAGENET_MEAN, IMAGENET_STD, Augmentation, Erasing
-from reid_core.clip import load_clip, random_text
+from reid_core.clip import TEXT_TOWERS, load_clip
 from reid_core.draws import IdentityBatches, Shuffle
 from reid_core.layers import Head
 from reid_core.losses import bank_classification, batch_hard_triplet, identity, supervised_contrastive
 from reid_core.methods.base import Cached, Group, Losses, Method, Stage, Task
 from reid_core.prompts import GrowingTable, PromptTemplate
-from reid_core.recipe import Recipe, assumed, released, values_of
+from reid_core.recipe import Recipe, assumed, one_of, released, values_of
 from reid_core.schedules import warmup_cosine, warmup_milestones
 
 
@@ -183,7 +183,7 @@ class VisualPath(Method):
         return torch.cat(self.features(batch)[1:], 1)
 
     def retrieval_tasks(self):
-        return {"image to image": Task(self.embed, self.embed, "market")}
+        return {"image to image": Task(self.embed, self.embed)}
 
 
 class Baseline(VisualPath):
@@ -206,8 +206,7 @@ class ClipReID(VisualPath):
 
     def __init__(self, recipe, data):
         super().__init__(recipe, data)
-        if recipe.text_tower == "random":
-            self.text = random_text(recipe.backbone)
+        self.text = one_of(TEXT_TOWERS, recipe.text_tower, "text_tower")(self.text, recipe.backbone)
         self.words = GrowingTable((recipe.n_ctx_learnable, self.text.width), recipe.ctx_init_std)
         self.words.grow(data.classes, old="dropped")
         self.template = PromptTemplate(recipe.prompt_template, self.text, self.tokenizer)

@@ -71,4 +71,4 @@ class DMPT(Method):
         raise NotImplementedError("DMPT's losses come with its chapter")
 
     def retrieval_tasks(self):
-        return {"image to image": Task(self.losses, self.losses, "market")}
+        return {"image to image": Task(self.losses, self.losses)}

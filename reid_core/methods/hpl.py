@@ -136,4 +136,4 @@ class HPL(Method):
 
     def retrieval_tasks(self):
         see = self.prompt_losses
-        return {"image to image": Task(see, see, "market"), "text to image": Task(see, see, "all", "text")}
+        return {"image to image": Task(see, see), "text to image": Task(see, see, "all", "text")}

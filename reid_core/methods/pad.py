@@ -117,7 +117,7 @@ class PAD(LifelongMethod):
         raise NotImplementedError("PAD's losses come with its chapter")
 
     def retrieval_tasks(self):
-        return {"image to image": Task(self.losses, self.losses, "market")}
+        return {"image to image": Task(self.losses, self.losses)}
 
     def distillation(self, **weights):
         """Terms that exist from the second domain on."""

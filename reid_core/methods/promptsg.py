@@ -20,10 +20,10 @@ from open_clip.transformer import QuickGELU, ResidualAttentionBlock
 from torch import nn
 
 from reid_core.augment import HALF, IMAGENET_MEAN, IMAGENET_STD, Augmentation, Erasing
-from reid_core.clip import load_clip, random_text
+from reid_core.clip import TEXT_TOWERS, load_clip
 from reid_core.draws import IdentityBatches
 from reid_core.layers import Head, Inversion
-from reid_core.losses import batch_hard_triplet, identity, supervised_contrastive
+from reid_core.losses import REDUCTIONS, batch_hard_triplet, identity, supervised_contrastive
 from reid_core.methods.base import Group, Losses, Method, Stage, Task
 from reid_core.prompts import PromptTemplate
 from reid_core.recipe import Recipe, assumed, one_of, stated, values_of
@@ -223,8 +223,7 @@ class PromptSG(Method):
         self.image, self.text, self.tokenizer = load_clip(
             r.backbone, r.pretrained, self.size, r.stride, cameras=cameras, sie=r.sie
         )
-        if r.text_tower == "random":
-            self.text = random_text(r.backbone)
+        self.text = one_of(TEXT_TOWERS, r.text_tower, "text_tower")(self.text, r.backbone)
         joint = self.image.joint_width
         widths = {**self.image.state_widths, "v": joint, "z": joint}
         self.heads = nn.ModuleDict(
@@ -247,7 +246,7 @@ class PromptSG(Method):
     def make_interaction(self, joint):
         r = self.recipe
         self.first = 0 if r.mim_class_token else 1
-        if not r.mim_cross_attention_layers:
+        if not one_of({0: False, 1: True}, r.mim_cross_attention_layers, "mim_cross_attention_layers"):
             return NoInteraction()
         return Interaction(joint, r.mim_head_width, r.mim_self_attention_blocks, r.mim_mlp_ratio, r.mim_mode,
                            r.mim_output_projection, r.mim_cross_residual)  # fmt: skip
@@ -262,6 +261,7 @@ class PromptSG(Method):
         self.prompts = {"composed": self.composed, "simplified": self.simplified}
         for field in ("train_prompt", "test_prompt"):
             one_of(self.prompts, getattr(r, field), field)
+        one_of(REDUCTIONS, r.supcon_reduction, "supcon_reduction")
 
     def composed(self, v):
         """Sentence features (B, E) that image features (B, E) compose: s* = f(v) in "A photo of a s* person"."""
@@ -334,9 +334,9 @@ class PromptSG(Method):
 
         own = look(self.recipe.test_prompt)
         cheap = look("simplified")
-        return {"image to image": Task(own, own, "market"),
-                "simplified prompt": Task(cheap, cheap, "market"),
-                "composed sentence to image": Task(joint("l"), joint("v"), "market")}  # fmt: skip
+        return {"image to image": Task(own, own),
+                "simplified prompt": Task(cheap, cheap),
+                "composed sentence to image": Task(joint("l"), joint("v"))}  # fmt: skip
 
 
 RECIPE = PromptSGRecipe()

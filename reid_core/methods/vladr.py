@@ -80,7 +80,7 @@ class VLADR(LifelongMethod):
         raise NotImplementedError("VLADR's losses come with its chapter")
 
     def retrieval_tasks(self):
-        return {"image to image": Task(self.losses, self.losses, "market")}
+        return {"image to image": Task(self.losses, self.losses)}
 
     def draws(self, identities):
         rows, batch = self.data.train, identities * 4

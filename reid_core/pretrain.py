@@ -139,7 +139,7 @@ def pretrain(kind, data="world_pairs", profile="laptop", epochs=None, device=Non
     method = Kind(recipe, pairs)
     key = f"{kind}-{profile}-{results.digest(recipe)}-{pairs.manifest.fingerprint}"
     history = train.fit(method, pairs, build_folder() / "pretrain" / key, device=device, key=key, log=log)
-    state = {"clip": clip_state, "attributes": image_state}[kind](method.cpu())
+    state, notes = {"clip": clip_state, "attributes": image_state}[kind](method.cpu())
     record = {
         "model": name, "made by": f"python -m reid_core pretrain {kind}", "pairs": len(pairs.train),
         "data": results.describe(pairs), "recipe": results.plain(recipe.__dict__), "history": history,
@@ -147,14 +147,14 @@ def pretrain(kind, data="world_pairs", profile="laptop", epochs=None, device=Non
         "date": datetime.date.today().isoformat(), "minutes": round(sum(h["seconds"] for h in history) / 60, 1),
     }  # fmt: skip
     folder = weights.FOLDER if profile != "smoke" else build_folder() / "pretrain"
-    save_file(state, folder / f"{name}.safetensors", {"quick_gelu": "true", "token_seed": "0"})
+    save_file(state, folder / f"{name}.safetensors", notes)
     (folder / f"{name}.safetensors").chmod(0o644)
     (folder / f"{name}.record.json").write_text(json.dumps(record, indent=1) + "\n")
     return folder / f"{name}.safetensors"
 
 
 def clip_state(method):
-    """Both towers under open_clip's names, with only the token rows that training saw."""
+    """Both towers under open_clip's names, with only the token rows that training saw; and what the file says of them."""
     state = {f"visual.{key}": value for key, value in method.image.state_dict().items()}
     state |= {
         key: value for key, value in method.text.state_dict().items() if key != "token_embedding.weight"
@@ -162,11 +162,12 @@ def clip_state(method):
     seen = torch.unique(torch.from_numpy(method.captions.ids.astype("int64")))
     state["token_embedding.rows"] = method.text.token_embedding.weight.detach()[seen]
     state = {key: value.half().contiguous() for key, value in state.items()}
-    return {**state, "token_embedding.ids": seen.int(), "logit_scale": method.logit_scale.detach()}
+    state |= {"token_embedding.ids": seen.int(), "logit_scale": method.logit_scale.detach()}
+    return state, {"quick_gelu": "true", "token_seed": "0"}
 
 
 def image_state(method):
-    return {key: value.half().contiguous() for key, value in method.image.state_dict().items()}
+    return {key: value.half().contiguous() for key, value in method.image.state_dict().items()}, {}
 
 
 def record(name):

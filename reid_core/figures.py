@@ -188,6 +188,24 @@ def bands(found, limits):
     return figure
 
 
+def read_off(found):
+    """What can be read off several towers: {tower: {attribute: (% right, % of the commonest word)}} as groups of bars."""
+    figure, axis = plt.subplots(figsize=(7.4, 2.8))
+    attributes, width = list(next(iter(found.values()))), 0.8 / len(found)
+    for k, (name, told) in enumerate(found.items()):
+        axis.bar(np.arange(len(attributes)) + width * k, [told[a][0] for a in attributes], width, label=name, color=f"C{k}",
+                 hatch=("", "//", "..")[k % 3], alpha=0.8)  # fmt: skip
+    common = [told[a][1] for a in attributes]
+    axis.hlines(common, np.arange(len(attributes)) - width / 2, np.arange(len(attributes)) + 0.8 - width / 2, color="0.2",
+                label="commonest word")  # fmt: skip
+    axis.set(ylabel="% of strangers named rightly", ylim=(0, 100))
+    axis.set_xticks(
+        np.arange(len(attributes)) + 0.4 - width / 2, attributes, rotation=30, ha="right", fontsize=8
+    )
+    axis.legend(frameon=False, fontsize=8, ncols=len(found) + 1)
+    return figure
+
+
 def spread(rows):
     """Images per identity, and images per camera, by split; `rows` are of a manifest, and spectra of a moment count once."""
     moments = rows.drop_duplicates(["split", "shot"])

@@ -9,6 +9,7 @@ from matplotlib.colors import rgb_to_hsv
 
 from data_prep.world import cast, people, truth, words
 from reid_core import evaluate
+from reid_core.augment import HALF, Augmentation
 from reid_core.data import still_batches
 
 
@@ -103,3 +104,38 @@ def in_every_colour(garment, method):
     sentences = [f"A person wearing {words.a(colour)} {garment}." for colour in people.COLOURS]
     said = [method.text.sentences(method.tokenizer([sentence])) for sentence in sentences]
     return F.normalize(torch.cat(said), dim=1)
+
+
+@torch.inference_mode()
+def read_off(tower, data, ridge=0.01):
+    """What a frozen tower tells of strangers: {attribute: (% right by a line through its class tokens, % that the commonest
+    word would get)}. The line is a ridge regression on the training people, tried on the gallery."""
+    table = truth.attributes(data.manifest.root)
+    seen, unseen = (class_tokens(tower, data, split) for split in ("train", "gallery"))
+    seen, unseen = ((x - seen.mean(0)) / seen.std(0) for x in (seen, unseen))
+    inverse = torch.linalg.inv(seen.T @ seen + ridge * len(seen) * torch.eye(seen.shape[1]))
+    return {
+        name: read_word(
+            inverse, seen, unseen, *(told(table, rows, name) for rows in (data.train, data.gallery))
+        )
+        for name in people.TOLD
+    }
+
+
+def class_tokens(tower, data, split):
+    """The tower's class tokens (rows, D)."""
+    images = still_batches(data, split, tower.size, Augmentation("bicubic", HALF, HALF))
+    return torch.cat([tower.eval()(batch.images[:, 0]).tokens[:, 0].float() for batch in images])
+
+
+def told(table, rows, name):
+    return np.array([table[path]["person"][name] for path in rows.paths[:, 0]])
+
+
+def read_word(inverse, seen, unseen, words_, truth_):
+    """(% right, % of the commonest word) of one attribute."""
+    names, index = np.unique(words_, return_inverse=True)
+    goal = F.one_hot(torch.from_numpy(index)).float()
+    guess = (unseen @ (inverse @ (seen.T @ (goal - goal.mean(0)))) + goal.mean(0)).argmax(1)
+    common = names[np.bincount(index).argmax()]
+    return 100 * float(np.mean(names[guess] == truth_)), 100 * float(np.mean(common == truth_))

@@ -135,3 +135,34 @@ def test_a_joint_set_has_everybody_once_and_nobody_twice():
     assert len(joint.cameras) == sum(len(part.cameras) for part in parts)
     assert len(joint.train) == sum(len(part.train) for part in parts)
     assert np.isin(joint.query.pids, joint.gallery.pids).all()
+
+
+class Knowing(torch.nn.Module):
+    """A tower whose class token is the colour of a garment, and one that knows nothing."""
+
+    size = (128, 64)
+
+    def __init__(self, data, knows):
+        super().__init__()
+        table = yardsticks.truth.attributes(data.manifest.root)
+        found = [yardsticks.told(table, rows, "upper colour") for rows in (data.train, data.gallery)]
+        names = sorted(set(np.concatenate(found)))
+        self.answers = [torch.tensor([[float(n == word) for n in names] for word in some]) for some in found]
+        self.knows = knows
+
+    def forward(self, images):
+        known = self.answers.pop(0)
+        assert len(known) == len(images)
+        noise = torch.randn(len(known), known.shape[1], generator=torch.Generator().manual_seed(0))
+        return type("Out", (), {"tokens": (known + 0.01 * noise if self.knows else noise)[:, None]})
+
+
+def test_what_a_tower_knows_can_be_read_off_it_and_what_it_does_not_know_cannot(world):
+    known = yardsticks.read_off(Knowing(world, True), world)["upper colour"]
+    unknown = yardsticks.read_off(Knowing(world, False), world)["upper colour"]
+    table = yardsticks.truth.attributes(world.manifest.root)
+    trained = set(yardsticks.told(table, world.train, "upper colour"))
+    can_be_known = np.mean(
+        [word in trained for word in yardsticks.told(table, world.gallery, "upper colour")]
+    )
+    assert known[0] == pytest.approx(100 * can_be_known) and unknown[0] < 50 and known[1] == unknown[1]

@@ -79,9 +79,10 @@ def test_the_world_has_not_changed_since_a_shipped_model_saw_it(name):
     assert pretrain.record(name)["data"]["fingerprint"] == card["fingerprint"]
 
 
-def test_what_is_not_shipped_yet_is_known():
-    """The tower of labels stands in for ImageNet in one paper's chapter, and comes before it."""
-    assert set(weights.OWN) - set(SHIPPED) <= {"tiny_vit"}
+def test_both_models_are_shipped_and_load():
+    assert set(SHIPPED) == set(weights.OWN)
+    for name, load in (("tiny", load_clip), ("tiny_vit", load_timm)):
+        assert load(name, name, (128, 64))
 
 
 def test_the_tower_of_labels_has_the_shape_of_tiny_clip():

@@ -8,6 +8,7 @@ Both are Methods like any other: the loop, its checkpoints and its log are those
 
 import datetime
 import json
+import math
 from dataclasses import dataclass
 
 import torch
@@ -21,7 +22,7 @@ from reid_core.augment import HALF, Augmentation, Erasing
 from reid_core.clip import load_clip, load_timm
 from reid_core.data import CaptionTable, build_folder, load_data
 from reid_core.draws import CaptionShuffle, Shuffle
-from reid_core.losses import identity, pair_contrast
+from reid_core.losses import pair_contrast
 from reid_core.methods.base import Group, Losses, Method, Stage
 from reid_core.recipe import Recipe, assumed
 from reid_core.schedules import warmup_cosine
@@ -34,9 +35,19 @@ TOLD = ("noun", "hair", "hair length", "upper", "upper colour", "pattern", "lowe
 class PretrainRecipe(Recipe):
     image_height: int = assumed(128, "8 x 4 patches of 16 pixels: a fourth of the cost of 16 x 8")
     image_width: int = assumed(64, "as the height")
-    epochs: int = assumed(9, "under an hour on two cores")
-    batch: int = assumed(64, "256 learn half as fast for the same images")
-    lr: float = assumed(5e-4, "the best of four that were tried for three minutes each")
+    epochs: int = assumed(5, "under an hour on two cores")
+    batch: int = assumed(64, "steps are what two cores have too few of")
+    lr: float = assumed(1e-3, "usual for Adam at this size")
+    matrix_lr: float = assumed(
+        0.02, "usual for Muon, which moves the matrices of the blocks: it needs half the images of Adam"
+    )
+    position_scale: float = assumed(
+        0.3, "sinusoids as large as a patch: small random positions take ten times as long"
+    )
+    attribute_weight: float = assumed(
+        1.0, "label loss beside the contrast, which alone starts very slowly with small batches"
+    )
+    word_weight: float = assumed(1.0, "the end token has to tell its words, as the class token its labels")
     beta2: float = assumed(0.98, "as OpenAI's for CLIP")
     warmup_epochs: float = assumed(0.5, "usual")
     flip_p: float = assumed(0.5, "no sentence says left or right")
@@ -45,45 +56,93 @@ class PretrainRecipe(Recipe):
 
 
 class Pretraining(Method):
-    """What both have in common: one stage over all pairs."""
+    """What both have in common: one stage over all pairs, and heads that name attributes."""
 
-    def __init__(self, recipe, data):
+    def __init__(self, recipe, data, image):
         super().__init__(recipe)
-        self.size, self.data = (recipe.image_height, recipe.image_width), data
+        self.size, self.data, self.image = (recipe.image_height, recipe.image_width), data, image
+        names, labels = attribute_labels(data)
+        self.register_buffer("labels", labels, persistent=False)
+        self.heads = nn.ModuleList(nn.Linear(image.width, len(words)) for words in names)
 
-    def stage(self, draws, weights, members, captions=None):
+    def stage(self, draws, weights, captions=None):
         r = self.recipe
         erasing = (Erasing(r.random_erasing_p, fill=(0.0, 0.0, 0.0)),)
         view = Augmentation("bicubic", HALF, HALF, r.flip_p, r.pad, erasing=erasing)
         curve = warmup_cosine(r.epochs, r.lr, 0.0, r.warmup_epochs, 0.0)
-        return [Stage("pretrain", r.epochs, draws, [view], self.losses, weights,
-                      [Group(members, r.lr, betas=(0.9, r.beta2))], curve,
-                      captions=captions)]  # fmt: skip
+        return [
+            Stage(
+                "pretrain",
+                r.epochs,
+                draws,
+                [view],
+                self.losses,
+                weights,
+                self.groups(),
+                curve,
+                captions=captions,
+            )
+        ]
+
+    def groups(self):
+        """Matrices of the blocks, and all else."""
+        r, named = self.recipe, dict(self.named_parameters())
+        matrices = [p for name, p in named.items() if "blocks." in name and p.dim() == 2]
+        inner = {id(p) for p in matrices}
+        rest = [p for p in named.values() if id(p) not in inner]
+        return [Group(matrices, r.matrix_lr, muon=True), Group(rest, r.lr, betas=(0.9, r.beta2))]
+
+    def name_attributes(self, feature, rows):
+        """Mean cross-entropy of the heads, over the attributes that the image has."""
+        labels = self.labels[rows].T
+        told = [F.cross_entropy(head(feature).float(), y, reduction="sum") / (y >= 0).sum().clamp(min=1)
+                for head, y in zip(self.heads, labels)]  # fmt: skip
+        return sum(told) / len(labels)
 
 
 class TinyClip(Pretraining):
-    """CLIP's loss (Radford et al. 2021) on images of the world and sentences about them."""
+    """CLIP's loss (Radford et al. 2021) on images of the world and sentences about them, with two helpers that 400 million
+    pairs do not need: the class token names attributes, and the end token names the words of its sentence."""
 
     def __init__(self, recipe, data):
-        super().__init__(recipe, data)
-        self.image, self.text, self.tokenizer = load_clip("tiny", "random", self.size)
+        image, text, tokenizer = load_clip("tiny", "random", (recipe.image_height, recipe.image_width))
+        super().__init__(recipe, data, image)
+        self.text, self.tokenizer = text, tokenizer
+        image.positional_embedding.data[1:] = grid_positions(image.grid, image.width, recipe.position_scale)
         self.logit_scale = nn.Parameter(torch.tensor(2.66))
         self.captions = CaptionTable(data.train.captions, self.tokenizer)
+        self.seen = torch.unique(torch.from_numpy(self.captions.ids.astype("int64")))
+        self.words = nn.Linear(text.width, len(self.seen))
+        place = torch.full((text.token_embedding.num_embeddings,), len(self.seen))
+        self.register_buffer("place", place.index_copy(0, self.seen, torch.arange(len(self.seen))), False)
 
     def stages(self):
         draws = CaptionShuffle(range(len(self.data.train)), self.captions.counts, self.recipe.batch)
-        members = [self.image, self.text, self.logit_scale]
-        return self.stage(draws, {"image to text": 0.5, "text to image": 0.5}, members, self.captions)
+        weights = {"image to text": 0.5, "text to image": 0.5, "attributes": self.recipe.attribute_weight,
+                   "words": self.recipe.word_weight}  # fmt: skip
+        return self.stage(draws, weights, self.captions)
 
     def losses(self, batch):
-        image = self.image.joint_cls(self.image(batch.images[:, 0]))
-        text = self.text.sentences(batch.text)
+        looked = self.image(batch.images[:, 0])
+        read = self.text(self.text.embed(batch.text), batch.text.argmax(1))
+        image, text = self.image.joint_cls(looked), self.text.joint_end(read)
         scale = self.logit_scale.clamp(max=4.6).exp()
         return Losses(
             {
                 "image to text": pair_contrast(image, text, scale),
                 "text to image": pair_contrast(text, image, scale),
+                "attributes": self.name_attributes(looked.tokens[:, 0], batch.rows),
+                "words": self.name_words(read, batch.text),
             }
+        )
+
+    def name_words(self, read, ids):
+        """Binary cross-entropy of every word that training has, summed over the words and divided by those that a sentence has."""
+        end = read.tokens[torch.arange(len(ids), device=ids.device), read.end]
+        there = torch.zeros(len(ids), len(self.seen) + 1, device=ids.device)
+        there = there.scatter_(1, self.place[ids], 1.0)[:, :-1]  # the last column is padding
+        return (
+            F.binary_cross_entropy_with_logits(self.words(end).float(), there, reduction="sum") / there.sum()
         )
 
 
@@ -91,25 +150,27 @@ class AttributeTower(Pretraining):
     """Cross-entropy on every attribute that words can tell; no word is ever read."""
 
     def __init__(self, recipe, data):
-        super().__init__(recipe, data)
-        self.image = load_timm("tiny_vit", None, self.size)
-        names, labels = attribute_labels(data)
-        self.register_buffer("labels", labels, persistent=False)
-        self.heads = nn.ModuleList(nn.Linear(self.image.width, len(words)) for words in names)
+        super().__init__(recipe, data, load_timm("tiny_vit", None, (recipe.image_height, recipe.image_width)))
+        places = grid_positions(self.image.grid, self.image.width, recipe.position_scale)
+        self.image.pos_embed.data[:, 1:] = places
 
     def stages(self):
         draws = Shuffle(range(len(self.data.train)), self.recipe.batch, drop_last=True)
-        return self.stage(draws, {"attributes": 1.0}, [self.image, self.heads])
+        return self.stage(draws, {"attributes": 1.0})
 
     def losses(self, batch):
         feature = self.image(batch.images[:, 0]).tokens[:, 0]
-        labels = self.labels[batch.rows].T
-        return Losses(
-            {
-                "attributes": sum(identity(head(feature), y) for head, y in zip(self.heads, labels))
-                / len(labels)
-            }
-        )
+        return Losses({"attributes": self.name_attributes(feature, batch.rows)})
+
+
+def grid_positions(grid, width, scale, periods=(2.0, 32.0)):
+    """Sines and cosines (rows x columns, width) of a patch's row and column, as Vaswani et al. (2017) place words; `periods` in
+    patches."""
+    rows, columns = (axis.flatten() for axis in torch.meshgrid(*map(torch.arange, grid), indexing="ij"))
+    lowest, highest = (math.log(2 * math.pi / period) for period in periods)
+    speed = torch.linspace(lowest, highest, width // 4).exp()
+    angles = torch.cat([torch.outer(rows, speed), torch.outer(columns, speed)], 1)
+    return scale * torch.cat([angles.sin(), angles.cos()], 1)
 
 
 def attribute_labels(data):

@@ -291,12 +291,24 @@ class Watch:
 
 
 def make_optimisers(method, groups):
-    """Adam (coupled weight decay, as in all five papers), fused; tables that are row-sparse get RowAdam."""
+    """Adam (coupled weight decay, as in all five papers), fused; tables that are row-sparse get RowAdam, and what our own
+    pretraining asks for gets Muon."""
     names = {id(p): name for name, p in method.named_parameters() if p.requires_grad}
-    dense = [part for group in groups if not group.row_sparse for part in split_biases(group, names)]
-    sparse = [part for group in groups if group.row_sparse for part in split_biases(group, names)]
-    optimisers = [torch.optim.Adam(dense, fused=True)] if dense else []
-    return optimisers + ([RowAdam(sparse)] if sparse else [])
+    kinds = {RowAdam: [], muon: [], adam: []}
+    for group in groups:
+        kinds[RowAdam if group.row_sparse else muon if group.muon else adam] += split_biases(group, names)
+    return [make(kinds[make]) for make in (adam, RowAdam, muon) if kinds[make]]
+
+
+def adam(parts):
+    return torch.optim.Adam(parts, fused=True)
+
+
+def muon(parts):
+    if not hasattr(torch.optim, "Muon"):
+        raise ValueError(f"expected torch 2.9 or newer, which has Muon, found {torch.__version__}; install a newer one, or "
+                         f"use the weights that come with the project.")  # fmt: skip
+    return torch.optim.Muon(parts)
 
 
 def split_biases(group, names):

@@ -50,7 +50,10 @@ def test_words_that_training_never_saw_are_the_same_in_every_process(small):
 def test_the_record_says_from_what_and_how(small):
     _, record = small
     assert record["made by"] == "python -m reid_core pretrain clip" and record["data"]["label"] == "world"
-    assert record["history"][0]["losses"].keys() == {"image to text", "text to image"} and record["commit"]
+    assert (
+        record["history"][0]["losses"].keys() == {"image to text", "text to image", "attributes", "words"}
+        and record["commit"]
+    )
     assert record["recipe"]["epochs"] == 1 and "to" in pretrain.finding(record)
 
 

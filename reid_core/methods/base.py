@@ -34,6 +34,7 @@ class Group:
     betas: tuple = (0.9, 0.999)
     eps: float = 1e-8
     row_sparse: bool = False  # tables: a row moves only in steps that use it
+    muon: bool = False  # matrices: steps of equal length in all directions (Jordan et al. 2024), without Adam
 
     def parameters(self):
         """Every parameter of the members, once."""

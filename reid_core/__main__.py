@@ -3,7 +3,7 @@
 import argparse
 import sys
 
-from reid_core import bench, chapters, gates, kept, pretrain, results
+from reid_core import bench, chapters, gates, kept, pretrain, rates, results
 from reid_core.recipe import PROFILES
 
 
@@ -78,9 +78,7 @@ def fill_results(options):
 
 def measure_gates(options):
     if options.rates:
-        gates.try_rates(
-            [tuple(map(float, pair.split(","))) for pair in options.rates], profile=options.profile
-        )
+        rates.measure([tuple(map(float, pair.split(","))) for pair in options.rates], profile=options.profile)
     else:
         gates.measure(options.seeds, options.profile)
 

@@ -313,17 +313,3 @@ def require(profile="laptop"):
     if open_:
         raise ValueError(f"expected all gates of the world met on the seeds {', '.join(map(str, SHOWN))} before a run is kept, "
                          f"found open: {', '.join(open_)}; run python -m data_prep gates, or leave --keep out.")  # fmt: skip
-
-
-def try_rates(factors, seed=DEVELOPMENT, profile="laptop", log=print):
-    """mAP of the fine-tuned baseline on the development world for pairs of learning-rate factors (pretrained, new)."""
-    done, world = kept(profile), World(seed, profile, log)
-    lr, data = clip_reid.RECIPE.stage2_lr, world.data("world_market")
-    for pretrained, new in factors:
-        world.recipe = world.recipe.but(stage2_lr=lr * pretrained, stage2_head_lr=lr * new)
-        score = summary(world.trained(clip_reid.Baseline, data, f"rates {pretrained} {new}"), data)["mAP"]
-        log(f"pretrained x {pretrained}, new x {new}: mAP {score:.1f}")
-        done.setdefault("rates", []).append(
-            {"pretrained": pretrained, "new": new, "mAP": score, **provenance()}
-        )
-        write(done, profile)

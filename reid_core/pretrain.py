@@ -35,8 +35,8 @@ TOLD = ("noun", "hair", "hair length", "upper", "upper colour", "pattern", "lowe
 class PretrainRecipe(Recipe):
     image_height: int = assumed(128, "8 x 4 patches of 16 pixels: a fourth of the cost of 16 x 8")
     image_width: int = assumed(64, "as the height")
-    epochs: int = assumed(5, "under an hour on two cores")
-    batch: int = assumed(64, "steps are what two cores have too few of")
+    epochs: int = assumed(8, "under an hour on two cores")
+    batch: int = assumed(256, "with 64, steps of this size stay in their own noise")
     lr: float = assumed(1e-3, "usual for Adam at this size")
     matrix_lr: float = assumed(
         0.02, "usual for Muon, which moves the matrices of the blocks: it needs half the images of Adam"

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from data_prep.join import join
-from reid_core import gates, yardsticks
+from reid_core import gates, rates, yardsticks
 from reid_core.data import ReidData, load_data
 from reid_core.gates import GATES, Gate, finding, rows, verdict
 
@@ -166,3 +166,29 @@ def test_what_a_tower_knows_can_be_read_off_it_and_what_it_does_not_know_cannot(
         [word in trained for word in yardsticks.told(table, world.gallery, "upper colour")]
     )
     assert known[0] == pytest.approx(100 * can_be_known) and unknown[0] < 50 and known[1] == unknown[1]
+
+
+@pytest.fixture
+def few_rates(tmp_path, monkeypatch):
+    """Rates that are tried on one thing which is done in no time: the mAP is the sum of the factors."""
+    base = gates.clip_reid.RECIPE.stage2_lr
+    monkeypatch.setattr(gates, "place", lambda profile: tmp_path / "gates.json")
+    monkeypatch.setattr(rates, "TRIED", {"images": (None, "world_market", "mAP")})
+    monkeypatch.setattr(rates, "try_on", lambda world, name, *what:
+                        round((world.recipe.stage2_lr + world.recipe.stage2_head_lr) / base))  # fmt: skip
+
+
+def test_factors_are_tried_once_for_the_weights_at_hand_and_the_best_comes_first(few_rates, monkeypatch):
+    said = []
+    rates.measure([(64.0, 32.0), (64.0, 64.0)], profile="smoke", log=said.append)
+    rates.measure([(64.0, 64.0)], profile="smoke", log=said.append)
+    found = rates.tried(gates.kept("smoke"))
+    assert [one["scores"]["images"] for one in found] == [128, 96] and len(said) == 2 and found[0]["commit"]
+    monkeypatch.setattr(rates.weights, "fingerprint", lambda name: "others")
+    assert rates.tried(gates.kept("smoke")) == []
+
+
+def test_the_laptop_uses_the_best_of_the_factors_that_were_tried():
+    found, used = rates.tried(gates.kept()), gates.PROFILES["laptop"]
+    assert not found or found[0]["factors"] == [used.pretrained_lr, used.new_lr]
+    assert rates.as_table(gates.kept()).data.count('class="changed"') == bool(found)

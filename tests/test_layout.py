@@ -26,7 +26,7 @@ ORDER = [  # a module imports only from what stands above it
     "reid_core.methods.base", "reid_core.methods.*", "reid_core.methods", "reid_core.checkpoint", "reid_core.train",
     "reid_core.rerank", "reid_core.evaluate", "reid_core.explain", "reid_core.results", "reid_core.looks", "reid_core.kept",
     "reid_core.chapters", "reid_core.tables", "reid_core.figures", "reid_core.maps", "reid_core.flow",
-    "reid_core.pretrain", "reid_core.yardsticks", "reid_core.gates", "reid_core.notebook", "reid_core.bench", "reid_core.__main__",
+    "reid_core.pretrain", "reid_core.yardsticks", "reid_core.gates", "reid_core.rates", "reid_core.notebook", "reid_core.bench", "reid_core.__main__",
 ]  # fmt: skip
 PACKAGES = {"data_prep", "reid_core", "data_prep.world"}
 SOURCES = sorted(path for package in ("data_prep", "reid_core") for path in (ROOT / package).rglob("*.py"))

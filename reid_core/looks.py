@@ -14,7 +14,7 @@ from data_prep.world.truth import Masks
 from reid_core import evaluate, explain
 from reid_core.augment import normalise
 from reid_core.data import Batch
-from reid_core.results import Interval
+from reid_core.intervals import Interval
 
 PEOPLE = 60  # in a map of embeddings
 FAILURES = 4  # ranked lists of the lowest average precision, beside a median one and the best

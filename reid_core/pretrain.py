@@ -240,7 +240,7 @@ def record(name):
 def as_table(records):
     """The records of several models for a page."""
     lines = [[name, told["made by"], f"{told['pairs']:,}", told["recipe"]["epochs"], f"{told['minutes']:.0f}",
-              ", ".join(f"{loss:.2f}" for loss in told["history"][-1]["losses"].values()), told["commit"][:7], told["date"]]
+              ", ".join(f"{loss} {value:.2f}" for loss, value in told["history"][-1]["losses"].items()), told["commit"][:7], told["date"]]
              for name, told in records.items()]  # fmt: skip
     headings = ["model", "command", "pairs", "epochs", "minutes", "last losses", "commit", "date"]
     return tables.table(headings, lines, "How the weights that come with the book were made")
@@ -248,9 +248,9 @@ def as_table(records):
 
 def finding(told):
     """What the history of a record says, in one sentence."""
-    first, last = (sum(line["losses"].values()) / len(line["losses"]) for line in
-                   (told["history"][0], told["history"][-1]))  # fmt: skip
-    return f"The loss falls from {first:.2f} to {last:.2f} nats in {told['recipe']['epochs']} epochs"
+    first, last = told["history"][0]["losses"], told["history"][-1]["losses"]
+    falls = ", ".join(f"{name} {first[name]:.2f} to {last[name]:.2f}" for name in first)
+    return f"From the first epoch's mean to the last's, of {told['recipe']['epochs']}, in nats: {falls}"
 
 
 @torch.inference_mode()

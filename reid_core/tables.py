@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from IPython.display import HTML
 
-from reid_core import results
+from reid_core import intervals, results
 
 NOT_RUN = "not run"
 
@@ -57,7 +57,7 @@ def ours(runs, metric="mAP", task=None):
         return Cell(NOT_RUN, "empty")
     kind = "world" if any(run.data["label"] == "world" for run in runs) else "real"
     values = [run.score(metric, task) for run in runs]
-    spread = results.interval(runs, task).half if metric == "mAP" else np.std(values)
+    spread = intervals.interval(runs, task).half if metric == "mAP" else np.std(values)
     return Cell(f"{np.mean(values):.1f} ± {spread:.1f}", kind, tuple(runs))
 
 
@@ -137,7 +137,7 @@ def ablation(rows, reference, caption, metric="mAP", committed=True):
         runs, others = (found(one.specs, committed) for one in (row, base))
         protocols |= dict.fromkeys(run.protocol(row.task) for run in runs if row.task in (None, *run.scores))
         both = {run.spec.seed for run in runs} & {run.spec.seed for run in others}
-        change = results.paired(runs, others, row.task, base.task) if both and label != reference else None
+        change = intervals.paired(runs, others, row.task, base.task) if both and label != reference else None
         lines.append([label, printed(row.printed), signed(effect, "paper"), ours(runs, metric, row.task),
                       change_cell(change, runs), judged(change, effect)])  # fmt: skip
     headings = ["row", f"{metric}, paper", "effect, paper", f"{metric}, ours", "effect, ours", "verdict"]
@@ -166,7 +166,7 @@ def judged(change, effect):
         return "–"
     if effect is None:
         return "cannot tell" if change.low <= 0 <= change.high else "better" if change.mean > 0 else "worse"
-    return results.verdict(change, effect)
+    return intervals.verdict(change, effect)
 
 
 def smallest(specs, committed=True):
@@ -175,7 +175,7 @@ def smallest(specs, committed=True):
     if len(runs) < 2:
         return "How small a difference this table can show is not known: fewer than two seeds were run."
     return (f"With {len(runs)} seeds and {runs[0].data['counts']['query']['identities']} people searched for, "
-            f"a difference below {results.detectable(runs):.1f} points of mAP cannot be told from chance.")  # fmt: skip
+            f"a difference below {intervals.detectable(runs):.1f} points of mAP cannot be told from chance.")  # fmt: skip
 
 
 def speed(told, printed, caption):

@@ -5,8 +5,9 @@ import dataclasses
 import numpy as np
 import pytest
 
-from reid_core import results
-from reid_core.results import Run, Spec, detectable, interval, paired, verdict
+from reid_core import intervals, results
+from reid_core.intervals import detectable, interval, paired, verdict
+from reid_core.results import Run, Spec
 
 
 def run(seed, ap, pids=None, row="full", label="world"):
@@ -110,9 +111,9 @@ def test_what_can_be_detected_shrinks_with_seeds_and_with_less_noise():
 
 
 def test_a_verdict_needs_an_interval_without_zero():
-    assert verdict(results.Interval(1.0, 0.2, 1.8), printed=3.0) == "holds"
-    assert verdict(results.Interval(-1.0, -1.8, -0.2), printed=3.0) == "fails"
-    assert verdict(results.Interval(1.0, -0.2, 2.2), printed=3.0) == "cannot tell"
+    assert verdict(intervals.Interval(1.0, 0.2, 1.8), printed=3.0) == "holds"
+    assert verdict(intervals.Interval(-1.0, -1.8, -0.2), printed=3.0) == "fails"
+    assert verdict(intervals.Interval(1.0, -0.2, 2.2), printed=3.0) == "cannot tell"
 
 
 def test_the_papers_numbers_are_there_word_for_word():

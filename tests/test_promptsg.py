@@ -50,7 +50,7 @@ def test_the_simplified_prompt_has_seven_tokens_and_is_the_sentence_itself(metho
     plain = PromptTemplate(method.recipe.prompt_simplified, method.text, method.tokenizer)()
     assert plain.embeddings.shape[1] == 7 and plain.end.tolist() == [6]
     ids = method.tokenizer(["A photo of a person"])
-    assert torch.allclose(method.text.sentences(ids), method.plain, atol=1e-6)
+    assert torch.allclose(method.text.sentences(ids), method.plain, atol=1e-5)
 
 
 def test_eight_tokens_say_what_seventy_seven_say(method):

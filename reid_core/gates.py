@@ -211,16 +211,22 @@ def measure(seeds=SHOWN, profile="laptop", log=print):
             key, mark = f"{name} of seed {seed}", fingerprint(world, name)
             if done["measured"].get(key, {}).get("fingerprint") != mark:
                 values_ = dict(getattr(world, name)())
-                done["measured"][key] = {"fingerprint": mark, "seed": seed, "values": values_, **provenance()}
+                done["measured"][key] = {
+                    "fingerprint": mark,
+                    "seed": seed,
+                    "values": values_,
+                    **basis(profile),
+                    **provenance(),
+                }
                 write(done, profile)
-    log(as_text(values(done)))
+    log(as_text(values(done, profile)))
     return done
 
 
 def fingerprint(world, name):
     """Changes with the data, the weights and the recipe that a measure depends on."""
     parts = [world.data(one).manifest.fingerprint for one in MEASURES[name]]
-    parts += [weights.fingerprint("tiny"), results.digest(world.recipe)]
+    parts += basis(world.profile).values()
     return hashlib.sha256(" ".join(map(str, parts)).encode()).hexdigest()[:16]
 
 
@@ -246,13 +252,20 @@ def write(done, profile):
     checkpoint.write(place(profile), (json.dumps(done, indent=1) + "\n").encode())
 
 
-def values(done):
-    """{gate: {seed: value}} of what measure() kept."""
+def values(done, profile="laptop"):
+    """{gate: {seed: value}} of what measure() kept and what still holds: of the weights and the recipe at hand."""
     found = {}
     for one in done["measured"].values():
-        for name, value in one["values"].items():
-            found.setdefault(name, {})[one["seed"]] = value
+        if basis(profile).items() <= one.items():
+            for name, value in one["values"].items():
+                found.setdefault(name, {})[one["seed"]] = value
     return found
+
+
+def basis(profile):
+    """What every measure stands on, beside its data."""
+    recipe = clip_reid.RECIPE.at(PROFILES[profile])
+    return {"weights": weights.fingerprint("tiny"), "recipe": results.digest(recipe)}
 
 
 def verdict(gate, told):
@@ -304,7 +317,7 @@ def finding(found, limits=GATES):
 
 def require(profile="laptop"):
     """Raise unless every gate is met on every seed that is shown: no run enters the book before."""
-    found = values(kept(profile))
+    found = values(kept(profile), profile)
     open_ = [
         name
         for name in GATES

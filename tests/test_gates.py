@@ -36,7 +36,7 @@ def test_the_table_shows_every_gate_with_its_band_and_its_values():
 def test_no_run_is_kept_before_every_gate_is_met_on_every_seed(monkeypatch):
     met = {name: dict.fromkeys(gates.SHOWN, gate.low + 1) for name, gate in GATES.items()}
     monkeypatch.setattr(gates, "kept", lambda profile: None)
-    monkeypatch.setattr(gates, "values", lambda done: met)
+    monkeypatch.setattr(gates, "values", lambda done, profile: met)
     gates.require()
     met["zero-shot"][2] = 2.0
     del met["forgetting"][1]
@@ -70,7 +70,11 @@ def test_what_was_measured_is_not_measured_again(few_measures, world):
 def test_a_measure_of_other_weights_is_stale(few_measures, world, monkeypatch):
     calls, _ = few_measures
     gates.measure((0,), "smoke", log=lambda text: None)
+    assert gates.values(gates.kept("smoke"), "smoke")["known pairs"] == {0: 50.0}
     monkeypatch.setattr(gates.weights, "fingerprint", lambda name: "others")
+    assert gates.values(gates.kept("smoke"), "smoke") == {}, (
+        "no page shows what was measured with other weights"
+    )
     gates.measure((0,), "smoke", log=lambda text: None)
     assert calls == [0, 0]
 

@@ -7,7 +7,7 @@ import torch
 from safetensors import safe_open
 
 from data_prep.world import build
-from reid_core import pretrain, results, weights
+from reid_core import pretrain, results, train, weights
 from reid_core.clip import load_clip, load_timm
 from reid_core.data import load_data
 
@@ -91,3 +91,31 @@ def test_both_models_are_shipped_and_load():
 def test_the_tower_of_labels_has_the_shape_of_tiny_clip():
     one, two = load_clip("tiny", "tiny", (128, 64)).image, load_timm("tiny_vit", "tiny_vit", (128, 64))
     assert (one.grid, one.width, len(one.blocks)) == (two.grid, two.width, len(two.blocks))
+
+
+def test_every_patch_has_a_place_of_its_own_as_large_as_the_recipe_says():
+    places = pretrain.grid_positions((8, 4), 192, 0.3)
+    apart = torch.cdist(places, places) + torch.eye(32)
+    assert places.shape == (32, 192) and apart.min() > 0.1
+    assert places.square().mean().sqrt().item() == pytest.approx(0.3 / 2**0.5, rel=1e-5)
+
+
+def test_the_words_of_a_sentence_are_its_own_and_padding_is_none_of_them():
+    data = load_data("world_pairs", "smoke")
+    model = pretrain.TinyClip(pretrain.RECIPE, data)
+    ids = model.tokenizer([data.train.captions[0][0]])[:, :40]
+    there = torch.isin(model.seen, ids[ids > 0]).float()
+    torch.nn.init.zeros_(model.words.weight)
+    read = model.text(model.text.embed(ids), ids.argmax(1))
+    for bias, right in ((there, True), (1 - there, False)):
+        model.words.bias.data = 200 * (bias - 0.5)
+        assert (model.name_words(read, ids).item() < 1e-3) == right
+
+
+def test_matrices_of_the_blocks_move_by_muon_and_all_else_by_adam():
+    model = pretrain.AttributeTower(pretrain.RECIPE, load_data("world_pairs", "smoke"))
+    adam, muon = train.make_optimisers(model, model.groups())
+    shapes = {tuple(p.shape) for group in muon.param_groups for p in group["params"]}
+    assert type(muon).__name__ == "Muon" and shapes == {(576, 192), (192, 192), (768, 192), (192, 768)}
+    moved = sum(len(group["params"]) for one in (adam, muon) for group in one.param_groups)
+    assert moved == len(list(model.parameters()))

@@ -18,9 +18,9 @@ from torch import nn
 
 from data_prep.world import truth
 from reid_core import results, tables, train, weights
-from reid_core.augment import HALF, Augmentation, Erasing
+from reid_core.augment import HALF, Augmentation
 from reid_core.clip import load_clip, load_timm
-from reid_core.data import CaptionTable, build_folder, load_data
+from reid_core.data import CaptionTable, build_folder, load_data, still_batches
 from reid_core.draws import CaptionShuffle, Shuffle
 from reid_core.losses import pair_contrast
 from reid_core.methods.base import Group, Losses, Method, Stage
@@ -29,6 +29,7 @@ from reid_core.schedules import warmup_cosine
 
 TOLD = ("noun", "hair", "hair length", "upper", "upper colour", "pattern", "lower", "lower colour", "shoes", "backpack", "hat",
         "colour", "roof", "stripe", "wheels")  # fmt: skip
+HALVES = Augmentation("bilinear", HALF, HALF)
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,6 @@ class PretrainRecipe(Recipe):
     warmup_epochs: float = assumed(0.5, "usual")
     flip_p: float = assumed(0.5, "no sentence says left or right")
     pad: int = assumed(6, "people are not centred in every box")
-    random_erasing_p: float = assumed(0.25, "people are hidden in part")
 
 
 class Pretraining(Method):
@@ -67,8 +67,7 @@ class Pretraining(Method):
 
     def stage(self, draws, weights, captions=None):
         r = self.recipe
-        erasing = (Erasing(r.random_erasing_p, fill=(0.0, 0.0, 0.0)),)
-        view = Augmentation("bicubic", HALF, HALF, r.flip_p, r.pad, erasing=erasing)
+        view = Augmentation("bicubic", HALF, HALF, r.flip_p, r.pad)
         curve = warmup_cosine(r.epochs, r.lr, 0.0, r.warmup_epochs, 0.0)
         return [
             Stage(
@@ -216,6 +215,7 @@ def pretrain(kind, data="world_pairs", profile="laptop", epochs=None, device=Non
 
 def clip_state(method):
     """Both towers under open_clip's names, with only the token rows that training saw; and what the file says of them."""
+    even_out(method.image, next(still_batches(method.data, "train", method.size, HALVES)).images[0])
     state = {f"visual.{key}": value for key, value in method.image.state_dict().items()}
     state |= {
         key: value for key, value in method.text.state_dict().items() if key != "token_embedding.weight"
@@ -225,6 +225,19 @@ def clip_state(method):
     state = {key: value.half().contiguous() for key, value in state.items()}
     state |= {"token_embedding.ids": seen.int(), "logit_scale": method.logit_scale.detach()}
     return state, {"quick_gelu": "true", "token_seed": "0"}
+
+
+@torch.no_grad()
+def even_out(image, images):
+    """Scale what the blocks pass on, so that the class token is as large before the last block as after the last norm. The
+    tower computes what it did, since every reader begins with a norm; but Muon leaves the raw token 25 times as large, and a
+    triplet loss on it (CLIP-ReID's first) would be busy with nothing but its size."""
+    looked = image.eval()(images[:, 0])
+    raw, normed = (tokens[:, 0].norm(dim=1).mean() for tokens in (looked.hidden[-2], looked.tokens))
+    inner = [layer for block in image.blocks for layer in (block.attn.out_proj, block.mlp.c_proj)]
+    for layer in (image.ln_pre, *inner):
+        layer.weight.mul_(normed / raw)
+        layer.bias.mul_(normed / raw)
 
 
 def image_state(method):

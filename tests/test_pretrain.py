@@ -112,6 +112,22 @@ def test_the_words_of_a_sentence_are_its_own_and_padding_is_none_of_them():
         assert (model.name_words(read, ids).item() < 1e-3) == right
 
 
+def test_evening_out_changes_the_size_of_the_raw_token_and_nothing_that_is_computed_from_it():
+    torch.manual_seed(0)
+    image, images = load_clip("tiny", "tiny", (128, 64)).image.eval(), torch.randn(8, 1, 3, 128, 64)
+    with torch.no_grad():
+        image.ln_pre.weight.mul_(9), image.ln_pre.bias.mul_(9)
+        for block in image.blocks:
+            for layer in (block.attn.out_proj, block.mlp.c_proj):
+                layer.weight.mul_(9), layer.bias.mul_(9)
+        before = image(images[:, 0])
+        pretrain.even_out(image, images)
+        after = image(images[:, 0])
+    torch.testing.assert_close(after.tokens, before.tokens, atol=0.02, rtol=0.01)
+    raw, normed = (tokens[:, 0].norm(dim=1).mean() for tokens in (after.hidden[-2], after.tokens))
+    assert raw.item() == pytest.approx(normed.item(), rel=0.01)
+
+
 def test_matrices_of_the_blocks_move_by_muon_and_all_else_by_adam():
     model = pretrain.AttributeTower(pretrain.RECIPE, load_data("world_pairs", "smoke"))
     adam, muon = train.make_optimisers(model, model.groups())

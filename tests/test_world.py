@@ -273,7 +273,7 @@ def test_the_same_world_is_not_made_twice_and_another_is_not_overwritten(market)
     before = digest(market)
     build.build(market, "smoke", 0)
     assert digest(market) == before
-    with pytest.raises(ValueError, match=r"found another world \(world_market, seed 0, version 2\)"):
+    with pytest.raises(ValueError, match=r"found another world \(world_market, seed 0, version 3\)"):
         build.build(market, "smoke", 1)
 
 

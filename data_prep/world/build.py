@@ -19,7 +19,7 @@ from PIL import Image
 from data_prep.world import cast, light, people, places, render, vehicles
 from data_prep.world.layouts import layout_of
 
-VERSION = 2  # of the renderer: pixels of another version are another world
+VERSION = 3  # of the renderer: pixels of another version are another world
 SIZE = (128, 64)  # height and width of a person's image
 ROOM = 4e3  # bytes that an image may need, for the check of the disk
 QUALITY = 92

@@ -5,6 +5,7 @@ hash of these numbers is the fingerprint of a world.
 """
 
 import hashlib
+from typing import NamedTuple
 
 import numpy as np
 
@@ -16,6 +17,19 @@ COLOURS = {
     "orange": (226, 118, 32), "yellow": (228, 200, 52), "green": (48, 130, 62), "blue": (42, 78, 172),
     "navy": (26, 36, 84), "purple": (112, 56, 140), "pink": (228, 140, 168), "brown": (104, 68, 42),
 }  # fmt: skip
+
+
+class Shape(NamedTuple):
+    """How men and women differ: half widths in metres, mean height in millimetres, per cent with short hair."""
+
+    shoulders: float
+    hips: float
+    height: int
+    short_hair: int
+
+
+SHAPES = {"man": Shape(0.20, 0.155, 1740, 85), "woman": Shape(0.158, 0.180, 1640, 30)}
+BULK = {"t-shirt": 1.0, "shirt": 1.0, "jacket": 1.15, "coat": 1.2}  # of the arms
 SKIN = ((244, 212, 184), (226, 184, 148), (196, 146, 108), (142, 98, 68), (92, 62, 46))
 HAIR = {"black": (24, 20, 18), "brown": (84, 54, 32), "blonde": (206, 172, 104), "grey": (150, 148, 146),
         "red": (150, 70, 36)}  # fmt: skip
@@ -63,13 +77,15 @@ def identity(seed, who, wardrobe="mixed", bucket="evaluation"):
 def draw_identity(seed, key, wardrobe):
     uppers, lowers, colours = WARDROBES[wardrobe]
     draw = lambda name, options: pick(seed, options, name, *key)  # noqa: E731
+    noun = draw("noun", tuple(SHAPES))
+    shape = SHAPES[noun]
     return {
-        "noun": draw("noun", ("man", "woman")),
-        "height": near(seed, 1690, 70, "height", *key),
+        "noun": noun,
+        "height": near(seed, shape.height, 55, "height", *key),
         "build": near(seed, 100, 8, "build", *key),
         "skin": draw("skin", range(len(SKIN))),
         "hair": draw("hair", {"black": 35, "brown": 30, "blonde": 15, "grey": 12, "red": 8}),
-        "hair length": draw("hair length", {"short": 60, "long": 40}),
+        "hair length": draw("hair length", {"short": shape.short_hair, "long": 100 - shape.short_hair}),
         "upper": draw("upper", uppers),
         "upper colour": draw("upper colour", colours),
         "pattern": draw("pattern", {"plain": 60, "striped": 16, "checked": 12, "dotted": 12}),
@@ -131,7 +147,7 @@ def instance(seed, key, camera):
 def body(person, image):
     """The parts of a person, in metres, facing +y, feet at the origin."""
     h, w = person["height"] / 1690, person["build"] / 100
-    shoulders, hips = (0.19, 0.158) if person["noun"] == "man" else (0.168, 0.172)
+    shoulders, hips = SHAPES[person["noun"]][:2]
     cloth = garment(person, "upper", STYLES[person["pattern"]])
     if person["print"] and person["pattern"] == "plain":
         cloth = cloth._replace(style=PRINT)
@@ -150,7 +166,7 @@ def body(person, image):
         ),
     ]
     if person["upper"] in ("jacket", "coat"):
-        bottom = 0.60 if person["upper"] == "coat" else 0.87
+        bottom = 0.52 if person["upper"] == "coat" else 0.83
         parts.append(
             Part(
                 CAPSULE, (0, 0, bottom), (0, 0, 1.15), ((shoulders + 0.006) * w, 0.135 * w), limb, "upper hem"
@@ -202,17 +218,18 @@ def head(person, skin):
 
 
 def arm(side, sign, forward, w, cloth, skin, person, image):
-    shoulder, elbow = (sign * 0.215 * w, 0, 1.34), (sign * 0.25 * w, forward * 0.6, 1.07)
-    hand = (sign * 0.25 * w, forward + 0.06, 0.83)
+    wide, bulk = SHAPES[person["noun"]].shoulders + 0.02, BULK[person["upper"]] * w
+    shoulder, elbow = (sign * wide * w, 0, 1.34), (sign * (wide + 0.035) * w, forward * 0.6, 1.07)
+    hand = (sign * (wide + 0.035) * w, forward + 0.06, 0.83)
     if sign > 0 and image["carried"] in ("phone", "umbrella"):
         hand = (0.18, 0.26, 1.22)
     if image["carried"] == "box":
-        elbow, hand = (sign * 0.25 * w, 0.02, 1.07), (sign * 0.17, 0.27, 1.02)
+        elbow, hand = (sign * (wide + 0.035) * w, 0.02, 1.07), (sign * 0.17, 0.27, 1.02)
     sleeve = skin if person["upper"] == "t-shirt" else cloth
     low, high = (hand[0], hand[1], hand[2] - 0.09), (hand[0], hand[1], hand[2] + 0.05)
     return [
-        Part(CAPSULE, shoulder, elbow, (0.056 * w, 0.056 * w), cloth, f"upper {side} arm"),
-        Part(CAPSULE, elbow, hand, (0.044 * w, 0.044 * w), sleeve, f"upper {side} forearm"),
+        Part(CAPSULE, shoulder, elbow, (0.056 * bulk, 0.056 * bulk), cloth, f"upper {side} arm"),
+        Part(CAPSULE, elbow, hand, (0.044 * bulk, 0.044 * bulk), sleeve, f"upper {side} forearm"),
         Part(ELLIPSOID, low, high, (0.035, 0.045), skin, f"upper {side} hand"),
     ]
 

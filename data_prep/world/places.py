@@ -19,7 +19,8 @@ class Domain(NamedTuple):
     wardrobe: str = "mixed"
     pitch: tuple = (4, 26)
     exposure: tuple = (78, 116)
-    cast: int = 10  # how far a colour channel's gain may be from 100
+    tint: tuple = (100, 100, 100)  # gains of red, green and blue, which all its cameras share
+    cast: int = 10  # how far a camera's gains may be from them
     wall: tuple = ("panels", "bricks", "windows")
     ground: tuple = ("tiles", "asphalt")
     grey: tuple = (95, 190)
@@ -33,11 +34,11 @@ class Domain(NamedTuple):
 
 DOMAINS = {
     # seen in lifelong orders
-    "A": Domain(6, "summer", ground=("tiles",), exposure=(90, 118)),
-    "B": Domain(12, "mixed", pitch=(0, 14), cast=18, crowd=45, wall=("windows", "bricks", "hedge", "panels")),
-    "C": Domain(8, "autumn", wall=("hedge", "bricks"), ground=("grass", "asphalt"), haze=12),
-    "D": Domain(15, "office", exposure=(55, 125), cast=16, pitch=(8, 34), crowd=40, wall=("windows", "panels")),
-    "E": Domain(10, "winter", wall=("panels",), ground=("tiles",), cast=14, grey=(120, 215), detail=80, pitch=(10, 30)),
+    "A": Domain(6, "summer", ground=("tiles",), exposure=(55, 125), cast=32),
+    "B": Domain(12, "mixed", pitch=(0, 14), tint=(84, 98, 122), cast=26, crowd=45, wall=("windows", "bricks", "hedge", "panels")),
+    "C": Domain(8, "autumn", wall=("hedge", "bricks"), ground=("grass", "asphalt"), tint=(94, 116, 84), cast=24, exposure=(50, 95), haze=12),
+    "D": Domain(15, "office", exposure=(45, 130), tint=(118, 100, 84), cast=26, pitch=(8, 34), crowd=40, wall=("windows", "panels")),
+    "E": Domain(10, "winter", wall=("panels",), ground=("tiles",), tint=(112, 88, 108), cast=26, exposure=(85, 150), grey=(120, 215), detail=60, pitch=(10, 30)),
     # unseen
     "F": Domain(4, "autumn", wall=("bricks",), ground=("asphalt",), pitch=(2, 10), crowd=5),
     "G": Domain(10, "summer", wall=("hedge", "windows"), cast=14, exposure=(70, 130)),
@@ -46,10 +47,11 @@ DOMAINS = {
     "J": Domain(8, "office", detail=45, grain=(25, 50), exposure=(50, 80), crowd=60, wall=("panels",), ground=("tiles",)),
     "K": Domain(5, "office", detail=70, crowd=55, wall=("windows",), ground=("tiles",), grey=(140, 225)),
     "L": Domain(2, "mixed", cast=22, haze=25, exposure=(80, 135)),
-    # three spectra by night and day; roads; and where pretraining takes place
+    # sentences; three spectra by night and day; roads; and where pretraining takes place: photographs, not surveillance
+    "T": Domain(12, "mixed", cast=6, exposure=(88, 112), grain=(8, 18), blur=(0, 50), crowd=10, wall=("panels", "bricks", "windows", "hedge"), ground=("tiles", "asphalt", "grass")),
     "N": Domain(4, "mixed", wall=("windows", "bricks"), ground=("asphalt",), crowd=15),
     "V": Domain(8, wall=("windows", "hedge"), ground=("asphalt",), pitch=(6, 24), distance=(900, 1500), crowd=0),
-    "P": Domain(60, "mixed", pitch=(0, 38), exposure=(55, 130), cast=20, haze=10, detail=85, crowd=30,
+    "P": Domain(60, "mixed", pitch=(0, 24), exposure=(84, 114), cast=8, grain=(6, 18), blur=(0, 50), crowd=15,
                 wall=("panels", "bricks", "windows", "hedge"), ground=("tiles", "asphalt", "grass")),
 }  # fmt: skip
 SEEN, UNSEEN = tuple("ABCDE"), tuple("FGHIJKL")
@@ -85,7 +87,7 @@ def camera(seed, domain, camid):
         "wall grey": draw(*d.grey, "wall grey"),
         "ground grey": draw(95, 165, "ground grey"),
         "period": draw(15, 60, "period"),
-        **{f"cast {k}": draw(100 - d.cast, 100 + d.cast, f"cast {k}") for k in range(3)},
+        **{f"cast {k}": draw(d.tint[k] - d.cast, d.tint[k] + d.cast, f"cast {k}") for k in range(3)},
         **{f"wall {k}": draw(-28, 28, f"wall colour {k}") for k in range(3)},
         **{f"ground {k}": draw(-16, 16, f"ground colour {k}") for k in range(3)},
         **{f"clutter {n} {key}": draw(low, high, f"clutter {n} {key}")

@@ -15,10 +15,10 @@ SHADES = {  # what a hasty witness says of a colour
     **dict.fromkeys(("red", "orange", "green", "blue"), "bright"), "blonde": "fair",
 }  # fmt: skip
 DETAIL = {
-    "garment": 38,
-    "shade": 36,
-    "colour": 18,
-    "all": 8,
+    "garment": 45,
+    "shade": 45,
+    "colour": 8,
+    "all": 2,
 }  # how closely a garment is described: most witnesses are hasty
 CLOSE = {
     "garment": 18,
@@ -56,12 +56,19 @@ def sentence(seed, who, image, key, spectrum="rgb", detail=DETAIL):
     who, vehicle = mistaken(seed, who, key) if spectrum == "rgb" else who, "engine" in image
     rng = stream(seed, "sentence", *key)
     said = [phrase for phrase in PHRASES[spectrum, vehicle](seed, who, image, key, detail) if phrase]
-    chosen = sorted(rng.permutation(len(said))[: (2, 2, 3, 3, 4)[rng.integers(5)]])
+    order = rng.permutation(len(said))
+    if detail is not CLOSE:
+        order = sorted(order, key=lambda k: not tells_of_clothes(said[k]))
+    chosen = sorted(order[: (2, 2, 3, 3, 4)[rng.integers(5)]])
     opening = pick(seed, OPENINGS, "opening", *key) if spectrum == "rgb" else SPECTRUM_OPENINGS[spectrum]
     begin = re.sub(
         r"\ba (?=[aeiou]|suv)", "an ", opening.format(**opening_words(who, image, vehicle, spectrum))
     )
     return f"{begin[0].upper()}{begin[1:]} {join([said[k] for k in chosen])}."
+
+
+def tells_of_clothes(phrase):
+    return any(garment in phrase for garment in GARMENTS)
 
 
 def opening_words(who, image, vehicle, spectrum):

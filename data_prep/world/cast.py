@@ -118,7 +118,7 @@ def spectra(seed, profile, kind, domain, when):
 
 
 def text(seed, profile):
-    """Images with sentences: people of the domains C and E, and one in five from the market set, most of them from its
+    """Images with sentences: people of the domain T, and one in five from the market set, most of them from its
     training side, some from its test side: what joint training must not leak. Ids count from 1, as in CUHK-PEDES."""
     train, views, val, val_views, test, test_views = SIZES[profile]["text"]
     plan, pid = [], 0

@@ -14,11 +14,13 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from torch import nn
 
 from data_prep.join import join
 from reid_core import checkpoint, evaluate, results, tables, train, weights, yardsticks
 from reid_core.data import CaptionTable, ReidData, build_folder, load_data
 from reid_core.draws import CaptionShuffle
+from reid_core.layers import Head
 from reid_core.losses import identity, similarity_distribution_matching
 from reid_core.methods import clip_reid
 from reid_core.methods.base import Group, Losses, Stage, Task
@@ -99,14 +101,19 @@ class TextBaseline(clip_reid.VisualPath):
 
 
 class SpectraBaseline(clip_reid.Baseline):
-    """The baseline on some of the spectra: one tower for all of them, features averaged."""
+    """The baseline on some of the spectra: one tower for all of them, features side by side."""
 
     spectra = (0,)
+
+    def __init__(self, recipe, data):
+        super().__init__(recipe, data)
+        widths = (len(self.spectra) * width for width in self.image.widths[1:])
+        self.heads = nn.ModuleList(Head(width, data.classes, recipe.classifier_init_std) for width in widths)
 
     def features(self, batch):
         images = batch.images[:, list(self.spectra)]
         found = self.image.supervised(self.image(images.flatten(0, 1)))
-        return tuple(feature.unflatten(0, images.shape[:2]).mean(1) for feature in found)
+        return tuple(feature.unflatten(0, images.shape[:2]).flatten(1) for feature in found)
 
 
 class HeatBaseline(SpectraBaseline):

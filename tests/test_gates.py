@@ -87,7 +87,7 @@ def test_a_baseline_is_trained_from_the_tower_that_it_is_given(world):
     assert (second.image.conv1.weight.mean() - 0.25).abs() < 0.02
 
 
-def test_two_spectra_are_averaged_and_the_others_not_looked_at():
+def test_two_spectra_stand_side_by_side_and_the_others_are_not_looked_at():
     data = load_data("world_rgbnt201", "smoke")
     measured = gates.World(0, "smoke")
     heat = measured.method(gates.HeatBaseline, data).eval()
@@ -100,6 +100,7 @@ def test_two_spectra_are_averaged_and_the_others_not_looked_at():
     with torch.no_grad():
         one, two = (heat.embed(Batch(rows_, None, cameras, [views])) for views in (images, changed))
     assert torch.allclose(one, two), "the visible spectrum is not looked at"
+    assert one.shape == (2, 2 * sum(heat.image.widths[1:]))
 
 
 def test_perfect_features_find_everybody_and_constant_ones_nobody(world):

@@ -141,6 +141,13 @@ TEMPLATES = [  # of the five papers; a gap stands for any words
 ]  # fmt: skip
 
 
+def test_who_looks_for_a_person_tells_of_both_garments():
+    plan = [one for one in cast.plan("world_text", "smoke", 0) if one["kind"] == "person"]
+    said = [sentence for one in plan for sentence in cast.captions(0, one)]
+    assert all(sum(garment in sentence.split() for garment in words.GARMENTS) == 2
+               for sentence in (re.sub(r"[,.]", "", s) for s in said))  # fmt: skip
+
+
 def test_every_template_of_the_five_papers_is_in_the_grammar():
     plan = cast.pairs(0, "smoke") + [one for k in range(1, 4) for one in cast.pairs(k, "smoke")]
     said = [

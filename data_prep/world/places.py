@@ -49,7 +49,7 @@ DOMAINS = {
     "L": Domain(2, "mixed", cast=22, haze=25, exposure=(80, 135)),
     # sentences; three spectra by night and day; roads; and where pretraining takes place: photographs, not surveillance
     "T": Domain(12, "mixed", cast=6, exposure=(88, 112), grain=(8, 18), blur=(0, 50), crowd=10, wall=("panels", "bricks", "windows", "hedge"), ground=("tiles", "asphalt", "grass")),
-    "N": Domain(4, "mixed", wall=("windows", "bricks"), ground=("asphalt",), crowd=15),
+    "N": Domain(4, "mixed", wall=("windows", "bricks"), ground=("asphalt",), pitch=(2, 14), grain=(4, 14), blur=(0, 50), crowd=10),
     "V": Domain(8, wall=("windows", "hedge"), ground=("asphalt",), pitch=(6, 24), distance=(900, 1500), crowd=0),
     "P": Domain(60, "mixed", pitch=(0, 24), exposure=(84, 114), cast=8, grain=(6, 18), blur=(0, 50), crowd=15,
                 wall=("panels", "bricks", "windows", "hedge"), ground=("tiles", "asphalt", "grass")),

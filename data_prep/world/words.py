@@ -5,6 +5,7 @@ and what only the other spectra see are never named.
 """
 
 import re
+from typing import NamedTuple
 
 from data_prep.world.people import COLOURS
 from data_prep.world.streams import pick, stream
@@ -14,18 +15,17 @@ SHADES = {  # what a hasty witness says of a colour
     **dict.fromkeys(("black", "navy", "brown", "purple"), "dark"), **dict.fromkeys(("white", "grey", "pink", "yellow"), "light"),
     **dict.fromkeys(("red", "orange", "green", "blue"), "bright"), "blonde": "fair",
 }  # fmt: skip
-DETAIL = {
-    "garment": 45,
-    "shade": 45,
-    "colour": 8,
-    "all": 2,
-}  # how closely a garment is described: most witnesses are hasty
-CLOSE = {
-    "garment": 18,
-    "shade": 18,
-    "colour": 40,
-    "all": 24,
-}  # in pretraining they look closer, as the web's alt texts do
+
+
+class Witness(NamedTuple):
+    """How closely somebody describes a garment, in per cent, and whether clothes come to mind before all else."""
+
+    detail: dict
+    clothes_first: bool
+
+
+HASTY = Witness({"garment": 45, "shade": 45, "colour": 8, "all": 2}, True)  # who looks for a person, as in CUHK-PEDES
+CLOSE = Witness({"garment": 18, "shade": 18, "colour": 40, "all": 24}, False)  # who writes for the web: pretraining
 GARMENTS = ("t-shirt", "shirt", "jacket", "coat", "trousers", "shorts", "skirt")
 OPENINGS = {  # the sentences of the papers begin and end like some of these
     "a {noun}": 30, "the {noun}": 14, "there is a {noun}": 10, "this is a {noun}": 6, "a photo of a {noun}": 12,
@@ -38,9 +38,9 @@ SPECTRUM_OPENINGS = {
 }
 
 
-def captions(seed, who, image, key, spectrum="rgb", detail=DETAIL):
+def captions(seed, who, image, key, spectrum="rgb", witness=HASTY):
     """Two sentences about a person or a vehicle. `key` names the image."""
-    return tuple(sentence(seed, who, image, (*key, k), spectrum, detail) for k in range(2))
+    return tuple(sentence(seed, who, image, (*key, k), spectrum, witness) for k in range(2))
 
 
 def lessons(seed, who, image, key, spectrum="rgb"):
@@ -51,14 +51,14 @@ def lessons(seed, who, image, key, spectrum="rgb"):
     return tuple(said)
 
 
-def sentence(seed, who, image, key, spectrum="rgb", detail=DETAIL):
+def sentence(seed, who, image, key, spectrum="rgb", witness=HASTY):
     """One caption: an opening, then two to four phrases in reading order."""
     who, vehicle = mistaken(seed, who, key) if spectrum == "rgb" else who, "engine" in image
     rng = stream(seed, "sentence", *key)
-    said = [phrase for phrase in PHRASES[spectrum, vehicle](seed, who, image, key, detail) if phrase]
-    order = rng.permutation(len(said))
-    if detail is not CLOSE:
-        order = sorted(order, key=lambda k: not tells_of_clothes(said[k]))
+    said = [phrase for phrase in PHRASES[spectrum, vehicle](seed, who, image, key, witness) if phrase]
+    order = sorted(
+        rng.permutation(len(said)), key=lambda k: witness.clothes_first and not tells_of_clothes(said[k])
+    )
     chosen = sorted(order[: (2, 2, 3, 3, 4)[rng.integers(5)]])
     opening = pick(seed, OPENINGS, "opening", *key) if spectrum == "rgb" else SPECTRUM_OPENINGS[spectrum]
     begin = re.sub(
@@ -95,14 +95,14 @@ def mistaken(seed, who, key):
     return {**who, name: pick(seed, [c for c in COLOURS if c != who[name]], "instead", *key)}
 
 
-def seen_person(seed, person, image, key, detail=DETAIL):
+def seen_person(seed, person, image, key, witness=HASTY):
     """What could be said of a person, in reading order; an empty string where there is nothing to say."""
     wears = pick(seed, ("wearing", "in", "dressed in"), "verb", *key)
     hat = f"{a(person['hat'])} hat" if person["hat"] else ""
     return (
         pick(seed, hair_words(person), "hair words", *key),
-        f"{wears} {garment(seed, person, 'upper', detail, key)}",
-        f"{wears} {garment(seed, person, 'lower', detail, key)}",
+        f"{wears} {garment(seed, person, 'upper', witness.detail, key)}",
+        f"{wears} {garment(seed, person, 'lower', witness.detail, key)}",
         pick(seed, shoe_words(person["shoes"]), "shoe words", *key),
         carried_behind(seed, person, key),
         pick(seed, (f"with {hat}", f"wearing {hat}"), "hat words", *key) if hat else "",
@@ -147,7 +147,7 @@ def carrying(seed, image, key):
     return told.get(what, f"carrying {thing}")
 
 
-def felt_person(seed, person, image, key, detail=DETAIL):
+def felt_person(seed, person, image, key, witness=HASTY):
     """What shows without colour."""
     things = {"nothing": "", "phone": "looking at a phone", "umbrella": "under an umbrella"}
     return (
@@ -161,7 +161,7 @@ def felt_person(seed, person, image, key, detail=DETAIL):
     )
 
 
-def seen_vehicle(seed, car, image, key, detail=DETAIL):
+def seen_vehicle(seed, car, image, key, witness=HASTY):
     """What could be said of a vehicle."""
     return (
         pick(
@@ -180,7 +180,7 @@ def seen_vehicle(seed, car, image, key, detail=DETAIL):
     )
 
 
-def felt_vehicle(seed, car, image, key, detail=DETAIL):
+def felt_vehicle(seed, car, image, key, witness=HASTY):
     return (f"shaped like a {car['noun']}", "with a hot engine" if image["engine"] == "hot" else "with a cold engine",
             "with something on the roof" if car["roof"] else "", "with a spoiler" if car["spoiler"] else "")  # fmt: skip
 

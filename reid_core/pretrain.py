@@ -215,7 +215,7 @@ def pretrain(kind, data="world_pairs", profile="laptop", epochs=None, device=Non
 
 def clip_state(method):
     """Both towers under open_clip's names, with only the token rows that training saw; and what the file says of them."""
-    even_out(method.image, next(still_batches(method.data, "train", method.size, HALVES)).images[0])
+    even_out(method.image, next(still_batches(method.data, "train", method.size, HALVES)).images)
     state = {f"visual.{key}": value for key, value in method.image.state_dict().items()}
     state |= {
         key: value for key, value in method.text.state_dict().items() if key != "token_embedding.weight"

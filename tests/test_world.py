@@ -241,6 +241,22 @@ def test_by_night_the_visible_image_is_nearly_black_and_the_others_are_not():
     assert night["nir"].mean() > 1.2 * night["rgb"].mean()
 
 
+def test_a_washed_out_camera_keeps_brightness_and_loses_colour():
+    picture = np.float32([[[0.9, 0.3, 0.0], [0.2, 0.2, 0.2]]])
+    grey, half = light.saturated(picture, 0), light.saturated(picture, 0.5)
+    assert np.allclose(grey, [[[0.4] * 3, [0.2] * 3]]) and np.allclose(half, (picture + grey) / 2)
+    assert light.saturated(picture, 1) is picture
+
+
+def test_a_domain_has_a_manner_of_its_own():
+    tint = np.array(
+        [[places.camera(0, d, c)[f"cast {k}"] for k in range(3)] for d in "BC" for c in range(1, 9)]
+    )
+    blue, green = tint[:8].mean(0), tint[8:].mean(0)
+    assert blue.argmax() == 2 and green.argmax() == 1
+    assert "saturation" in places.camera(0, "A", 1) and "saturation" not in places.camera(0, "P", 1)
+
+
 def test_near_infrared_does_not_follow_colour():
     cloth = [people.garment(people.identity(0, f"x:{k}"), "upper") for k in range(200)]
     assert abs(np.corrcoef([sum(c.colour) for c in cloth], [c.nir for c in cloth])[0, 1]) < 0.2

@@ -162,11 +162,20 @@ def develop(picture, cam, spectrum, when, rng):
         gain = np.float32([cam[f"cast {k}"] for k in range(3)]) * cam["exposure"] / 1e4
         if when in DARK:
             gain, grain = gain * DARK[when][0] / 100, DARK[when][1]
+        picture = saturated(picture, cam.get("saturation", 100) / 100)
     picture = np.clip(picture * gain, 0, 1) ** np.float32(0.85)
     detail = cam["detail"] * (60 if spectrum == "tir" else 100) // 100
     picture = blurred(coarse(picture, detail), blur / 100 + 0.5 * (spectrum == "tir"))
     noise = rng.standard_normal(picture.shape[:2] + (3 if spectrum == "rgb" else 1,), dtype=np.float32)
     return np.clip(np.rint(picture * 255 + noise * (grain / 10)), 0, 255).astype(np.uint8)
+
+
+def saturated(picture, share):
+    """With `share` of the colour that it had."""
+    if share == 1:
+        return picture
+    grey = picture.mean(-1, keepdims=True)
+    return (grey + np.float32(share) * (picture - grey)).astype(np.float32)
 
 
 def coarse(picture, detail):

@@ -21,6 +21,7 @@ class Domain(NamedTuple):
     exposure: tuple = (78, 116)
     tint: tuple = (100, 100, 100)  # gains of red, green and blue, which all its cameras share
     cast: int = 10  # how far a camera's gains may be from them
+    saturation: tuple = ()  # of the colours, in per cent; all of it where nothing is said
     wall: tuple = ("panels", "bricks", "windows")
     ground: tuple = ("tiles", "asphalt")
     grey: tuple = (95, 190)
@@ -34,11 +35,14 @@ class Domain(NamedTuple):
 
 DOMAINS = {
     # seen in lifelong orders
-    "A": Domain(6, "summer", ground=("tiles",), exposure=(55, 125), cast=32),
-    "B": Domain(12, "mixed", pitch=(0, 14), tint=(84, 98, 122), cast=26, crowd=45, wall=("windows", "bricks", "hedge", "panels")),
-    "C": Domain(8, "autumn", wall=("hedge", "bricks"), ground=("grass", "asphalt"), tint=(94, 116, 84), cast=24, exposure=(50, 95), haze=12),
-    "D": Domain(15, "office", exposure=(45, 130), tint=(118, 100, 84), cast=26, pitch=(8, 34), crowd=40, wall=("windows", "panels")),
-    "E": Domain(10, "winter", wall=("panels",), ground=("tiles",), tint=(112, 88, 108), cast=26, exposure=(85, 150), grey=(120, 215), detail=60, pitch=(10, 30)),
+    "A": Domain(6, "summer", ground=("tiles",), exposure=(65, 120), cast=26, saturation=(55, 105), detail=85),
+    "B": Domain(12, "mixed", pitch=(0, 14), exposure=(60, 118), tint=(88, 99, 116), cast=26, saturation=(50, 100), crowd=45, blur=(20, 100),
+                wall=("windows", "bricks", "hedge", "panels")),
+    "C": Domain(8, "autumn", wall=("hedge", "bricks"), ground=("grass", "asphalt"), tint=(95, 112, 88), cast=26, exposure=(50, 110), haze=14,
+                saturation=(55, 110), detail=85),
+    "D": Domain(15, "office", exposure=(45, 130), tint=(114, 100, 88), cast=28, pitch=(8, 34), crowd=40, wall=("windows", "panels")),
+    "E": Domain(10, "winter", wall=("panels",), ground=("tiles",), tint=(110, 90, 106), cast=28, exposure=(70, 145), saturation=(40, 95),
+                grey=(120, 215), detail=60, pitch=(10, 30)),
     # unseen
     "F": Domain(4, "autumn", wall=("bricks",), ground=("asphalt",), pitch=(2, 10), crowd=5),
     "G": Domain(10, "summer", wall=("hedge", "windows"), cast=14, exposure=(70, 130)),
@@ -88,6 +92,7 @@ def camera(seed, domain, camid):
         "ground grey": draw(95, 165, "ground grey"),
         "period": draw(15, 60, "period"),
         **{f"cast {k}": draw(d.tint[k] - d.cast, d.tint[k] + d.cast, f"cast {k}") for k in range(3)},
+        **({"saturation": draw(*d.saturation, "saturation")} if d.saturation else {}),
         **{f"wall {k}": draw(-28, 28, f"wall colour {k}") for k in range(3)},
         **{f"ground {k}": draw(-16, 16, f"ground colour {k}") for k in range(3)},
         **{f"clutter {n} {key}": draw(low, high, f"clutter {n} {key}")

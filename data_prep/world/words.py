@@ -24,8 +24,12 @@ class Witness(NamedTuple):
     clothes_first: bool
 
 
-HASTY = Witness({"garment": 45, "shade": 45, "colour": 8, "all": 2}, True)  # who looks for a person, as in CUHK-PEDES
-CLOSE = Witness({"garment": 18, "shade": 18, "colour": 40, "all": 24}, False)  # who writes for the web: pretraining
+HASTY = Witness(
+    {"garment": 45, "shade": 45, "colour": 8, "all": 2}, True
+)  # who looks for a person, as in CUHK-PEDES
+CLOSE = Witness(
+    {"garment": 18, "shade": 18, "colour": 40, "all": 24}, False
+)  # who writes for the web: pretraining
 GARMENTS = ("t-shirt", "shirt", "jacket", "coat", "trousers", "shorts", "skirt")
 OPENINGS = {  # the sentences of the papers begin and end like some of these
     "a {noun}": 30, "the {noun}": 14, "there is a {noun}": 10, "this is a {noun}": 6, "a photo of a {noun}": 12,

@@ -69,7 +69,7 @@ def caption_oracle(seed, profile):
 
 def agreement(seed, one, key, sentence):
     """How many phrases of a sentence are true of another image."""
-    phrases = words.seen_person(seed, one["person"], one["image"], key)
+    phrases = words.seen_person(seed, one["person"], one["image"], key, words.witness(seed, key))
     return sum(bool(phrase) and phrase in sentence for phrase in phrases) + (
         f" {one['person']['noun']} " in sentence
     )

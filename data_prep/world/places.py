@@ -35,12 +35,13 @@ class Domain(NamedTuple):
 
 DOMAINS = {
     # seen in lifelong orders
-    "A": Domain(6, "summer", ground=("tiles",), exposure=(65, 120), cast=26, saturation=(55, 105), detail=85),
-    "B": Domain(12, "mixed", pitch=(0, 14), exposure=(60, 118), tint=(88, 99, 116), cast=26, saturation=(50, 100), crowd=45, blur=(20, 100),
+    "A": Domain(6, "summer", ground=("tiles",), exposure=(58, 122), cast=28, saturation=(42, 100), detail=75, crowd=30),
+    "B": Domain(12, "mixed", pitch=(0, 14), exposure=(45, 120), tint=(86, 99, 118), cast=30, saturation=(25, 90), crowd=45, blur=(20, 100),
                 wall=("windows", "bricks", "hedge", "panels")),
     "C": Domain(8, "autumn", wall=("hedge", "bricks"), ground=("grass", "asphalt"), tint=(95, 112, 88), cast=26, exposure=(50, 110), haze=14,
-                saturation=(55, 110), detail=85),
-    "D": Domain(15, "office", exposure=(45, 130), tint=(114, 100, 88), cast=28, pitch=(8, 34), crowd=40, wall=("windows", "panels")),
+                saturation=(52, 108), detail=85),
+    "D": Domain(15, "office", exposure=(45, 130), tint=(114, 100, 88), cast=28, saturation=(55, 120), pitch=(8, 34), crowd=40,
+                wall=("windows", "panels")),
     "E": Domain(10, "winter", wall=("panels",), ground=("tiles",), tint=(110, 90, 106), cast=28, exposure=(70, 145), saturation=(40, 95),
                 grey=(120, 215), detail=60, pitch=(10, 30)),
     # unseen

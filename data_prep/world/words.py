@@ -18,18 +18,24 @@ SHADES = {  # what a hasty witness says of a colour
 
 
 class Witness(NamedTuple):
-    """How closely somebody describes a garment, in per cent, and whether clothes come to mind before all else."""
+    """How closely somebody describes a garment, in per cent, how many things are named, one number as likely as the next, and
+    whether clothes come to mind before all else."""
 
     detail: dict
+    things: tuple
     clothes_first: bool
 
 
-HASTY = Witness(
-    {"garment": 45, "shade": 45, "colour": 8, "all": 2}, True
-)  # who looks for a person, as in CUHK-PEDES
-CLOSE = Witness(
-    {"garment": 18, "shade": 18, "colour": 40, "all": 24}, False
-)  # who writes for the web: pretraining
+WITNESSES = {
+    "hasty": Witness({"garment": 70, "shade": 30}, (2, 2, 2, 2, 3), True),
+    "attentive": Witness({"colour": 85, "all": 15}, (2, 2, 3, 3, 4), True),
+    # who writes alt texts: pretraining
+    "writer": Witness({"garment": 18, "shade": 18, "colour": 40, "all": 24}, (2, 2, 3, 3, 4), False),
+}
+LOOKING = {
+    "hasty": 67,
+    "attentive": 33,
+}  # who looks for a person, in per cent; clothes first, as in CUHK-PEDES
 GARMENTS = ("t-shirt", "shirt", "jacket", "coat", "trousers", "shorts", "skirt")
 OPENINGS = {  # the sentences of the papers begin and end like some of these
     "a {noun}": 30, "the {noun}": 14, "there is a {noun}": 10, "this is a {noun}": 6, "a photo of a {noun}": 12,
@@ -42,20 +48,25 @@ SPECTRUM_OPENINGS = {
 }
 
 
-def captions(seed, who, image, key, spectrum="rgb", witness=HASTY):
-    """Two sentences about a person or a vehicle. `key` names the image."""
-    return tuple(sentence(seed, who, image, (*key, k), spectrum, witness) for k in range(2))
+def captions(seed, who, image, key, spectrum="rgb"):
+    """Two sentences about a person or a vehicle, each by a witness of its own. `key` names the image."""
+    return tuple(sentence(seed, who, image, (*key, k), spectrum, witness(seed, (*key, k))) for k in range(2))
+
+
+def witness(seed, key):
+    """Who says a sentence."""
+    return WITNESSES[pick(seed, LOOKING, "witness", *key)]
 
 
 def lessons(seed, who, image, key, spectrum="rgb"):
     """What pretraining reads: captions, and now and then a part description in the words of a description file."""
-    said = list(captions(seed, who, image, key, spectrum, CLOSE))
+    said = [sentence(seed, who, image, (*key, k), spectrum, WITNESSES["writer"]) for k in range(2)]
     if spectrum == "rgb" and "engine" not in image and not stream(seed, "lesson", *key).integers(3):
         said[1] = pick(seed, parts(who, image), "part", *key)
     return tuple(said)
 
 
-def sentence(seed, who, image, key, spectrum="rgb", witness=HASTY):
+def sentence(seed, who, image, key, spectrum, witness):
     """One caption: an opening, then two to four phrases in reading order."""
     who, vehicle = mistaken(seed, who, key) if spectrum == "rgb" else who, "engine" in image
     rng = stream(seed, "sentence", *key)
@@ -63,7 +74,7 @@ def sentence(seed, who, image, key, spectrum="rgb", witness=HASTY):
     order = sorted(
         rng.permutation(len(said)), key=lambda k: witness.clothes_first and not tells_of_clothes(said[k])
     )
-    chosen = sorted(order[: (2, 2, 3, 3, 4)[rng.integers(5)]])
+    chosen = sorted(order[: witness.things[rng.integers(5)]])
     opening = pick(seed, OPENINGS, "opening", *key) if spectrum == "rgb" else SPECTRUM_OPENINGS[spectrum]
     begin = re.sub(
         r"\ba (?=[aeiou]|suv)", "an ", opening.format(**opening_words(who, image, vehicle, spectrum))
@@ -99,7 +110,7 @@ def mistaken(seed, who, key):
     return {**who, name: pick(seed, [c for c in COLOURS if c != who[name]], "instead", *key)}
 
 
-def seen_person(seed, person, image, key, witness=HASTY):
+def seen_person(seed, person, image, key, witness):
     """What could be said of a person, in reading order; an empty string where there is nothing to say."""
     wears = pick(seed, ("wearing", "in", "dressed in"), "verb", *key)
     hat = f"{a(person['hat'])} hat" if person["hat"] else ""
@@ -151,7 +162,7 @@ def carrying(seed, image, key):
     return told.get(what, f"carrying {thing}")
 
 
-def felt_person(seed, person, image, key, witness=HASTY):
+def felt_person(seed, person, image, key, witness):
     """What shows without colour."""
     things = {"nothing": "", "phone": "looking at a phone", "umbrella": "under an umbrella"}
     return (
@@ -165,7 +176,7 @@ def felt_person(seed, person, image, key, witness=HASTY):
     )
 
 
-def seen_vehicle(seed, car, image, key, witness=HASTY):
+def seen_vehicle(seed, car, image, key, witness):
     """What could be said of a vehicle."""
     return (
         pick(
@@ -184,7 +195,7 @@ def seen_vehicle(seed, car, image, key, witness=HASTY):
     )
 
 
-def felt_vehicle(seed, car, image, key, witness=HASTY):
+def felt_vehicle(seed, car, image, key, witness):
     return (f"shaped like a {car['noun']}", "with a hot engine" if image["engine"] == "hot" else "with a cold engine",
             "with something on the roof" if car["roof"] else "", "with a spoiler" if car["spoiler"] else "")  # fmt: skip
 

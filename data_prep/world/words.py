@@ -27,14 +27,14 @@ class Witness(NamedTuple):
 
 
 WITNESSES = {
-    "hasty": Witness({"garment": 70, "shade": 30}, (2, 2, 2, 2, 3), True),
-    "attentive": Witness({"colour": 85, "all": 15}, (2, 2, 3, 3, 4), True),
+    "hasty": Witness({"garment": 85, "shade": 15}, (2, 2, 2, 2, 3), True),
+    "attentive": Witness({"colour": 75, "all": 25}, (3, 3, 3, 4, 4), True),
     # who writes alt texts: pretraining
     "writer": Witness({"garment": 18, "shade": 18, "colour": 40, "all": 24}, (2, 2, 3, 3, 4), False),
 }
 LOOKING = {
-    "hasty": 67,
-    "attentive": 33,
+    "hasty": 60,
+    "attentive": 40,
 }  # who looks for a person, in per cent; clothes first, as in CUHK-PEDES
 GARMENTS = ("t-shirt", "shirt", "jacket", "coat", "trousers", "shorts", "skirt")
 OPENINGS = {  # the sentences of the papers begin and end like some of these

@@ -257,6 +257,17 @@ def test_a_domain_has_a_manner_of_its_own():
     assert "saturation" in places.camera(0, "A", 1) and "saturation" not in places.camera(0, "P", 1)
 
 
+def test_the_nights_of_a_domain_may_be_darker_than_others():
+    one = next(one for one in cast.plan("world_rgbnt201", "smoke", 0) if one["when"] == "night")
+    picture, still = np.full((64, 32, 3), 0.8, np.float32), np.random.default_rng(0)
+    cam = places.camera(0, "N", 1)
+    dark, plain = (
+        light.develop(picture, c, "rgb", one["when"], still).mean()
+        for c in (cam, cam | {"night": places.DARK["night"]})
+    )
+    assert cam["night"][0] < places.DARK["night"][0] and dark != plain
+
+
 def test_near_infrared_does_not_follow_colour():
     cloth = [people.garment(people.identity(0, f"x:{k}"), "upper") for k in range(200)]
     assert abs(np.corrcoef([sum(c.colour) for c in cloth], [c.nir for c in cloth])[0, 1]) < 0.2

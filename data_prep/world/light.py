@@ -161,7 +161,8 @@ def develop(picture, cam, spectrum, when, rng):
     if spectrum == "rgb":
         gain = np.float32([cam[f"cast {k}"] for k in range(3)]) * cam["exposure"] / 1e4
         if when in DARK:
-            gain, grain = gain * DARK[when][0] / 100, DARK[when][1]
+            exposure, grain = cam.get(when, DARK[when])
+            gain = gain * exposure / 100
         picture = saturated(picture, cam.get("saturation", 100) / 100)
     picture = np.clip(picture * gain, 0, 1) ** np.float32(0.85)
     detail = cam["detail"] * (60 if spectrum == "tir" else 100) // 100

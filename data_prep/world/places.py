@@ -22,6 +22,7 @@ class Domain(NamedTuple):
     tint: tuple = (100, 100, 100)  # gains of red, green and blue, which all its cameras share
     cast: int = 10  # how far a camera's gains may be from them
     saturation: tuple = ()  # of the colours, in per cent; all of it where nothing is said
+    night: tuple = ()  # exposure in per cent and grain, where its nights are not those of DARK
     wall: tuple = ("panels", "bricks", "windows")
     ground: tuple = ("tiles", "asphalt")
     grey: tuple = (95, 190)
@@ -54,8 +55,8 @@ DOMAINS = {
     "L": Domain(2, "mixed", cast=22, haze=25, exposure=(80, 135)),
     # sentences; three spectra by night and day; roads; and where pretraining takes place: photographs, not surveillance
     "T": Domain(12, "mixed", cast=6, exposure=(88, 112), grain=(8, 18), blur=(0, 50), crowd=10, wall=("panels", "bricks", "windows", "hedge"), ground=("tiles", "asphalt", "grass")),
-    "N": Domain(4, "mixed", wall=("windows", "bricks"), ground=("asphalt",), pitch=(2, 14), grain=(4, 14), blur=(0, 50), crowd=10),
-    "V": Domain(8, wall=("windows", "hedge"), ground=("asphalt",), pitch=(6, 24), distance=(900, 1500), crowd=0),
+    "N": Domain(4, "mixed", wall=("windows", "bricks"), ground=("asphalt",), pitch=(2, 14), grain=(4, 14), blur=(0, 50), crowd=10, night=(3, 90)),
+    "V": Domain(8, wall=("windows", "hedge"), ground=("asphalt",), pitch=(6, 24), distance=(900, 1500), crowd=0, night=(3, 90)),
     "P": Domain(60, "mixed", pitch=(0, 24), exposure=(84, 114), cast=8, grain=(6, 18), blur=(0, 50), crowd=15,
                 wall=("panels", "bricks", "windows", "hedge"), ground=("tiles", "asphalt", "grass")),
 }  # fmt: skip
@@ -93,6 +94,7 @@ def camera(seed, domain, camid):
         "ground grey": draw(95, 165, "ground grey"),
         "period": draw(15, 60, "period"),
         **{f"cast {k}": draw(d.tint[k] - d.cast, d.tint[k] + d.cast, f"cast {k}") for k in range(3)},
+        **({"night": list(d.night)} if d.night else {}),
         **({"saturation": draw(*d.saturation, "saturation")} if d.saturation else {}),
         **{f"wall {k}": draw(-28, 28, f"wall colour {k}") for k in range(3)},
         **{f"ground {k}": draw(-16, 16, f"ground colour {k}") for k in range(3)},

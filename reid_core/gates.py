@@ -7,6 +7,7 @@ before anything was measured, the world was tuned on the development seed, and w
 """
 
 import datetime
+import functools
 import hashlib
 import json
 import time
@@ -17,6 +18,7 @@ import torch
 from torch import nn
 
 from data_prep.join import join
+from data_prep.world import build, cast
 from reid_core import checkpoint, evaluate, results, tables, train, weights, yardsticks
 from reid_core.data import CaptionTable, ReidData, build_folder, load_data
 from reid_core.draws import CaptionShuffle
@@ -222,7 +224,7 @@ def measure(seeds=SHOWN, profile="laptop", log=print):
                     "fingerprint": mark,
                     "seed": seed,
                     "values": values_,
-                    **basis(profile),
+                    **basis(profile, name),
                     **provenance(),
                 }
                 write(done, profile)
@@ -233,7 +235,7 @@ def measure(seeds=SHOWN, profile="laptop", log=print):
 def fingerprint(world, name):
     """Changes with the data, the weights and the recipe that a measure depends on."""
     parts = [world.data(one).manifest.fingerprint for one in MEASURES[name]]
-    parts += basis(world.profile).values()
+    parts += basis(world.profile, name).values()
     return hashlib.sha256(" ".join(map(str, parts)).encode()).hexdigest()[:16]
 
 
@@ -260,19 +262,28 @@ def write(done, profile):
 
 
 def values(done, profile="laptop"):
-    """{gate: {seed: value}} of what measure() kept and what still holds: of the weights and the recipe at hand."""
+    """{gate: {seed: value}} of what measure() kept and what still holds: of the weights, the recipe and the world at hand."""
     found = {}
-    for one in done["measured"].values():
-        if basis(profile).items() <= one.items():
+    for key, one in done["measured"].items():
+        if basis(profile, key.partition(" of seed ")[0]).items() <= one.items():
             for name, value in one["values"].items():
                 found.setdefault(name, {})[one["seed"]] = value
     return found
 
 
-def basis(profile):
-    """What every measure stands on, beside its data."""
+def basis(profile, name):
+    """What a measure stands on, whatever its seed."""
     recipe = clip_reid.RECIPE.at(PROFILES[profile])
-    return {"weights": weights.fingerprint("tiny"), "recipe": results.digest(recipe)}
+    return {"weights": weights.fingerprint("tiny"), "recipe": results.digest(recipe),
+            "scenes": scenes(profile, MEASURES.get(name, ()))}  # fmt: skip
+
+
+@functools.cache
+def scenes(profile, names):
+    """Changes with the renderer, with what the data sets `names` show and with their sizes, not with the seed. Told by the
+    smallest worlds: a page cannot wait for the plans of large ones."""
+    marks = [build.planned(name, "smoke", 0, build.SIZE)[2]["fingerprint"] for name in names]
+    return hashlib.sha256(json.dumps([marks, cast.SIZES[profile]]).encode()).hexdigest()[:16]
 
 
 def verdict(gate, told):

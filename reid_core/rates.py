@@ -22,12 +22,12 @@ def measure(factors, seed=gates.DEVELOPMENT, profile="laptop", log=print):
     tried with these weights is not tried again."""
     done, world, lr = gates.kept(profile), gates.World(seed, profile, log), clip_reid.RECIPE.stage2_lr
     for pair in factors:
-        if list(pair) in [one["factors"] for one in tried(done)]:
+        if list(pair) in [one["factors"] for one in tried(done, profile)]:
             continue
         world.recipe = world.recipe.but(stage2_lr=lr * pair[0], stage2_head_lr=lr * pair[1])
         found = {name: try_on(world, name, *what) for name, what in TRIED.items()}
         log(f"pretrained x {pair[0]}, new x {pair[1]}: {found}")
-        line = {"factors": list(pair), "scores": found, "weights": weights.fingerprint("tiny")}
+        line = {"factors": list(pair), "scores": found, **basis(profile)}
         done.setdefault("rates", []).append(line | gates.provenance())
         gates.write(done, profile)
 
@@ -38,9 +38,15 @@ def try_on(world, name, Kind, data, score):
     return gates.summary(world.trained(Kind, data, f"rates {name} {pace}"), data)[score]
 
 
-def tried(done):
-    """What was tried with the weights that are shipped, the best mean first."""
-    found = [one for one in done.get("rates", []) if one.get("weights") == weights.fingerprint("tiny")]
+def basis(profile):
+    """What a trial stands on, beside its factors."""
+    sets = tuple(data for _, data, _ in TRIED.values())
+    return {"weights": weights.fingerprint("tiny"), "scenes": gates.scenes(profile, sets)}
+
+
+def tried(done, profile="laptop"):
+    """What was tried with the weights that are shipped and on the world as it is, the best mean first."""
+    found = [one for one in done.get("rates", []) if basis(profile).items() <= one.items()]
     return sorted(found, key=lambda one: -np.mean(list(one["scores"].values())))
 
 

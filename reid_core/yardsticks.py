@@ -60,7 +60,7 @@ def caption_oracle(seed, profile):
     for one in shots:
         for number, sentence in enumerate(cast.captions(seed, one)):
             key = (one["who"], one["index"], number)
-            agree = np.array([agreement(seed, other, key, sentence) for other in shots])
+            agree = np.array([agreement(seed, other, key, words.plain(sentence)) for other in shots])
             best = agree == agree.max()
             first.append((pids[best] == one["pid"]).mean())
             agreeing.append(len(np.unique(pids[best])))

@@ -79,6 +79,26 @@ def test_a_measure_of_other_weights_is_stale(few_measures, world, monkeypatch):
     assert calls == [0, 0]
 
 
+def test_a_measure_of_another_world_is_stale(few_measures, world, monkeypatch):
+    gates.measure((0,), "smoke", log=lambda text: None)
+    monkeypatch.setattr(gates, "scenes", lambda profile, names: "others")
+    assert gates.values(gates.kept("smoke"), "smoke") == {}
+
+
+def test_the_mark_of_the_scenes_changes_with_what_is_said_and_with_the_sizes(monkeypatch):
+    gates.scenes.cache_clear()
+    before = gates.scenes("laptop", ("world_text",)), gates.scenes("laptop", ("world_rgbnt201",))
+    monkeypatch.setitem(gates.cast.SIZES["laptop"], "text", (3, 2, 1, 1, 1, 1))
+    gates.scenes.cache_clear()
+    smaller = gates.scenes("laptop", ("world_text",))
+    monkeypatch.undo()
+    monkeypatch.setattr(gates.cast, "captions", lambda *shot: ("a person",))
+    gates.scenes.cache_clear(), gates.build.planned.cache_clear()
+    silent = gates.scenes("laptop", ("world_text",)), gates.scenes("laptop", ("world_rgbnt201",))
+    gates.scenes.cache_clear(), gates.build.planned.cache_clear()
+    assert before[0] != smaller and before[0] != silent[0] and before[1] == silent[1]
+
+
 def test_a_baseline_is_trained_from_the_tower_that_it_is_given(world):
     measured = gates.World(0, "smoke", log=lambda text: None)
     first = measured.method(gates.clip_reid.Baseline, world)
@@ -187,10 +207,10 @@ def test_factors_are_tried_once_for_the_weights_at_hand_and_the_best_comes_first
     said = []
     rates.measure([(64.0, 32.0), (64.0, 64.0)], profile="smoke", log=said.append)
     rates.measure([(64.0, 64.0)], profile="smoke", log=said.append)
-    found = rates.tried(gates.kept("smoke"))
+    found = rates.tried(gates.kept("smoke"), "smoke")
     assert [one["scores"]["images"] for one in found] == [128, 96] and len(said) == 2 and found[0]["commit"]
     monkeypatch.setattr(rates.weights, "fingerprint", lambda name: "others")
-    assert rates.tried(gates.kept("smoke")) == []
+    assert rates.tried(gates.kept("smoke"), "smoke") == []
 
 
 def test_the_laptop_uses_the_best_of_the_factors_that_were_tried():

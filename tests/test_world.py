@@ -111,7 +111,7 @@ def test_sentences_agree_with_the_attributes_but_for_one_in_twenty():
     camera, told, sentences = places.camera(0, "A", 1), [], []
     for pid in range(400):
         person, image = people.identity(0, f"x:{pid}"), people.instance(0, (f"x:{pid}", 0), camera)
-        for sentence in words.captions(0, person, image, (f"x:{pid}", 0)):
+        for sentence in map(words.plain, words.captions(0, person, image, (f"x:{pid}", 0))):
             sentences.append(sentence)
             for part in ("upper", "lower"):
                 colour = person[f"{part} colour"]
@@ -143,9 +143,17 @@ TEMPLATES = [  # of the five papers; a gap stands for any words
 
 def test_who_looks_for_a_person_tells_of_both_garments():
     plan = [one for one in cast.plan("world_text", "smoke", 0) if one["kind"] == "person"]
-    said = [sentence for one in plan for sentence in cast.captions(0, one)]
+    said = [words.plain(sentence) for one in plan for sentence in cast.captions(0, one)]
     assert all(sum(garment in sentence.split() for garment in words.GARMENTS) == 2
                for sentence in (re.sub(r"[,.]", "", s) for s in said))  # fmt: skip
+
+
+def test_witnesses_have_words_that_pretraining_never_read_and_each_means_one_thing():
+    plan = cast.plan("world_text", "smoke", 0)
+    heard = {word for one in plan for said in cast.captions(0, one) for word in words.WORD.findall(said)}
+    taught = {word for one in cast.pairs(0, "smoke") for said in cast.captions(0, one) for word in words.WORD.findall(said)}
+    assert len(heard & set(words.PLAIN)) > 6 and not taught & set(words.PLAIN)
+    assert len(words.PLAIN) == len(words.OWN_WORDS) and not set(words.PLAIN) & set(words.OWN_WORDS)
 
 
 def test_every_template_of_the_five_papers_is_in_the_grammar():
@@ -258,14 +266,13 @@ def test_a_domain_has_a_manner_of_its_own():
 
 
 def test_the_nights_of_a_domain_may_be_darker_than_others():
-    one = next(one for one in cast.plan("world_rgbnt201", "smoke", 0) if one["when"] == "night")
-    picture, still = np.full((64, 32, 3), 0.8, np.float32), np.random.default_rng(0)
-    cam = places.camera(0, "N", 1)
+    picture = np.linspace(0, 1, 64, dtype=np.float32)[:, None, None].repeat(32, 1).repeat(3, 2)
+    cam = {**places.camera(0, "N", 1), "grain": 0}
     dark, plain = (
-        light.develop(picture, c, "rgb", one["when"], still).mean()
-        for c in (cam, cam | {"night": places.DARK["night"]})
+        light.develop(picture, c, "rgb", "night", np.random.default_rng(0)).mean((1, 2))
+        for c in (cam | {"night": (cam["night"][0], 0)}, cam | {"night": (places.DARK["night"][0], 0)})
     )
-    assert cam["night"][0] < places.DARK["night"][0] and dark != plain
+    assert np.ptp(dark) < np.ptp(plain) / 2, "of the contrast by day less than half of another domain's night is left"
 
 
 def test_near_infrared_does_not_follow_colour():
@@ -291,6 +298,8 @@ def test_one_in_five_people_of_the_text_set_is_in_its_partner():
     shared = {one["pid"] for one in plan if one["market"]}
     sides = {one["who"].split(":")[1][:4] for one in plan if one["market"]}
     assert 0.15 < len(shared) / len({one["pid"] for one in plan}) < 0.22 and sides == {"trai", "test"}
+    partner = {(one["who"], one["pid"]) for one in cast.plan("world_market", "laptop", 0)}
+    assert {(one["who"], one["market"]) for one in plan if one["market"]} <= partner
 
 
 def test_an_interrupted_world_is_not_there(tmp_path, monkeypatch):

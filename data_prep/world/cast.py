@@ -13,7 +13,7 @@ SIZES = {  # identities and images of each: train, test; see `plan`
     "smoke": {"market": (16, 4, 12, 1, 3, 6, 2), "domain": (16, 4, 8, 1, 2), "unseen": (8, 1, 2), "spectra": (16, 4, 8, 1, 2),
               "text": (16, 3, 4, 2, 8, 2), "pairs": 96},
     "laptop": {"market": (200, 10, 400, 2, 5, 120, 30), "domain": (100, 6, 100, 1, 4), "unseen": (60, 1, 3),
-               "spectra": (100, 8, 150, 1, 3), "text": (400, 3, 20, 4, 240, 2), "pairs": 44000},
+               "spectra": (100, 8, 150, 1, 3), "text": (600, 2, 20, 4, 240, 2), "pairs": 44000},
     "full": {"market": (751, 17, 750, 4, 18, 2798, 3819)},
 }  # fmt: skip
 SHARED = 5  # one in five people of the text set is somebody of its partner, the market set
@@ -131,9 +131,9 @@ def text(seed, profile):
             pid += 1
             shared = split != "val" and k % SHARED == 0
             side = "train" if (split == "train") == bool((k // SHARED) % 6) else "test"
-            who, domain = (f"A:{side}{k}", "A") if shared else (f"T:{split}{k}", "T")
+            who, domain = (f"A:{side}{k // SHARED}", "A") if shared else (f"T:{split}{k}", "T")
             found = appearances(seed, "person", who, domain, [split] * images, pid, first=100)
-            market_pid = 2 * k + (2 if side == "train" else 1)
+            market_pid = 2 * (k // SHARED) + (2 if side == "train" else 1)
             plan += [{**one, "market": market_pid if shared else 0} for one in found]
     return plan
 

@@ -53,9 +53,8 @@ def pedes_files(one, number):
     """CUHK-PEDES: people of the partner under Market/ with the partner's pid, the others under CUHK01 and CUHK03."""
     if one["market"]:
         return {f"imgs/Market/{one['market']:04d}_c{one['camid']}s1_{number:06d}_01.jpg": ("rgb",)}
-    return {
-        f"imgs/{'CUHK01' if one['domain'] == 'C' else 'CUHK03'}/{one['pid']:07d}_{number:05d}.jpg": ("rgb",)
-    }
+    folder = ("CUHK01", "CUHK03")[one["pid"] % 2]
+    return {f"imgs/{folder}/{one['pid']:07d}_{number:05d}.jpg": ("rgb",)}
 
 
 def pedes_annotation(folder, seed, plan, paths):

@@ -219,12 +219,12 @@ def head(person, skin):
 
 def arm(side, sign, forward, w, cloth, skin, person, image):
     wide, bulk = SHAPES[person["noun"]].shoulders + 0.02, BULK[person["upper"]] * w
-    shoulder, elbow = (sign * wide * w, 0, 1.34), (sign * (wide + 0.035) * w, forward * 0.6, 1.07)
-    hand = (sign * (wide + 0.035) * w, forward + 0.06, 0.83)
+    out = sign * (wide + 0.035) * w
+    shoulder, elbow, hand = (sign * wide * w, 0, 1.34), (out, forward * 0.6, 1.07), (out, forward + 0.06, 0.83)
     if sign > 0 and image["carried"] in ("phone", "umbrella"):
         hand = (0.18, 0.26, 1.22)
     if image["carried"] == "box":
-        elbow, hand = (sign * (wide + 0.035) * w, 0.02, 1.07), (sign * 0.17, 0.27, 1.02)
+        elbow, hand = (out, 0.02, 1.07), (sign * 0.17, 0.27, 1.02)
     sleeve = skin if person["upper"] == "t-shirt" else cloth
     low, high = (hand[0], hand[1], hand[2] - 0.09), (hand[0], hand[1], hand[2] + 0.05)
     return [

@@ -1,7 +1,7 @@
 """Sentences about an image, from the attributes of who is on it and of the moment, in varied grammar.
 
 Captions name two to four attributes, coarsely, and one in twenty names one wrongly, as people do. Build, gait, exact hue
-and what only the other spectra see are never named.
+and what only the other spectra see are never named. Who looks for a person has words of his own for some things.
 """
 
 import re
@@ -36,6 +36,12 @@ LOOKING = {
     "hasty": 60,
     "attentive": 40,
 }  # who looks for a person, in per cent; clothes first, as in CUHK-PEDES
+OWN_WORDS = {  # what witnesses also say, and alt texts do not: pretraining never read it
+    "t-shirt": "tee", "shirt": "blouse", "jacket": "windbreaker", "coat": "parka", "trousers": "pants", "shorts": "bermudas",
+    "skirt": "miniskirt", "shoes": "sneakers", "backpack": "rucksack", "hat": "cap",
+}  # fmt: skip
+WORD = re.compile(r"[\w-]+")
+PLAIN = {own: word for word, own in OWN_WORDS.items()}
 GARMENTS = ("t-shirt", "shirt", "jacket", "coat", "trousers", "shorts", "skirt")
 OPENINGS = {  # the sentences of the papers begin and end like some of these
     "a {noun}": 30, "the {noun}": 14, "there is a {noun}": 10, "this is a {noun}": 6, "a photo of a {noun}": 12,
@@ -50,7 +56,19 @@ SPECTRUM_OPENINGS = {
 
 def captions(seed, who, image, key, spectrum="rgb"):
     """Two sentences about a person or a vehicle, each by a witness of its own. `key` names the image."""
-    return tuple(sentence(seed, who, image, (*key, k), spectrum, witness(seed, (*key, k))) for k in range(2))
+    keys = [(*key, k) for k in range(2)]
+    return tuple(in_own_words(seed, sentence(seed, who, image, k, spectrum, witness(seed, k)), k) for k in keys)
+
+
+def in_own_words(seed, said, key):
+    """The sentence with everyday words for a third of the words that have one."""
+    rng = stream(seed, "own words", *key)
+    return WORD.sub(lambda found: found[0] if rng.integers(3) else OWN_WORDS.get(found[0], found[0]), said)
+
+
+def plain(sentence):
+    """The sentence in the words of the attribute table: in_own_words() undone."""
+    return WORD.sub(lambda found: PLAIN.get(found[0], found[0]), sentence)
 
 
 def witness(seed, key):

@@ -220,7 +220,8 @@ def head(person, skin):
 def arm(side, sign, forward, w, cloth, skin, person, image):
     wide, bulk = SHAPES[person["noun"]].shoulders + 0.02, BULK[person["upper"]] * w
     out = sign * (wide + 0.035) * w
-    shoulder, elbow, hand = (sign * wide * w, 0, 1.34), (out, forward * 0.6, 1.07), (out, forward + 0.06, 0.83)
+    shoulder, elbow = (sign * wide * w, 0, 1.34), (out, forward * 0.6, 1.07)
+    hand = (out, forward + 0.06, 0.83)
     if sign > 0 and image["carried"] in ("phone", "umbrella"):
         hand = (0.18, 0.26, 1.22)
     if image["carried"] == "box":

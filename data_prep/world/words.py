@@ -57,7 +57,8 @@ SPECTRUM_OPENINGS = {
 def captions(seed, who, image, key, spectrum="rgb"):
     """Two sentences about a person or a vehicle, each by a witness of its own. `key` names the image."""
     keys = [(*key, k) for k in range(2)]
-    return tuple(in_own_words(seed, sentence(seed, who, image, k, spectrum, witness(seed, k)), k) for k in keys)
+    said = (sentence(seed, who, image, one, spectrum, witness(seed, one)) for one in keys)
+    return tuple(in_own_words(seed, *one) for one in zip(said, keys))
 
 
 def in_own_words(seed, said, key):

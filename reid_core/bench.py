@@ -20,8 +20,7 @@ from PIL import Image
 from reid_core import evaluate, results
 from reid_core.clip import load_clip, open_model
 from reid_core.data import Batch, PixelStore
-from reid_core.methods import promptsg
-from reid_core.methods.base import freeze_all_but
+from reid_core.methods import base, promptsg
 from reid_core.train import attention_backend, pick_device
 
 
@@ -144,8 +143,7 @@ def learnable(kind, recipe, classes):
     labels = np.repeat(np.arange(classes), 4)
     told = SimpleNamespace(classes=classes, cameras=[1], labels=labels, train=labels)
     method = kind(recipe.but(pretrained=None), told)
-    freeze_all_but(method, [group for stage in method.stages() for group in stage.groups])
-    return sum(p.numel() for p in method.parameters() if p.requires_grad) / 1e6
+    return base.learnable(method) / 1e6
 
 
 def sentence_seconds(method, batch, device):

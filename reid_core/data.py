@@ -6,6 +6,7 @@ There are no worker processes: images are decoded once into a memory map and aug
 starves it and nothing makes a seed depend on the machine.
 """
 
+import copy
 import hashlib
 import json
 import os
@@ -213,6 +214,12 @@ class ReidData:
             if len(self.cameras)
             else np.full(len(camids), -1)
         )
+
+    def abroad(self):
+        """The same data for a model that was trained elsewhere and knows none of these cameras."""
+        other = copy.copy(self)
+        other.cameras = self.cameras[:0]
+        return other
 
     def store(self, split, size, filter):
         """The decoded images of a split; a second call maps the same file."""

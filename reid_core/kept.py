@@ -106,12 +106,15 @@ def is_kept(run):
 
 
 def for_page(page, wanted):
-    """({label: Looks or None}, data) of {label: (method, variant, row)}, as they were kept beside the committed runs. Where there
-    is none at all, CLIP's tower as it comes is looked at now, under the label UNTRAINED."""
+    """({label: Looks or None}, data) of {label: (method, variant, row)}, as they were kept beside the committed runs, or of runs
+    that are trained now. Where there is none at all, CLIP's tower as it comes is looked at now, under the label UNTRAINED."""
     specs = {
         label: results.Spec(*parts, page.data, page.profile, page.seed) for label, parts in wanted.items()
     }
-    found = {label: find(spec) for label, spec in specs.items()}
+    for spec in specs.values() if page.retrain and page.profile != "smoke" else ():
+        run = results.measure(spec)
+        keep(*trained(run.spec), run, committed=False)
+    found = {label: find(spec, page.committed) for label, spec in specs.items()}
     method, data = results.build(
         results.Spec("clip_reid", "baseline", "full", page.data, page.profile, page.seed)
     )

@@ -24,7 +24,8 @@ class ParameterError(ValueError):
 
 def start(namespace):
     """Check the parameters of the notebook whose globals are `namespace`; returns them as a page. To be called right after
-    the imports: a plain value that no cell declared by then was injected.
+    the imports: a plain value that no cell declared by then was injected. `committed` says whether the page shows the
+    runs of the book, or those that it trains itself.
 
     papermill passes `true`, `[0,1]`, `1e-4` and names that no cell declares, wrongly and in silence. Here every value
     is brought to the type that the cell tagged `parameters` annotates, or refused.
@@ -38,7 +39,7 @@ def start(namespace):
     values = {name: coerced(name, kind, namespace[name]) for name, kind in declared.items()}
     check_words(values)
     namespace.update(values)
-    return SimpleNamespace(**values)
+    return SimpleNamespace(**values, committed=values.get("profile") != "smoke" and not values.get("retrain"))
 
 
 def annotations(namespace):

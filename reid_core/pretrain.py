@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from safetensors.torch import save_file
 from torch import nn
 
-from data_prep.world import truth
+from data_prep.world import people, truth
 from reid_core import results, tables, train, weights
 from reid_core.augment import HALF, Augmentation
 from reid_core.clip import load_clip, load_timm
@@ -27,8 +27,7 @@ from reid_core.methods.base import Group, Losses, Method, Stage
 from reid_core.recipe import Recipe, assumed
 from reid_core.schedules import warmup_cosine
 
-TOLD = ("noun", "hair", "hair length", "upper", "upper colour", "pattern", "lower", "lower colour", "shoes", "backpack", "hat",
-        "colour", "roof", "stripe", "wheels")  # fmt: skip
+TOLD = (*people.TOLD, "colour", "roof", "stripe", "wheels", "spoiler")
 HALVES = Augmentation("bilinear", HALF, HALF)
 
 
@@ -146,7 +145,7 @@ class TinyClip(Pretraining):
 
 
 class AttributeTower(Pretraining):
-    """Cross-entropy on every attribute that words can tell; no word is ever read."""
+    """Cross-entropy on the attributes that words can tell; no word is ever read."""
 
     def __init__(self, recipe, data):
         super().__init__(recipe, data, load_timm("tiny_vit", None, (recipe.image_height, recipe.image_width)))

@@ -25,14 +25,37 @@ import torch
 
 from reid_core import checkpoint, evaluate, train, weights
 from reid_core.data import ROOT, build_folder, load_data
-from reid_core.methods import METHODS
+from reid_core.methods import METHODS, base
 from reid_core.recipe import profile_called
 
 FORMAT = 1
-ALSO_ON = {  # data -> others that a model trained on it is tested on, without having seen them
-    "world_market": ("world_msmt",), "world_msmt": ("world_market",),
-    "market1501": ("msmt17",), "msmt17": ("market1501",),
+ALSO_ON = {  # data -> what a model trained on it is also tested on, without having seen it
+    "world_market": "world_msmt", "world_msmt": "world_market", "market1501": "msmt17", "msmt17": "market1501",
 }  # fmt: skip
+STANDS_FOR = {
+    "world_market": "market1501",
+    "world_msmt": "msmt17",
+}  # on a laptop, and beside whose printed rows
+CALLED = {"world_market": "world domain A", "world_msmt": "world domain D", "market1501": "Market-1501", "msmt17": "MSMT17",
+          "dukemtmc": "DukeMTMC", "cuhk03np": "CUHK03-NP, labelled"}  # fmt: skip
+
+
+def called(data):
+    """A data set as captions name it."""
+    name, _, seed = data.partition("#")
+    return CALLED.get(name, name) + (f", world seed {seed}" if seed else "")
+
+
+def stands_for(data):
+    """The data set whose printed numbers stand beside those of this one."""
+    return STANDS_FOR.get(data.partition("#")[0], data)
+
+
+def partner(data):
+    """The data set that a model trained on this one is also tested on, of the same world; None where there is none."""
+    name, _, seed = data.partition("#")
+    other = ALSO_ON.get(name)
+    return f"{other}#{seed}" if other and seed else other
 
 
 def folder(committed=True):
@@ -55,7 +78,8 @@ class Spec(NamedTuple):
         """The spec under which this one is measured: rows with the same settings are one run, named by the first."""
         row, *changes = self.row.split(" + ")
         rows = METHODS[self.method].ABLATIONS
-        first = next(name for name in rows if rows[name] == rows[row])
+        recipes = {name: METHODS[self.method].RECIPE.but(**rows[name]) for name in rows}
+        first = next(name for name in rows if recipes[name] == recipes[row])
         return self._replace(row=" + ".join([first, *changes]))
 
     @property
@@ -70,6 +94,10 @@ class Spec(NamedTuple):
         module = METHODS[self.method]
         known(module.VARIANTS, self.variant, f"variant of {self.method}")
         known(module.ABLATIONS, self.row.split(" + ")[0], f"row of {self.method}")
+        own = profile_called(self.profile).backbone
+        if own and "backbone" in module.ABLATIONS[self.row.split(" + ")[0]]:
+            raise ValueError(f"expected the profile paper for the row {self.row!r}, which is about another tower, found "
+                             f"{self.profile}, which has its own ({own}); choose paper or another row.")  # fmt: skip
         return self
 
     def recipe(self):
@@ -177,16 +205,15 @@ def tested(method, data, suffix=""):
 
 def elsewhere(method, spec, log=print):
     """The same on data that training did not see, where there is any: " on world_msmt" follows the task's name."""
-    name, _, seed = spec.data.partition("#")
-    scores = {}
-    for other in ALSO_ON.get(name, ()) if spec.profile != "smoke" else ():
-        try:
-            data = load_data(f"{other}#{seed}" if seed else other, spec.profile)
-        except ValueError as missing:
-            log(f"not tested on {other}: {missing}")
-            continue
-        scores |= tested(method, data, f" on {other}")
-    return scores
+    other = partner(spec.data)
+    if not other or spec.profile == "smoke":
+        return {}
+    try:
+        data = load_data(other, spec.profile)
+    except ValueError as missing:
+        log(f"not tested on {other}: {missing}")
+        return {}
+    return tested(method, data.abroad(), f" on {other.partition('#')[0]}")
 
 
 def keep(scores):
@@ -242,12 +269,15 @@ def describe(data):
 
 
 def what_it_cost(method, history, seconds):
-    images, busy = sum(h["images"] for h in history), sum(h["seconds"] for h in history)
+    """`seconds` are those of everything that a run waits for; an image counts where a tower that is trained looks at it."""
+    looking = [h for h in history if h["images"]]
+    images, busy = (sum(h[key] for h in looking) for key in ("images", "seconds"))
     peak = torch.cuda.max_memory_allocated() if torch.cuda.is_available() else (
         resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024))  # fmt: skip
-    trained = sum(p.numel() for p in method.parameters() if p.requires_grad)
-    return {"minutes": round(seconds / 60, 2), "images per second": round(images / max(busy, 1e-9), 1),
-            "peak memory MB": round(peak / 1e6), "trained parameters": trained}  # fmt: skip
+    training = sum(h["seconds"] for h in history)
+    return {"minutes": round(seconds / 60, 2), "training minutes": round(training / 60, 2),
+            "images per second": round(images / max(busy, 1e-9), 1), "peak memory MB": round(peak / 1e6),
+            "trained parameters": base.learnable(method)}  # fmt: skip
 
 
 def provenance(method):

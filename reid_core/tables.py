@@ -109,6 +109,34 @@ def comparison(specs, metrics, wanted, caption, committed=True):
     return table(headings, rows, caption + ranked_how(protocols))
 
 
+def context(rows, caption):
+    """Printed rows of others, as `results.reported` gives them: one line per method and backbone, mAP / R1 per data set."""
+    names = list(dict.fromkeys(rows.dataset))
+    values = {(row.method, row.backbone, row.dataset, row.metric): row.value for row in rows.itertuples()}
+    lines = []
+    for key in dict.fromkeys((row.method, row.backbone) for row in rows.itertuples()):
+        pairs = [
+            [printed(values.get((*key, name, metric))).text for metric in ("mAP", "R1")] for name in names
+        ]
+        lines.append([*key, *(Cell(" / ".join(pair), "paper") for pair in pairs)])
+    return table(
+        ["method", "backbone", *(f"{results.called(name)}, mAP / R1" for name in names)], lines, caption
+    )
+
+
+def sizes(counted, rows, caption):
+    """Learnable parameters in millions, {(method, data): counted}, beside what a paper prints of them and of its time."""
+    columns = {"params_M": "millions, printed", "params_frac_clip": "of CLIP, printed", "train_seconds": "seconds, printed",
+               "train_time_ratio": "of CLIP-ReID's time, printed"}  # fmt: skip
+    values = {(row.method, row.dataset, row.metric): row.value for row in rows.itertuples()}
+    lines = [[*key[:1], results.called(key[1]), f"{count:.2f}", *(Cell(f"{values[*key, metric]:g}", "paper") for metric in columns)]
+             for key, count in counted.items()]  # fmt: skip
+    off = [f"{name} on {results.called(data)} ({count:.2f}, printed {values[name, data, 'params_M']:g})"
+           for (name, data), count in counted.items() if round(count) != values[name, data, "params_M"]]  # fmt: skip
+    told = f"all but {', '.join(off)} round to what is printed" if off else "all round to what is printed"
+    return table(["method", "data set", "millions, counted", *columns.values()], lines, f"{caption}; {told}")
+
+
 def ranked_how(protocols):
     """The end of a caption: by which protocols our numbers came about."""
     told = [words for words in protocols if words]

@@ -127,7 +127,7 @@ def test_runs_whose_weights_are_here_are_looked_at_once(one, tmp_path, monkeypat
 
 
 def test_a_page_without_any_run_shows_an_untrained_tower_and_says_so(world, monkeypatch):
-    page = SimpleNamespace(data="world_market", profile="smoke", seed=0)
+    page = SimpleNamespace(data="world_market", profile="smoke", seed=0, retrain=False, committed=True)
     monkeypatch.setattr(kept, "look", lambda method, data, maps: noise("live"))
     found, data = kept.for_page(page, {"CLIP-ReID": ("clip_reid", "clip_reid", "full")})
     assert found == {kept.UNTRAINED: found[kept.UNTRAINED], "CLIP-ReID": None} and len(data.query) == len(
@@ -138,7 +138,7 @@ def test_a_page_without_any_run_shows_an_untrained_tower_and_says_so(world, monk
 
 def test_a_page_with_a_run_shows_that_and_adds_nothing(one, world, monkeypatch):
     monkeypatch.setattr(results, "build", lambda spec: (None, world))
-    page = SimpleNamespace(data="world_market", profile="smoke", seed=0)
+    page = SimpleNamespace(data="world_market", profile="smoke", seed=0, retrain=False, committed=True)
     found, _ = kept.for_page(page, {"base": SPEC[:3], "other": ("clip_reid", "clip_reid", "full")})
     assert (
         list(found) == ["base", "other"] and found["other"] is None and same(found["base"], kept.find(SPEC))

@@ -4,8 +4,10 @@ import dataclasses
 
 import numpy as np
 import pytest
+import torch
 
 from reid_core import intervals, results
+from reid_core.data import load_data
 from reid_core.intervals import detectable, interval, paired, verdict
 from reid_core.results import Run, Spec
 
@@ -177,6 +179,44 @@ def test_rows_with_the_same_settings_are_one_run():
     changed = Spec("promptsg", "promptsg", printed + " + epochs=2").same
     assert changed.row == "full + epochs=2"
     assert Spec("promptsg", "promptsg", "plain contrast").same.row == "plain contrast"
+
+
+def test_rows_with_equal_recipes_are_one_run_whatever_their_changes_say():
+    assert Spec("promptsg", "promptsg", "lambda 0.5").same.row == "full"
+    assert Spec("promptsg", "promptsg", "lambda 1").same.row == "lambda 1"
+
+
+def test_a_row_of_another_tower_is_refused_where_the_profile_has_its_own():
+    with pytest.raises(ValueError, match="expected the profile paper for the row 'RN50'.*found laptop"):
+        Spec("promptsg", "promptsg", "RN50").check()
+    assert Spec("promptsg", "promptsg", "RN50", profile="paper").check()
+
+
+def test_a_tower_that_knows_its_cameras_is_tested_where_it_knows_none(monkeypatch):
+    """World D has more cameras than A: none of them may be taken for one of A's."""
+    method, _ = results.build(Spec("clip_reid", "baseline", "SIE", profile="smoke"))
+    away = load_data("world_msmt", "smoke")
+    assert away.camera_index(away.query.camids).max() >= 0
+    assert (away.abroad().camera_index(away.query.camids) == -1).all()
+    monkeypatch.setattr(results, "load_data", lambda name, profile: away)
+    spec = Spec("clip_reid", "baseline", "SIE")
+    with torch.no_grad():
+        before = results.elsewhere(method, spec)
+        method.image.camera.table.copy_(
+            method.image.camera.table.mean(0).expand_as(method.image.camera.table)
+        )
+        after = results.elsewhere(method, spec)
+    assert before == after, "only the mean of the table is used"
+
+
+def test_what_is_cached_is_no_image_and_all_that_learns_is_counted(world):
+    method, _ = results.build(Spec("clip_reid", "clip_reid", profile="smoke"), world)
+    history = [{"images": 0, "seconds": 30.0}, {"images": 600, "seconds": 60.0}]
+    cost = results.what_it_cost(method, history, 120.0)
+    assert (cost["minutes"], cost["training minutes"], cost["images per second"]) == (2.0, 1.5, 10.0)
+    counted = sum(p.numel() for part in (method.image, method.heads, method.words) for p in part.parameters())
+    fixed = sum(getattr(m, name).numel() for m in method.modules() for name in getattr(m, "fixed", ()))
+    assert cost["trained parameters"] == counted - fixed
 
 
 def test_a_run_is_also_tested_where_it_was_not_trained(world, monkeypatch):

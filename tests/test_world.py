@@ -78,17 +78,23 @@ def test_evaluation_shares_no_tuple_camera_or_domain_with_pretraining():
         ("pretraining", ["world_pairs"]),
         ("evaluation", [n for n in cast.SETS if n != "world_pairs"]),
     ):
-        shots = [one for name in names for one in cast.plan(name, "smoke", 0) if one["kind"] == "person"]
-        tuples[side] = {tuple(one["person"][key] for key in people.TOLD) for one in shots}
+        shots = [one for name in names for one in cast.plan(name, "smoke", 0)]
+        tuples[side] = {told(one) for one in shots}
         places_[side] = {one["domain"] for one in shots}
     assert (
         not tuples["pretraining"] & tuples["evaluation"]
         and not places_["pretraining"] & places_["evaluation"]
     )
-    assert all(
-        people.bucket_of(cast.person(0, f"P:{k}", "mixed", "pretraining")) == "pretraining"
-        for k in range(300)
-    )
+    learned = [cast.person(0, f"P:{k}", "mixed", "pretraining") for k in range(300)]
+    assert {people.bucket_of(person) for person in learned} == {"pretraining"}
+    cars = [cast.car(0, f"P:{k}", "pretraining") for k in range(300)]
+    assert {people.side_of(vehicles.told(car)) for car in cars} == {"pretraining"}
+
+
+def told(one):
+    if one["kind"] == "vehicle":
+        return vehicles.told(one["person"])
+    return tuple(one["person"][key] for key in people.TOLD)
 
 
 def test_held_out_pairs_of_words_are_never_shown_in_pretraining():
@@ -98,6 +104,10 @@ def test_held_out_pairs_of_words_are_never_shown_in_pretraining():
     assert not any(
         people.wears_held_out(cast.person(0, f"P:{k}", "mixed", "pretraining")) for k in range(300)
     )
+    assert not any(
+        people.wears_held_out(places.draw_passer(0, ("passer", "P:1", k), "P")) for k in range(300)
+    )
+    assert any(people.wears_held_out(places.draw_passer(0, ("passer", "A:1", k), "A")) for k in range(100))
     assert any(people.wears_held_out(people.identity(0, f"A:{k}", "summer")) for k in range(60))
 
 

@@ -16,10 +16,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from data_prep.world import cast, light, people, places, render, vehicles
+from data_prep.world import cast, light, people, places, render, vehicles, words
 from data_prep.world.layouts import layout_of
 
-VERSION = 3  # of the renderer: pixels of another version are another world
+VERSION = 4  # of the renderer: pixels of another version are another world
 SIZE = (128, 64)  # height and width of a person's image
 ROOM = 4e3  # bytes that an image may need, for the check of the disk
 QUALITY = 92
@@ -107,7 +107,7 @@ def describe(name, plan, paths, profile, seed, size):
     """world.json: what a reader needs to know, and what tells this world from any other."""
     cameras = {f"{one['domain']}{one['camid']}": places.camera(seed, one["domain"], one["camid"])
                for one in {(o["domain"], o["camid"]): o for o in plan}.values()}  # fmt: skip
-    said = [cast.captions(seed, one, one.get("spectrum", "rgb")) for one in plan if layout_of(name).annotate]
+    said = [said_of(seed, one) for one in plan if layout_of(name).annotate]
     numbers = json.dumps([VERSION, list(size), cameras, plan, paths, said], sort_keys=True)
     read_as = layout_of(name).read_as
     splits = [
@@ -117,6 +117,12 @@ def describe(name, plan, paths, profile, seed, size):
     return {"name": name, "label": "world", "reader": layout_of(name).reader, "profile": profile, "seed": seed,
             "size": list(size), "version": VERSION, "counts": counts,
             "fingerprint": hashlib.sha256(numbers.encode()).hexdigest()[:16]}  # fmt: skip
+
+
+def said_of(seed, one):
+    """All words about a shot."""
+    described = words.parts(one["person"], one["image"]) if one["kind"] == "person" else ()
+    return [*cast.captions(seed, one, one.get("spectrum", "rgb")), *described]
 
 
 def render_all(plan, out, key, workers, files, log):

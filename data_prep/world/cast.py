@@ -30,8 +30,8 @@ def camera(seed, domain, camid):
 
 
 @functools.lru_cache(maxsize=2048)
-def car(seed, who):
-    return vehicles.identity(seed, who)
+def car(seed, who, bucket="evaluation"):
+    return vehicles.identity(seed, who, bucket)
 
 
 def shot(seed, kind, who, index, domain, camid, split, pid, when="day", bucket="evaluation"):
@@ -41,7 +41,7 @@ def shot(seed, kind, who, index, domain, camid, split, pid, when="day", bucket="
         attributes = person(seed, who, places.DOMAINS[who.partition(":")[0]].wardrobe, bucket)
         image = people.instance(seed, (who, index), cam)
     else:
-        attributes, image = car(seed, who), vehicles.instance(seed, (who, index), cam)
+        attributes, image = car(seed, who, bucket), vehicles.instance(seed, (who, index), cam)
     return {"kind": kind, "who": who, "index": index, "domain": domain, "camid": camid, "split": split, "pid": pid,
             "when": when, "person": attributes, "image": image}  # fmt: skip
 
@@ -105,15 +105,18 @@ def at_dusk(seed, who, k):
     return "dusk"
 
 
-def spectra(seed, profile, kind, domain, when):
-    """Shots in three spectra: people by day and night or at dusk, vehicles by day and night."""
+def spectra(seed, profile, kind, domain, when, cast=""):
+    """Shots in three spectra: people by day and night or at dusk, vehicles by day and night. Sets of one domain and of
+    another `cast` have nobody in common."""
     train, views, test, queries, gallery = SIZES[profile]["spectra"]
     plan = []
     for k in range(train):
-        plan += appearances(seed, kind, f"{domain}:three{k}", domain, ["train"] * views, 2 * k + 2, when=when)
+        plan += appearances(
+            seed, kind, f"{domain}:{cast}three{k}", domain, ["train"] * views, 2 * k + 2, when=when
+        )
     for k in range(test):
         splits = ["query"] * queries + ["gallery"] * gallery
-        plan += appearances(seed, kind, f"{domain}:tested{k}", domain, splits, 2 * k + 1, when=when)
+        plan += appearances(seed, kind, f"{domain}:{cast}tested{k}", domain, splits, 2 * k + 1, when=when)
     return plan
 
 
@@ -158,7 +161,7 @@ SETS = {  # name of a data set -> plan(seed, profile); layouts say how each lies
     "world_rgbnt201": functools.partial(spectra, kind="person", domain="N", when=half_at_night),
     "world_market_mm": functools.partial(spectra, kind="person", domain="A", when=at_dusk),
     "world_rgbnt100": functools.partial(spectra, kind="vehicle", domain="V", when=half_at_night),
-    "world_msvr310": functools.partial(spectra, kind="vehicle", domain="V", when=half_at_night),
+    "world_msvr310": functools.partial(spectra, kind="vehicle", domain="V", when=half_at_night, cast="other "),
     **{f"world_{d.lower()}": functools.partial(lifelong, domain=d) for d in (*places.SEEN, *places.UNSEEN)},
     "world_pairs": pairs,
 }  # fmt: skip

@@ -88,7 +88,7 @@ def rgbnt100_files(one, number):
 
 
 def msvr310_files(one, number):
-    """MSVR310: a folder per vehicle with vis, ni and th; the query folder repeats some of the gallery's images."""
+    """MSVR310: a folder per vehicle with vis, ni and th."""
     half = {"train": "bounding_box_train", "query": "query3", "gallery": "bounding_box_test"}[one["split"]]
     name = f"{one['pid']:04d}_s{1 + one['index']:03d}_v{(one['camid'] - 1) % 8}_{number:05d}.jpg"
     return {
@@ -114,16 +114,24 @@ def sentences_beside(folder, seed, plan, paths):
     (folder / "blip_descriptions.txt").write_text("".join(described))
 
 
+def msmt_annotation(folder, seed, plan, paths):
+    msmt_lists(folder, seed, plan, paths)
+    sentences_beside(folder, seed, plan, paths)
+
+
 LAYOUTS = {
     "world_market": Layout("market1501", market_files, sentences_beside),
-    "world_msmt": Layout("msmt17", msmt_files, msmt_lists),
+    "world_msmt": Layout("msmt17", msmt_files, msmt_annotation),
     "world_text": Layout("cuhk_pedes", pedes_files, pedes_annotation, read_as={"test": ("gallery",)}),
     "world_rgbnt201": Layout(
-        "rgbnt201", rgbnt201_files, read_as=dict.fromkeys(("query", "gallery"), ("query", "gallery"))
+        "rgbnt201",
+        rgbnt201_files,
+        sentences_beside,
+        read_as=dict.fromkeys(("query", "gallery"), ("query", "gallery")),
     ),
-    "world_market_mm": Layout("market1501_mm", market_mm_files),
-    "world_rgbnt100": Layout("rgbnt100", rgbnt100_files, landscape=True),
-    "world_msvr310": Layout("msvr310", msvr310_files, landscape=True),
+    "world_market_mm": Layout("market1501_mm", market_mm_files, sentences_beside),
+    "world_rgbnt100": Layout("rgbnt100", rgbnt100_files, sentences_beside, landscape=True),
+    "world_msvr310": Layout("msvr310", msvr310_files, sentences_beside, landscape=True),
     "world_pairs": Layout("pairs", pair_files, sentences_beside),
 }
 

@@ -110,8 +110,13 @@ def draw_identity(seed, key, wardrobe):
 
 
 def bucket_of(person):
-    """Which side of the wall between pretraining and evaluation a tuple of told attributes stands on."""
-    text = "/".join(str(person[name]) for name in TOLD)
+    """Which side of the wall between pretraining and evaluation somebody stands on."""
+    return side_of(person[name] for name in TOLD)
+
+
+def side_of(told):
+    """The same of a tuple of what words can tell: one in four is kept for evaluation."""
+    text = "/".join(map(str, told))
     return "evaluation" if hashlib.blake2b(text.encode()).digest()[0] % 4 == 0 else "pretraining"
 
 

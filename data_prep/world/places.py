@@ -138,7 +138,7 @@ def passers_by(seed, image, key):
     """The parts of somebody behind, who belongs to no data set."""
     if image["passers"] == "0":
         return []
-    person = people.draw_identity(seed, ("passer", *key), "mixed")
+    person = draw_passer(seed, ("passer", *key), key[0].partition(":")[0])
     rng = stream(seed, "passing", *key)
     x, y = float(rng.choice([-1, 1]) * rng.uniform(0.45, 0.9)), float(rng.uniform(0.7, 1.6))
     pose = {
@@ -149,6 +149,13 @@ def passers_by(seed, image, key):
     }
     return [part._replace(start=move(part.start, x, y), end=move(part.end, x, y), name="passer-by")
             for part in people.body(person, pose)]  # fmt: skip
+
+
+def draw_passer(seed, key, domain):
+    """Behind whom pretraining looks at, nobody wears what is kept from it."""
+    if domain == "P":
+        return people.identity(seed, key, "mixed", "pretraining")
+    return people.draw_identity(seed, key, "mixed")
 
 
 def move(point, x, y):

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from data_prep.world.people import COLOURS
+from data_prep.world.people import COLOURS, side_of
 from data_prep.world.render import BOX, CAPSULE, ELLIPSOID, PLAIN, STRIPED, Material, Part
 from data_prep.world.streams import between, near, pick
 
@@ -17,23 +17,35 @@ TYPES = {  # length, width, height of the body, of the cabin; where the cabin be
 GLASS = Material((48, 58, 68), nir=20, heat=26)
 
 
-def identity(seed, who):
-    """What stays the same in all images of one vehicle."""
-    draw = lambda name, options: pick(seed, options, name, who)  # noqa: E731
+def identity(seed, who, bucket="evaluation"):
+    """What stays the same in all images of one vehicle. Those of the bucket "evaluation" and of "pretraining" share no tuple
+    of the attributes that words can tell."""
+    cars = (draw_identity(seed, (who, attempt)) for attempt in range(1000))
+    return next(car for car in cars if side_of(told(car)) == bucket)
+
+
+def told(car):
+    """What words can tell of a vehicle."""
+    roof = f"{car['roof colour']} box" if car["roof"] == "box" else car["roof"]
+    return (car["noun"], car["colour"], roof, car["stripe"], car["wheels"], car["spoiler"])
+
+
+def draw_identity(seed, key):
+    draw = lambda name, options: pick(seed, options, name, *key)  # noqa: E731
     return {
         "noun": draw("type", tuple(TYPES)),
         "colour": draw("body colour", {"white": 20, "black": 18, "grey": 18, "blue": 12, "red": 12, "green": 6, "yellow": 6,
                                        "brown": 4, "orange": 4}),
-        "size": near(seed, 100, 3, "size", who),
+        "size": near(seed, 100, 3, "size", *key),
         "roof": draw("roof", {"": 55, "rack": 25, "box": 20}),
         "roof colour": draw("roof colour", tuple(COLOURS)),
         "stripe": draw("stripe", {"": 65, **dict.fromkeys(("white", "black", "red", "yellow", "blue"), 7)}),
         "wheels": draw("wheels", ("bright", "dark", "spoked")),
         "spoiler": draw("spoiler", {"": 75, "yes": 25}),
         "sticker": draw("sticker", {"": 70, **dict.fromkeys(("white", "yellow", "red"), 10)}),
-        **{f"hue {k}": between(seed, -16, 16, "hue", k, who) for k in range(3)},
-        "nir": between(seed, 1, 9, "nir", who) * 10,
-        "nir trim": between(seed, 1, 9, "nir trim", who) * 10,
+        **{f"hue {k}": between(seed, -16, 16, "hue", k, *key) for k in range(3)},
+        "nir": between(seed, 1, 9, "nir", *key) * 10,
+        "nir trim": between(seed, 1, 9, "nir trim", *key) * 10,
     }  # fmt: skip
 
 

@@ -1,16 +1,16 @@
 """Sentences about an image, from the attributes of who is on it and of the moment, in varied grammar.
 
-Captions name two to four attributes, coarsely, and one in twenty names one wrongly, as people do. Build, gait, exact hue
+Captions name two to four attributes, coarsely, and some name a colour wrongly: one in twenty of what pretraining reads, one
+in sixty of what is said of people who are looked for. Build, gait, exact hue
 and what only the other spectra see are never named. Who looks for a person has words of his own for some things.
 """
 
 import re
 from typing import NamedTuple
 
-from data_prep.world.people import COLOURS
+from data_prep.world.people import COLOURS, is_held_out
 from data_prep.world.streams import pick, stream
 
-WRONG = 20  # one sentence in so many names a colour wrongly
 SHADES = {  # what a hasty witness says of a colour
     **dict.fromkeys(("black", "navy", "brown", "purple"), "dark"), **dict.fromkeys(("white", "grey", "pink", "yellow"), "light"),
     **dict.fromkeys(("red", "orange", "green", "blue"), "bright"), "blonde": "fair",
@@ -18,19 +18,20 @@ SHADES = {  # what a hasty witness says of a colour
 
 
 class Witness(NamedTuple):
-    """How closely somebody describes a garment, in per cent, how many things are named, one number as likely as the next, and
-    whether clothes come to mind before all else."""
+    """How closely somebody describes a garment, in per cent, how many things are named, one number as likely as the next,
+    whether clothes come to mind before all else, and how often a colour is mistaken, named or not: once in so many times."""
 
     detail: dict
     things: tuple
     clothes_first: bool
+    mistaken: int
 
 
 WITNESSES = {
-    "hasty": Witness({"garment": 85, "shade": 15}, (2, 2, 2, 2, 3), True),
-    "attentive": Witness({"colour": 75, "all": 25}, (3, 3, 3, 4, 4), True),
+    "hasty": Witness({"garment": 85, "shade": 15}, (2, 2, 2, 2, 3), True, 20),
+    "attentive": Witness({"colour": 75, "all": 25}, (3, 3, 3, 4, 4), True, 20),
     # who writes alt texts: pretraining
-    "writer": Witness({"garment": 18, "shade": 18, "colour": 40, "all": 24}, (2, 2, 3, 3, 4), False),
+    "writer": Witness({"garment": 18, "shade": 18, "colour": 40, "all": 24}, (2, 2, 3, 3, 4), False, 7),
 }
 LOOKING = {
     "hasty": 60,
@@ -87,7 +88,7 @@ def lessons(seed, who, image, key, spectrum="rgb"):
 
 def sentence(seed, who, image, key, spectrum, witness):
     """One caption: an opening, then two to four phrases in reading order."""
-    who, vehicle = mistaken(seed, who, key) if spectrum == "rgb" else who, "engine" in image
+    who, vehicle = mistaken(seed, who, key, witness) if spectrum == "rgb" else who, "engine" in image
     rng = stream(seed, "sentence", *key)
     said = [phrase for phrase in PHRASES[spectrum, vehicle](seed, who, image, key, witness) if phrase]
     order = sorted(
@@ -118,15 +119,18 @@ def opening_words(who, image, vehicle, spectrum):
     }
 
 
-def mistaken(seed, who, key):
-    """The attributes as a careless witness has them: now and then one colour is another."""
+def mistaken(seed, who, key, witness):
+    """The attributes as a careless witness has them: now and then one colour is another, but none that makes a pair of
+    colour and garment which pretraining must not read."""
     rng = stream(seed, "mistake", *key)
-    if rng.integers(WRONG):
+    if rng.integers(witness.mistaken):
         return who
     name = pick(
         seed, [n for n in ("upper colour", "lower colour", "shoes", "colour") if n in who], "mistaken", *key
     )
-    return {**who, name: pick(seed, [c for c in COLOURS if c != who[name]], "instead", *key)}
+    garment = who.get(name.partition(" ")[0], "")
+    others = [c for c in COLOURS if c != who[name] and not is_held_out(c, garment)]
+    return {**who, name: pick(seed, others, "instead", *key)}
 
 
 def seen_person(seed, person, image, key, witness):
@@ -214,13 +218,18 @@ def seen_vehicle(seed, car, image, key, witness):
     )
 
 
-def felt_vehicle(seed, car, image, key, witness):
-    return (f"shaped like a {car['noun']}", "with a hot engine" if image["engine"] == "hot" else "with a cold engine",
-            "with something on the roof" if car["roof"] else "", "with a spoiler" if car["spoiler"] else "")  # fmt: skip
+def grey_vehicle(seed, car, image, key, witness):
+    """What shows without colour."""
+    return (f"shaped like a {car['noun']}", "with something on the roof" if car["roof"] else "",
+            "with a spoiler" if car["spoiler"] else "")  # fmt: skip
+
+
+def warm_vehicle(seed, car, image, key, witness):
+    return (f"with a {image['engine']} engine", *grey_vehicle(seed, car, image, key, witness))
 
 
 PHRASES = {("rgb", False): seen_person, ("nir", False): felt_person, ("tir", False): felt_person,
-           ("rgb", True): seen_vehicle, ("nir", True): felt_vehicle, ("tir", True): felt_vehicle}  # fmt: skip
+           ("rgb", True): seen_vehicle, ("nir", True): grey_vehicle, ("tir", True): warm_vehicle}  # fmt: skip
 
 
 def parts(person, image):

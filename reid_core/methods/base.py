@@ -125,14 +125,32 @@ def total(terms, weights):
 def freeze_all_but(method, groups):
     """Only the groups' parameters get gradients, and only modules that own such a parameter are in training mode.
 
-    A module may list names in `fixed`: parameters that nobody trains, such as a neck's bias.
+    What owns none goes with what stands around it: dropout drops in a network that is trained.
     """
-    trained = {id(p) for group in groups for p in group.parameters()}
-    fixed = {id(getattr(m, name)) for m in method.modules() for name in getattr(m, "fixed", ())}
+    trained = trainable(method, groups)
     for parameter in method.parameters():
-        parameter.requires_grad_(id(parameter) in trained - fixed)
-    for module in method.modules():
-        module.training = any(p.requires_grad for p in module.parameters(recurse=False))
+        parameter.requires_grad_(id(parameter) in trained)
+    set_mode(method)
+
+
+def trainable(method, groups):
+    """{id: parameter} of the groups. A module may list names in `fixed`: parameters that nobody trains, such as a neck's
+    bias."""
+    fixed = {id(getattr(m, name)) for m in method.modules() for name in getattr(m, "fixed", ())}
+    return {id(p): p for group in groups for p in group.parameters() if id(p) not in fixed}
+
+
+def learnable(method):
+    """How many parameters the stages of a method train."""
+    groups = [group for stage in method.stages() for group in stage.groups]
+    return sum(p.numel() for p in trainable(method, groups).values())
+
+
+def set_mode(module, around=False):
+    own, all_ = list(module.parameters(recurse=False)), list(module.parameters())
+    module.training = any(p.requires_grad for p in own or all_) if all_ else around
+    for child in module.children():
+        set_mode(child, module.training)
 
 
 @torch.no_grad()

@@ -112,10 +112,21 @@ VEHICLEID = {  # and for the largest set of them
     "stage2_lr": released(5e-5, "card 1.8", row="stage2_lr_vit_vehicleid"),
     "stage2_head_lr": released(5e-5, "card 1.8", row="stage2_lr_vit_vehicleid"),
 }
+RN50_VEHICLEID = {
+    **RN50,
+    **VERI,
+    "stage1_batch": released(256, "card 1.7", row="stage1_batch_vehicleid"),
+}
+PLAIN = {
+    "label_smoothing": released(
+        0.0, "card 1.6: off for the baseline and for RN50 on VehicleID", row="label_smoothing_vehicleid"
+    )
+}
 OVERLAP = {"stride": released(12, "card 1.2", row="stride_olp")}
 SIDE = {"sie": released(1.0, "card 1.2: the recipe with side information", row="sie_coefficient_recipe")}
 SIDE_DEFAULT = {"sie": released(3.0, "card 1.2: the configuration's default", row="sie_coefficient_default")}
-SETTINGS = {"RN50": RN50, "VeRi-776": VERI, "VehicleID": VEHICLEID, "overlapping patches": OVERLAP, "SIE": SIDE,
+SETTINGS = {"RN50": RN50, "VeRi-776": VERI, "VehicleID": VEHICLEID, "VehicleID, baseline": {**VEHICLEID, **PLAIN},
+            "VeRi-776, RN50": {**RN50, **VERI}, "VehicleID, RN50": {**RN50_VEHICLEID, **PLAIN}, "overlapping patches": OVERLAP, "SIE": SIDE,
             "SIE, coefficient 3": SIDE_DEFAULT, "SIE and overlapping patches": {**SIDE, **OVERLAP}}  # fmt: skip
 
 

@@ -97,6 +97,12 @@ class PromptSGRecipe(Recipe):
     warmup_factor: float = assumed(0.1, "D17")
     flip_p: float = assumed(0.5, "D17")
     random_erasing_p: float = assumed(0.5, "D17")
+    random_erasing_area_min: float = assumed(0.02, "D17: as CLIP-ReID")
+    random_erasing_area_max: float = assumed(1 / 3, "D17: as CLIP-ReID")
+    random_erasing_aspect: tuple = assumed((0.3, 1 / 0.3), "D17: as CLIP-ReID")
+    train_interpolation: str = assumed("bicubic", "D17: as CLIP-ReID")
+    test_interpolation: str = assumed("bilinear", "D17: as CLIP-ReID")
+    seed: int = assumed(1234, "D17; any number: runs name theirs")
     pad: int = assumed(10, "D17", "pixels")
     norm_mean: tuple = assumed(HALF, "D17")
     norm_std: tuple = assumed(HALF, "D17")
@@ -310,12 +316,15 @@ class PromptSG(Method):
 
     def train_view(self):
         r = self.recipe
+        area = (r.random_erasing_area_min, r.random_erasing_area_max)
+        erasing = Erasing(r.random_erasing_p, area, r.random_erasing_aspect)
         return Augmentation(
-            "bicubic", r.norm_mean, r.norm_std, r.flip_p, r.pad, erasing=(Erasing(r.random_erasing_p),)
+            r.train_interpolation, r.norm_mean, r.norm_std, r.flip_p, r.pad, erasing=(erasing,)
         )
 
     def test_view(self):
-        return Augmentation("bilinear", self.recipe.norm_mean, self.recipe.norm_std)
+        r = self.recipe
+        return Augmentation(r.test_interpolation, r.norm_mean, r.norm_std)
 
     def embed(self, batch, prompt):
         """The test feature, before the neck: z, unless a row says otherwise (D9)."""
@@ -336,6 +345,7 @@ class PromptSG(Method):
         cheap = look("simplified")
         return {"image to image": Task(own, own),
                 "simplified prompt": Task(cheap, cheap),
+                "joint space": Task(joint("v"), joint("v")),
                 "composed sentence to image": Task(joint("l"), joint("v"))}  # fmt: skip
 
 

@@ -1,0 +1,76 @@
+"""Every row of CLIP-ReID's ablations learns, and changes what its name says."""
+
+import pytest
+import torch
+
+from reid_core.data import Loader
+from reid_core.methods.base import freeze_all_but, total
+from reid_core.methods.clip_reid import ABLATIONS, RECIPE, RN50, SETTINGS, Baseline, ClipReID
+from reid_core.recipe import PROFILES, values_of
+
+OURS = [row for row in ABLATIONS if "RN50" not in row]
+RANDOM = {
+    "backbone": "RN50-quickgelu",
+    "pretrained": None,
+    "image_height": 64,
+    "image_width": 32,
+    "stage2_ids_per_batch": 2,
+}
+
+
+def build(world, Kind=ClipReID, **changes):
+    torch.manual_seed(0)
+    return Kind(RECIPE.at(PROFILES["smoke"]).but(**changes), world)
+
+
+def begun(method, stage, world):
+    """The loader of a stage with what its cache needs."""
+    freeze_all_but(method, stage.groups)
+    cached = {name: torch.randn(len(world.train), method.text.joint_width) for name in stage.cache}
+    loader = Loader(world, method.size, stage.draws, stage.views, 0, "cpu", cached=cached)
+    return next(iter(loader.batches(0, loader.plan(0))))
+
+
+def tried(method, world):
+    """{stage: (loss, gradient)} of the first batch of every stage, and how the rates go."""
+    found = {}
+    for stage in method.stages():
+        torch.manual_seed(0)
+        batch = begun(method, stage, world)
+        method.zero_grad()
+        stage.prepare()
+        loss = total(stage.losses(batch).terms, stage.weights)
+        loss.backward()
+        grown = sum(p.grad.double().abs().sum() for p in method.parameters() if p.grad is not None)
+        rates = [stage.schedule.factor(epoch) for epoch in (0.5, 25, 45)]
+        found[stage.name] = (round(loss.item(), 4), round(float(grown), 3), stage.epochs, rates)
+    return found
+
+
+@pytest.mark.parametrize("row", OURS)
+def test_every_row_learns_and_is_another_training_than_the_full_one(row, world):
+    changes = dict(ABLATIONS[row])
+    changes = {name: value for name, value in changes.items() if name not in ("image_width", "pretrained")}
+    found, full = (tried(build(world, **some), world) for some in (changes, {}))
+    assert all(torch.tensor(one[:2]).isfinite().all() and one[1] > 0 for one in found.values())
+    assert RECIPE.but(**changes) == RECIPE or found != full
+
+
+def test_a_resnet_learns_with_both_methods(world):
+    for Kind in (ClipReID, Baseline):
+        method = build(world, Kind, **{**values_of(RN50), **RANDOM})
+        stage = method.stages()[-1]
+        freeze_all_but(method, stage.groups)
+        loader = Loader(world, method.size, stage.draws, stage.views, 0, "cpu")
+        terms = stage.losses(next(iter(loader.batches(0, loader.plan(0))))).terms
+        total(terms, stage.weights).backward()
+        assert (
+            all(term.isfinite() for term in terms.values()) and method.image.conv1.weight.grad.abs().sum() > 0
+        )
+
+
+def test_vehicleid_is_smoothed_only_where_the_official_code_does():
+    smoothed = {
+        row: RECIPE.but(**values_of(SETTINGS[row])).label_smoothing for row in SETTINGS if "VehicleID" in row
+    }
+    assert smoothed == {"VehicleID": 0.1, "VehicleID, baseline": 0.0, "VehicleID, RN50": 0.0}

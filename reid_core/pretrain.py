@@ -219,10 +219,9 @@ def clip_state(method):
     state |= {
         key: value for key, value in method.text.state_dict().items() if key != "token_embedding.weight"
     }
-    seen = torch.unique(torch.from_numpy(method.captions.ids.astype("int64")))
-    state["token_embedding.rows"] = method.text.token_embedding.weight.detach()[seen]
+    state["token_embedding.rows"] = method.text.token_embedding.weight.detach()[method.seen]
     state = {key: value.half().contiguous() for key, value in state.items()}
-    state |= {"token_embedding.ids": seen.int(), "logit_scale": method.logit_scale.detach()}
+    state |= {"token_embedding.ids": method.seen.int(), "logit_scale": method.logit_scale.detach()}
     return state, {"quick_gelu": "true", "token_seed": "0"}
 
 

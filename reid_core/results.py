@@ -223,7 +223,7 @@ def keep(scores):
 
 
 def run_key(spec, method, data):
-    return f"{spec.name} {digest(method.recipe)} {data.manifest.fingerprint}"
+    return f"{spec.name} {digest(method.recipe)} {data.manifest.fingerprint} {weights.fingerprint(method.recipe.pretrained)}"
 
 
 def digest(value):

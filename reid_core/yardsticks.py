@@ -53,7 +53,7 @@ def all_words(data):
 
 def caption_oracle(seed, profile):
     """For each sentence of the text set's test images: the chance that an image drawn from those that agree with it best
-    shows its person, and the number of people who agree with all of it."""
+    shows its person, and the number of people who agree with as much of it as anybody."""
     shots = [one for one in cast.plan("world_text", profile, seed) if one["split"] == "test"]
     pids = np.array([one["pid"] for one in shots])
     first, agreeing = [], []

@@ -69,5 +69,5 @@ def check_shots(name, root, table, expected):
     found = shots.split.value_counts().to_dict()
     for split, number in expected.items():
         if found.get(split, 0) != number:
-            raise ValueError(f"{name}: expected {number} {split} images, found {found.get(split, 0)} in {root}; make the world "
-                             f"again.")  # fmt: skip
+            raise ValueError(f"{name}: expected {number} {split} images, found {found.get(split, 0)} in {root}; remove the "
+                             f"folder and make the world again.")  # fmt: skip

@@ -10,6 +10,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -21,7 +22,10 @@ from data_prep.world.layouts import layout_of
 
 VERSION = 4  # of the renderer: pixels of another version are another world
 SIZE = (128, 64)  # height and width of a person's image
-ROOM = 4e3  # bytes that an image may need, for the check of the disk
+ROOM = 6e3  # bytes that a picture may need, for the check of the disk
+FEW = 400  # shots that are not worth a process of their own
+OLD = 86400  # seconds after which a half-made world is taken for one that was interrupted
+TALK_EVERY = 10  # seconds between lines of progress
 QUALITY = 92
 
 
@@ -32,13 +36,31 @@ def build(out, profile="laptop", seed=0, name="world_market", size=SIZE, workers
     plan, paths, card = planned(name, profile, seed, tuple(size))
     if finished(out, card):
         return out
-    part = out.with_name(f".{out.name}.part")
-    shutil.rmtree(part, ignore_errors=True)
-    for folder in {Path(path).parent for files in paths for path in files}:
-        (part / folder).mkdir(parents=True, exist_ok=True)
-    check_room(part, sum(map(len, paths)), size)
-    workers, files = workers or os.cpu_count(), sum(map(len, paths))
-    render_all(plan, part, (name, profile, seed, *size), workers, files, log)
+    workers = os.cpu_count() if workers is None else workers
+    if workers < 1:
+        raise ValueError(f"expected at least one worker, found {workers}; leave it out for one per core.")
+    part = half_made(out)
+    try:
+        check_room(part, paths, size)
+        render_all(plan, paths, part, (name, profile, seed, *size), workers, log)
+        write_beside(part, layout, seed, plan, paths, card)
+        put(part, out, card)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+    return out
+
+
+def half_made(out):
+    """A folder of this process's own beside `out`; those that somebody left there long ago are swept."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    for left in out.parent.glob(f".{out.name}.*.part"):
+        if time.time() - left.stat().st_mtime > OLD:
+            shutil.rmtree(left, ignore_errors=True)
+    return Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".part", dir=out.parent))
+
+
+def write_beside(part, layout, seed, plan, paths, card):
+    """What lies beside the images."""
     if layout.annotate:
         layout.annotate(part, seed, plan, paths)
     table = {
@@ -48,12 +70,21 @@ def build(out, profile="laptop", seed=0, name="world_market", size=SIZE, workers
     }
     (part / "attributes.json").write_text(json.dumps(table))
     (part / "world.json").write_text(json.dumps(card, indent=1))
-    os.replace(part, out)
-    return out
+
+
+def put(part, out, card):
+    """Give a whole world its name, unless somebody else has just made the same."""
+    part.chmod(0o755)  # a temporary folder is private
+    try:
+        os.replace(part, out)
+    except OSError:
+        if not finished(out, card):
+            raise
 
 
 def cached(shelf, profile, seed, name):
-    """The folder of a world below `shelf`, named after its fingerprint: a world of changed code is never taken for it."""
+    """The folder of a world below `shelf`, named after its fingerprint: a world of another VERSION of the renderer, of other
+    people, moments or words is never taken for it."""
     fingerprint = planned(name, profile, whole(seed), SIZE)[2]["fingerprint"]
     return build(Path(shelf) / f"{name}-{profile}-{whole(seed)}-{fingerprint[:8]}", profile, seed, name)
 
@@ -84,7 +115,8 @@ def finished(out, card):
     try:
         found = json.loads(there.read_text()) if there.exists() else {}
     except json.JSONDecodeError:
-        found = {"name": "a world.json that is no JSON"}
+        found = None
+    found = found if isinstance(found, dict) else {"name": "a world.json that is no card"}
     if found.get("fingerprint") == card["fingerprint"]:
         return True
     what = "other files"
@@ -96,10 +128,11 @@ def finished(out, card):
                      f"another folder.")  # fmt: skip
 
 
-def check_room(folder, files, size):
-    needed, free = files * ROOM * size[0] * size[1] / 8192, shutil.disk_usage(folder).free
+def check_room(folder, paths, size):
+    pictures = sum(len(spectra) for files in paths for spectra in files.values())
+    needed, free = pictures * ROOM * size[0] * size[1] / 8192, shutil.disk_usage(folder).free
     if free < needed:
-        raise ValueError(f"expected {needed / 1e9:.2f} GB of free disk for {files} images, found {free / 1e9:.2f} GB at "
+        raise ValueError(f"expected {needed / 1e9:.2f} GB of free disk for {pictures} images, found {free / 1e9:.2f} GB at "
                          f"{folder.parent}; free some or choose another folder.")  # fmt: skip
 
 
@@ -125,16 +158,22 @@ def said_of(seed, one):
     return [*cast.captions(seed, one, one.get("spectrum", "rgb")), *described]
 
 
-def render_all(plan, out, key, workers, files, log):
+def render_all(plan, paths, out, key, workers, log):
     """Render with `workers` processes, each of which takes every so many-th shot; few are not worth them."""
-    if workers == 1 or len(plan) < 400:
-        render_share(plan, out, *key, 0, 1)
+    for folder in {Path(path).parent for files in paths for path in files}:
+        (out / folder).mkdir(parents=True, exist_ok=True)
+    files = sum(map(len, paths))
+    if workers == 1 or len(plan) < FEW:
+        render_share(plan, out, *key, 0, 1, log)
     else:
         command = [sys.executable, "-m", "data_prep.world.build", out, *key, workers]
         processes = [
             subprocess.Popen([*map(str, command), str(k)], env=single_threaded()) for k in range(workers)
         ]
         wait(processes, out, files, log)
+    there = sum(1 for _ in out.rglob("*.jpg"))
+    if there != files:
+        raise OSError(f"expected {files} images of {key[0]} in {out}, found {there}; make the world again.")
     log(f"{key[0]}: {len(plan)} shots rendered")
 
 
@@ -148,7 +187,7 @@ def wait(processes, out, total, log):
     said = time.monotonic()
     while any(process.poll() is None for process in processes):
         time.sleep(0.2)
-        if time.monotonic() - said > 10:
+        if time.monotonic() - said > TALK_EVERY:
             said = time.monotonic()
             log(f"world: {sum(1 for _ in out.rglob('*.jpg'))} of {total} files")
         if any(process.poll() for process in processes):
@@ -160,10 +199,13 @@ def wait(processes, out, total, log):
         )
 
 
-def render_share(plan, out, name, profile, seed, height, width, number, of):
+def render_share(plan, out, name, profile, seed, height, width, number, of, log=None):
     """Every `of`-th shot of the plan from `number` on."""
-    layout = layout_of(name)
+    layout, said = layout_of(name), time.monotonic()
     for k in range(number, len(plan), of):
+        if log and time.monotonic() - said > TALK_EVERY:
+            said = time.monotonic()
+            log(f"world: {k} of {len(plan)} shots")
         files = layout.files(plan[k], k)
         pictures = photograph(plan[k], seed, size_of(layout, height, width), wanted(files))
         for path, spectra in files.items():

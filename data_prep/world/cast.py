@@ -173,4 +173,8 @@ def plan(name, profile, seed):
         raise ValueError(f"expected a profile among {', '.join(SIZES)}, found {profile!r}; correct it.")
     if name not in SETS:
         raise ValueError(f"expected a data set among {', '.join(SETS)}, found {name!r}; correct the name.")
+    if name != "world_market" and "domain" not in SIZES[profile]:
+        raise ValueError(
+            f"expected world_market in the profile {profile}, which has no other size, found {name!r}; choose laptop."
+        )
     return SETS[name](seed, profile)

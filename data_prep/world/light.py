@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image
 
 from data_prep.world.places import DARK, sunlight
-from data_prep.world.render import GROUND, SKY, WALL, Material, shrink
+from data_prep.world.render import GROUND, SKY, WALL, shrink
 
 SPECTRA = ("rgb", "nir", "tir")
 BILINEAR = Image.Resampling.BILINEAR
@@ -56,16 +56,13 @@ SPECTRUM = {"rgb": visible, "nir": near_infrared, "tir": thermal}
 def surface(traced, parts, cam, first, second, behind):
     """One value per ray: what `first` or, in the pattern, `second` says of the material, or `behind` of the background."""
     materials = [part.material for part in parts]
-    one = np.array([first(m) for m in materials] or [first(Material((0, 0, 0)))], np.float32)
-    two = np.array([second(m) for m in materials] or [second(Material((0, 0, 0)))], np.float32)
+    one, two = (np.array([told(m) for m in materials], np.float32) for told in (first, second))
     slot = np.maximum(traced.slot, 0)
     picture = np.where(traced.pattern[..., None], two[slot], one[slot])
     for kind in (GROUND, WALL, SKY):
         mask = traced.slot == kind
         if mask.any():
-            picture[mask] = (
-                behind(kind, (cam, traced.point[mask])) if behind is colour_behind else behind(kind, None)
-            )
+            picture[mask] = behind(kind, (cam, traced.point[mask]))
     return picture
 
 

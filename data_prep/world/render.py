@@ -282,6 +282,6 @@ def shrink(picture):
 
 
 def seen_slots(traced):
-    """Which part is seen at the centre of each pixel, (H, W)."""
+    """Which part is seen next to the centre of each pixel, (H, W)."""
     n = SUPERSAMPLING
     return traced.slot[n // 2 :: n, n // 2 :: n]

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
-from data_prep.world import cast, render
-from data_prep.world.build import size_of, stage
+from data_prep.world import render
+from data_prep.world.build import planned, size_of, stage
 from data_prep.world.layouts import layout_of
 
 REGIONS = (
@@ -35,8 +35,11 @@ class Masks:
     def __init__(self, root):
         card = json.loads((Path(root) / "world.json").read_text())
         self.seed, self.size, self.layout = card["seed"], tuple(card["size"]), layout_of(card["name"])
-        plan = cast.plan(card["name"], card["profile"], card["seed"])
-        self.shots = {path: one for k, one in enumerate(plan) for path in self.layout.files(one, k)}
+        plan, paths, now = planned(card["name"], card["profile"], self.seed, self.size)
+        if now["fingerprint"] != card["fingerprint"]:
+            raise ValueError(f"expected the world that this code makes in {root}, found another ({card['name']}, version "
+                             f"{card['version']}): its masks cannot be traced; remove the folder and make it again.")  # fmt: skip
+        self.shots = {path: one for one, files in zip(plan, paths) for path in files}
 
     def __call__(self, path):
         """(H, W) uint8 of numbers into REGIONS."""

@@ -140,7 +140,7 @@ def wheels(car, y, half, hot):
 
 
 def lamps(image, y, half, middle):
-    """Headlights that are on are bright to every spectrum but the thermal one, where they are warm."""
+    """Headlights that are on are white to every spectrum but the thermal one, where they are warm."""
     on = image["lights"] == "on"
     front = Material((255, 250, 225) if on else (170, 172, 175), nir=100 if on else 60, heat=75 if on else 30)
     rear = Material((210, 30, 30) if on else (120, 20, 24), nir=70 if on else 30, heat=45 if on else 28)

@@ -109,11 +109,13 @@ def prompts(device, name="ViT-B-16-quickgelu", size=(256, 128), batch=16, rounds
         sentences = sentence_seconds(method, batch, device)
     alone = statistics.median(times["tower alone"])
     ratios = {label: round(alone / statistics.median(seconds), 3) for label, seconds in times.items()}
+    each = {label: [one / other for one, other in zip(times["tower alone"], times[label])] for label in times}
     print(f"test features of {name} at {size[0]}x{size[1]}, batch {batch}, bf16, relative to the tower alone: "
           + ", ".join(f"{label} {ratio:.2f}" for label, ratio in ratios.items()))  # fmt: skip
     print(f"its sentences: 77 positions take {sentences[77] / sentences[8]:.1f} times as long as 8")
     return {
         "ratios": ratios,
+        "spread": {label: [round(min(some), 3), round(max(some), 3)] for label, some in each.items()},
         "77 positions over 8": round(sentences[77] / sentences[8], 2),
         "batch": batch,
         "model": name,

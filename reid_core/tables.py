@@ -207,8 +207,12 @@ def smallest(specs, committed=True):
 
 
 def speed(told, printed, caption):
-    """Ratios of one measurement beside the printed ones, {label: ratio}."""
-    rows = [[label, signless(printed.get(label)), f"{ratio:.2f}"] for label, ratio in told["ratios"].items()]
+    """Ratios of one measurement, with the smallest and the largest of its rounds, beside the printed ones, {label: ratio}."""
+    spread = {label: f" ({low:.2f} to {high:.2f})" for label, (low, high) in told.get("spread", {}).items()}
+    rows = [
+        [label, signless(printed.get(label)), f"{ratio:.2f}{spread.get(label, '')}"]
+        for label, ratio in told["ratios"].items()
+    ]
     return table(
         ["configuration", "paper", "here"],
         rows,

@@ -162,8 +162,8 @@ def ablation(rows, reference, caption, metric="mAP", committed=True):
         effect = (
             None if None in (row.printed, base.printed) or label == reference else row.printed - base.printed
         )
-        runs, others = (found(one.specs, committed) for one in (row, base))
-        protocols |= dict.fromkeys(run.protocol(row.task) for run in runs if row.task in (None, *run.scores))
+        runs, others = (found(one.specs, committed, one.task) for one in (row, base))
+        protocols |= dict.fromkeys(run.protocol(row.task) for run in runs)
         both = {run.spec.seed for run in runs} & {run.spec.seed for run in others}
         change = intervals.paired(runs, others, row.task, base.task) if both and label != reference else None
         lines.append([label, printed(row.printed), signed(effect, "paper"), ours(runs, metric, row.task),
@@ -172,9 +172,10 @@ def ablation(rows, reference, caption, metric="mAP", committed=True):
     return table(headings, lines, caption + ranked_how(protocols))
 
 
-def found(specs, committed=True):
-    """The runs there are."""
-    return [run for spec in specs if (run := results.find(spec, committed))]
+def found(specs, committed=True, task=None):
+    """The runs there are, of those that were tested in this way of searching."""
+    runs = [run for spec in specs if (run := results.find(spec, committed))]
+    return [run for run in runs if task in (None, *run.scores)]
 
 
 def signed(value, kind=""):

@@ -128,7 +128,7 @@ def test_evening_out_changes_the_size_of_the_raw_token_and_nothing_that_is_compu
         before = image(images[:, 0])
         pretrain.even_out(image, images)
         after = image(images[:, 0])
-    torch.testing.assert_close(after.tokens, before.tokens, atol=0.02, rtol=0.01)
+    torch.testing.assert_close(after.tokens, before.tokens, atol=0.05, rtol=0.01)
     raw, normed = (tokens[:, 0].norm(dim=1).mean() for tokens in (after.hidden[-2], after.tokens))
     assert raw.item() == pytest.approx(normed.item(), rel=0.01)
 

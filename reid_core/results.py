@@ -35,7 +35,7 @@ ALSO_ON = {  # data -> what a model trained on it is also tested on, without hav
 STANDS_FOR = {
     "world_market": "market1501",
     "world_msmt": "msmt17",
-}  # on a laptop, and beside whose printed rows
+}  # data of the world -> whose printed rows stand beside it
 CALLED = {"world_market": "world domain A", "world_msmt": "world domain D", "market1501": "Market-1501", "msmt17": "MSMT17",
           "dukemtmc": "DukeMTMC", "cuhk03np": "CUHK03-NP, labelled"}  # fmt: skip
 

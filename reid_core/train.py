@@ -165,10 +165,8 @@ class Run:
         return [round(total(terms, stage.weights).item(), 6) for terms in found]
 
     def loader(self, stage):
-        for cached in stage.cache.values():
-            self.data.store(
-                "train", self.method.size, cached.view.filter
-            )  # reading files is no cost of a method
+        for cached in stage.cache.values():  # reading files is no cost of a method
+            self.data.store("train", self.method.size, cached.view.filter)
         began = time.monotonic()
         cached = {name: self.compute(cached) for name, cached in stage.cache.items()}
         self.caching = time.monotonic() - began

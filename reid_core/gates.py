@@ -72,11 +72,13 @@ NO_BAND = {
 
 
 class TextBaseline(clip_reid.VisualPath):
-    """Both towers fine-tuned with SDM (Jiang and Ye, CVPR 2023) and an identity loss: the least that text search needs."""
+    """Both towers fine-tuned with SDM (Jiang and Ye, CVPR 2023) and an identity loss: the least that text search needs. SDM
+    divides cosines by what the towers were pretrained with: there 0.02, about what CLIP ends with, here more."""
 
     def __init__(self, recipe, data):
         super().__init__(recipe, data)
         self.captions = CaptionTable(data.train.captions, self.tokenizer)
+        self.temperature = weights.temperature(recipe.pretrained)
 
     def stages(self):
         r = self.recipe
@@ -91,7 +93,8 @@ class TextBaseline(clip_reid.VisualPath):
     def losses(self, batch):
         image, text = self.look(batch), self.read(batch)
         logits = [self.heads[1](feature) for feature in (image, text)]
-        return Losses({"matching": similarity_distribution_matching(image, text, batch.pids),
+        matching = similarity_distribution_matching(image, text, batch.pids, self.temperature)
+        return Losses({"matching": matching,
                        "identity": sum(identity(z, batch.pids) for z in logits)})  # fmt: skip
 
     def look(self, batch):

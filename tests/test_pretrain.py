@@ -39,6 +39,14 @@ def test_what_was_saved_is_what_is_loaded(small):
     assert torch.equal(clip.text.token_embedding.weight[ids], stored["token_embedding.rows"].float())
 
 
+def test_the_temperature_of_a_model_is_the_one_that_its_pretraining_ended_with(small):
+    path, _ = small
+    with safe_open(path, "pt") as file:
+        scale = file.get_tensor("logit_scale").float().exp()
+    assert weights.temperature(str(path)) == pytest.approx(1 / scale.item(), rel=1e-3)
+    assert weights.temperature("random") == 0.07 and 0.01 < weights.temperature("tiny") < 0.07
+
+
 def test_words_that_training_never_saw_are_the_same_in_every_process(small):
     path, _ = small
     one, two = (

@@ -13,7 +13,7 @@ SIZES = {  # identities and images of each: train, test; see `plan`
     "smoke": {"market": (16, 4, 12, 1, 3, 6, 2), "domain": (16, 4, 8, 1, 2), "unseen": (8, 1, 2), "spectra": (16, 4, 8, 1, 2),
               "text": (16, 3, 4, 2, 8, 2), "pairs": 96},
     "laptop": {"market": (200, 10, 400, 2, 5, 120, 30), "domain": (100, 6, 100, 1, 4), "unseen": (60, 1, 3),
-               "spectra": (100, 8, 150, 1, 3), "text": (600, 2, 20, 4, 240, 2), "pairs": 44000},
+               "spectra": (100, 8, 150, 1, 3), "text": (1000, 2, 20, 4, 240, 2), "pairs": 44000},
     "full": {"market": (751, 17, 750, 4, 18, 2798, 3819)},
 }  # fmt: skip
 SHARED = 5  # one in five people of the text set is somebody of its partner, the market set

@@ -1,8 +1,8 @@
 """Sentences about an image, from the attributes of who is on it and of the moment, in varied grammar.
 
 Captions name two to four attributes, coarsely, and some name a colour wrongly: one in twenty of what pretraining reads, one
-in sixty of what is said of people who are looked for. Build, gait, exact hue
-and what only the other spectra see are never named. Who looks for a person has words of his own for some things.
+in sixty of what is said of people who are looked for. Build, gait, exact hue and what only the other spectra see are never
+named. Who looks for a person has words of his own for some things, and either names the clothes and no colour, or all.
 """
 
 import re
@@ -28,19 +28,20 @@ class Witness(NamedTuple):
 
 
 WITNESSES = {
-    "hasty": Witness({"garment": 85, "shade": 15}, (2, 2, 2, 2, 3), True, 20),
-    "attentive": Witness({"colour": 75, "all": 25}, (3, 3, 3, 4, 4), True, 20),
+    "hasty": Witness({"garment": 100}, (2, 2, 2, 2, 2), True, 20),
+    "attentive": Witness({"colour": 50, "all": 50}, (3, 4, 4, 4, 4), True, 20),
     # who writes alt texts: pretraining
     "writer": Witness({"garment": 18, "shade": 18, "colour": 40, "all": 24}, (2, 2, 3, 3, 4), False, 7),
 }
 LOOKING = {
-    "hasty": 60,
-    "attentive": 40,
+    "hasty": 55,
+    "attentive": 45,
 }  # who looks for a person, in per cent; clothes first, as in CUHK-PEDES
 OWN_WORDS = {  # what witnesses also say, and alt texts do not: pretraining never read it
     "t-shirt": "tee", "shirt": "blouse", "jacket": "windbreaker", "coat": "parka", "trousers": "pants", "shorts": "bermudas",
     "skirt": "miniskirt", "shoes": "sneakers", "backpack": "rucksack", "hat": "cap",
 }  # fmt: skip
+OWN_SHARE = 4  # one in so many of the words that have such a twin
 WORD = re.compile(r"[\w-]+")
 PLAIN = {own: word for word, own in OWN_WORDS.items()}
 GARMENTS = ("t-shirt", "shirt", "jacket", "coat", "trousers", "shorts", "skirt")
@@ -63,9 +64,11 @@ def captions(seed, who, image, key, spectrum="rgb"):
 
 
 def in_own_words(seed, said, key):
-    """The sentence with everyday words for a third of the words that have one."""
+    """The sentence with everyday words for one in OWN_SHARE of the words that have one."""
     rng = stream(seed, "own words", *key)
-    return WORD.sub(lambda found: found[0] if rng.integers(3) else OWN_WORDS.get(found[0], found[0]), said)
+    return WORD.sub(
+        lambda found: found[0] if rng.integers(OWN_SHARE) else OWN_WORDS.get(found[0], found[0]), said
+    )
 
 
 def plain(sentence):

@@ -96,3 +96,9 @@ def fingerprint(name):
     if found is None:
         return "random"
     return hashlib.sha256(Path(found).read_bytes()).hexdigest()[:16] if Path(found).exists() else str(found)
+
+
+def temperature(name, first=0.07):
+    """What a model divided its cosines by when its pretraining ended; CLIP's `first` one where there are no weights."""
+    found = locate(name)
+    return first if found is None else float(read(Path(found))[0]["logit_scale"].neg().exp())

@@ -1,5 +1,7 @@
 """Tables say what the runs say, and where a cell comes from."""
 
+import hashlib
+
 import numpy as np
 import pytest
 
@@ -75,6 +77,16 @@ def test_effects_carry_the_runs_they_come_from(kept):
     assert page.count("promptsg/promptsg/plain-contrast/world_market-laptop-s2") == 2, (
         "the number and its effect"
     )
+
+
+def test_a_run_that_was_trained_again_carries_the_mark_of_its_own_file(tmp_path, monkeypatch):
+    monkeypatch.setattr(results, "folder", lambda committed=True: tmp_path / ("book" if committed else "own"))
+    book, own = run("full", 0, 0.6).write(), run("full", 0, 0.7).write(committed=False)
+    assert tables.sha(book) == digest(book.path()) and tables.sha(own) == digest(own.path(committed=False))
+
+
+def digest(path):
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:12]
 
 
 def test_what_a_table_can_show_is_said_before_it(kept):

@@ -18,8 +18,8 @@ import torch.nn.functional as F
 from PIL import Image
 
 from reid_core import evaluate, results
-from reid_core.clip import load_clip, open_model
 from reid_core.data import Batch, PixelStore
+from reid_core.loading import load_clip, open_model
 from reid_core.methods import base, promptsg
 from reid_core.train import attention_backend, pick_device
 

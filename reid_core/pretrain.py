@@ -19,9 +19,9 @@ from torch import nn
 from data_prep.world import people, truth
 from reid_core import results, tables, train, weights
 from reid_core.augment import HALF, Augmentation
-from reid_core.clip import load_clip, load_timm
 from reid_core.data import CaptionTable, build_folder, load_data, still_batches
 from reid_core.draws import CaptionShuffle, Shuffle
+from reid_core.loading import load_clip, load_timm
 from reid_core.losses import pair_contrast
 from reid_core.methods.base import Group, Losses, Method, Stage
 from reid_core.recipe import Recipe, assumed

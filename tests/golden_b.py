@@ -9,7 +9,8 @@ from golden import close
 from open_clip.transformer import QuickGELU, TextTransformer, VisionTransformer
 from timm.models import vision_transformer as timm_vit
 
-from reid_core.clip import CameraEmbedding, ClipViT, TextEncoder, TimmViT, tokenizer_of
+from reid_core.clip import CameraEmbedding, ClipViT, TextEncoder, TimmViT
+from reid_core.loading import tokenizer_of
 from reid_core.prompts import PromptTemplate
 
 TOKENIZER = tokenizer_of("ViT-B-16-quickgelu")

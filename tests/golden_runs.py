@@ -5,8 +5,8 @@ import torch
 from golden import close
 from golden_towers import GivenTowers, camera_table, image_tower, template_of, text_tower, weights
 
-from reid_core.clip import tokenizer_of
 from reid_core.data import Batch
+from reid_core.loading import tokenizer_of
 from reid_core.methods.base import freeze_all_but, total
 from reid_core.methods.clip_reid import RECIPE
 from reid_core.train import Run, make_optimisers

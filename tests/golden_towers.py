@@ -10,9 +10,10 @@ from open_clip.modified_resnet import ModifiedResNet
 from open_clip.transformer import QuickGELU, TextTransformer, VisionTransformer
 from torch import nn
 
-from reid_core.clip import CameraEmbedding, ClipResNet, ClipViT, TextEncoder, grid_of, tokenizer_of
+from reid_core.clip import CameraEmbedding, ClipResNet, ClipViT, TextEncoder, grid_of
 from reid_core.data import Batch
 from reid_core.layers import Head
+from reid_core.loading import tokenizer_of
 from reid_core.methods.base import Method
 from reid_core.methods.clip_reid import RECIPE, ClipReID
 from reid_core.prompts import GrowingTable, PromptTemplate

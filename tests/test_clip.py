@@ -8,7 +8,8 @@ from safetensors.torch import save_file
 from torch import nn
 
 from reid_core import clip, weights
-from reid_core.clip import load_clip, load_file, load_timm, open_model, resize_positions
+from reid_core.clip import resize_positions
+from reid_core.loading import load_clip, load_file, load_timm, open_model
 
 
 @pytest.fixture(scope="module")

@@ -108,7 +108,7 @@ def test_an_unknown_name(arguments, words):
 
 
 def test_weights_of_another_architecture(place, tmp_path):
-    from reid_core.clip import open_model
+    from reid_core.loading import open_model
 
     torch.save(open_model("tiny").state_dict(), tmp_path / "tiny.pt")
     change = ["--set", "backbone=ViT-B-32-quickgelu", "--set", f"pretrained={tmp_path / 'tiny.pt'}"]

@@ -7,9 +7,9 @@ from torch import nn
 
 from data_prep.world.truth import REGIONS
 from reid_core import explain
-from reid_core.clip import load_clip, load_timm
 from reid_core.data import Batch
 from reid_core.layers import CrossAttention
+from reid_core.loading import load_clip, load_timm
 from reid_core.methods import promptsg
 from reid_core.methods.base import Task
 from reid_core.recipe import PROFILES

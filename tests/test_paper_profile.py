@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from reid_core.clip import open_model
+from reid_core.loading import open_model
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -8,8 +8,8 @@ from safetensors import safe_open
 
 from data_prep.world import build
 from reid_core import pretrain, results, train, weights
-from reid_core.clip import load_clip, load_timm
 from reid_core.data import load_data
+from reid_core.loading import load_clip, load_timm
 
 SHIPPED = [name for name in weights.OWN if (weights.FOLDER / f"{name}.safetensors").exists()]
 

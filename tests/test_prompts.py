@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from reid_core.clip import load_clip
+from reid_core.loading import load_clip
 from reid_core.prompts import DeepPrompts, GrowingTable, PromptTemplate, ShallowPrompts
 
 

@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from reid_core import bench
-from reid_core.clip import load_clip, random_text
 from reid_core.data import Batch, Loader
+from reid_core.loading import load_clip, random_text
 from reid_core.losses import supervised_contrastive
 from reid_core.methods import clip_reid, promptsg
 from reid_core.methods.base import freeze_all_but, total

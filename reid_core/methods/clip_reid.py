@@ -10,9 +10,9 @@ import torch
 from torch import nn
 
 from reid_core.augment import HALF, IMAGENET_MEAN, IMAGENET_STD, Augmentation, Erasing
-from reid_core.clip import TEXT_TOWERS, load_clip
 from reid_core.draws import IdentityBatches, Shuffle
 from reid_core.layers import Head
+from reid_core.loading import TEXT_TOWERS, load_clip
 from reid_core.losses import bank_classification, batch_hard_triplet, identity, supervised_contrastive
 from reid_core.methods.base import Cached, Group, Losses, Method, Stage, Task
 from reid_core.prompts import GrowingTable, PromptTemplate

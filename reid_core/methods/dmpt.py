@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from torch import nn
 
 from reid_core.augment import HALF, Augmentation, Erasing
-from reid_core.clip import load_clip
 from reid_core.draws import IdentityBatches
 from reid_core.layers import Head
+from reid_core.loading import load_clip
 from reid_core.methods.base import Group, Method, Stage, Task
 from reid_core.prompts import DeepPrompts
 from reid_core.recipe import Recipe, assumed, stated

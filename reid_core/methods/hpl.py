@@ -6,10 +6,10 @@ import numpy as np
 from torch import nn
 
 from reid_core.augment import CLIP_MEAN, CLIP_STD, Augmentation, Erasing
-from reid_core.clip import load_clip
 from reid_core.data import CaptionTable
 from reid_core.draws import CaptionShuffle, IdentityBatches, Zipped
 from reid_core.layers import Head
+from reid_core.loading import load_clip
 from reid_core.methods.base import Group, Method, Stage, Task
 from reid_core.prompts import GrowingTable
 from reid_core.recipe import Recipe, assumed, stated

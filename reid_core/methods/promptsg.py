@@ -20,9 +20,9 @@ from open_clip.transformer import QuickGELU, ResidualAttentionBlock
 from torch import nn
 
 from reid_core.augment import HALF, IMAGENET_MEAN, IMAGENET_STD, Augmentation, Erasing
-from reid_core.clip import TEXT_TOWERS, load_clip
 from reid_core.draws import IdentityBatches
 from reid_core.layers import Head, Inversion
+from reid_core.loading import TEXT_TOWERS, load_clip
 from reid_core.losses import REDUCTIONS, batch_hard_triplet, identity, supervised_contrastive
 from reid_core.methods.base import Group, Losses, Method, Stage, Task
 from reid_core.prompts import PromptTemplate

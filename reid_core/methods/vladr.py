@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from torch import nn
 
 from reid_core.augment import IMAGENET_MEAN, IMAGENET_STD, Augmentation, Erasing
-from reid_core.clip import load_clip
 from reid_core.draws import CameraBatches
 from reid_core.layers import CrossAttention, Head
+from reid_core.loading import load_clip
 from reid_core.methods.base import Cached, Group, LifelongMethod, Stage, Task
 from reid_core.prompts import GrowingTable
 from reid_core.recipe import Recipe, assumed, released

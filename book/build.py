@@ -3,7 +3,7 @@
 python book/build.py execute NOTEBOOK FOLDER PROFILE   run one notebook; a failed one keeps its traceback
 python book/build.py smoke FOLDER                      copies with smoke parameters, not run: nbval runs them
 python book/build.py book FOLDER                       stage the executed copies, build, guard
-python book/build.py contract                          write the outputs of contract cells anew, after looking at them
+python book/build.py contract [NOTEBOOK ...]           write the outputs of contract cells anew, after looking at them
 """
 
 import json
@@ -69,13 +69,15 @@ def smoke(folder):
         )
 
 
-def contract():
-    """Execute every notebook and keep the outputs of its contract cells, and no others, in the committed file."""
-    for source in notebooks():
+def contract(*sources):
+    """Execute every notebook, or those that are named, and keep the outputs of its contract cells, and no others, in the
+    committed file. One that fails is left as it was."""
+    for source in map(Path, sources or notebooks()):
         execute(source, ROOT / "build" / "contract", "smoke")
-        ran = {
-            cell.id: cell for cell in nbformat.read(ROOT / "build" / "contract" / source, as_version=4).cells
-        }
+        executed = nbformat.read(ROOT / "build" / "contract" / source, as_version=4)
+        if errors := guards.errors_in(executed, source):
+            sys.exit("\n".join(errors))
+        ran = {cell.id: cell for cell in executed.cells}
         page = nbformat.read(source, as_version=4)
         for cell in (cell for cell in page.cells if cell.cell_type == "code"):
             checked = "nbval-check-output" in cell.metadata.get("tags", [])

@@ -6,6 +6,8 @@ import guards
 import nbformat
 import pytest
 
+import build as pages_build
+
 
 @pytest.fixture
 def run(tmp_path, monkeypatch):
@@ -63,3 +65,22 @@ def test_a_missing_index_and_a_failed_notebook_fail_the_build(tmp_path):
     assert any("n.ipynb failed: dead kernel" in c for c in found) and any(
         "expected index.html" in c for c in found
     )
+
+
+def test_a_notebook_that_fails_keeps_the_outputs_it_had(tmp_path, monkeypatch):
+    monkeypatch.setattr(pages_build, "ROOT", tmp_path)
+    monkeypatch.chdir(tmp_path)
+    cell = nbformat.v4.new_code_cell("x", metadata={"tags": ["nbval-check-output"]})
+    cell.outputs = [nbformat.v4.new_output("execute_result", {"text/plain": "1"})]
+    broken = nbformat.v4.new_output("error", ename="NameError", evalue="x", traceback=[])
+
+    def execute(source, folder, profile):
+        folder.mkdir(parents=True)
+        ran = nbformat.v4.new_notebook(cells=[nbformat.from_dict({**cell, "outputs": [broken]})])
+        nbformat.write(ran, folder / source)
+
+    nbformat.write(nbformat.v4.new_notebook(cells=[cell]), "n.ipynb")
+    monkeypatch.setattr(pages_build, "execute", execute)
+    with pytest.raises(SystemExit, match="n.ipynb holds an error: NameError: x"):
+        pages_build.contract("n.ipynb")
+    assert nbformat.read("n.ipynb", as_version=4).cells[0].outputs[0].data == {"text/plain": "1"}

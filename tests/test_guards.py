@@ -2,11 +2,10 @@
 
 import hashlib
 
+import build as pages_build
 import guards
 import nbformat
 import pytest
-
-import build as pages_build
 
 
 @pytest.fixture

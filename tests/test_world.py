@@ -97,6 +97,14 @@ def test_every_set_is_made_of_numbers_and_words(name):
     assert len(files) == len(set(files)), "two shots would be written to one file"
 
 
+def test_a_market_set_of_the_real_size_can_be_planned():
+    plan = cast.plan("world_market", "full", 0)
+    sizes = {split: sum(one["split"] == split for one in plan) for split in ("train", "query", "gallery")}
+    assert len({one["pid"] for one in plan if one["split"] == "train"}) == 751
+    for split, real in {"train": 12936, "query": 3368, "gallery": 19732}.items():  # Market-1501
+        assert sizes[split] == pytest.approx(real, rel=0.12)
+
+
 def test_evaluation_shares_no_tuple_camera_or_domain_with_pretraining():
     tuples, places_ = {}, {}
     for side, names in (

@@ -39,6 +39,8 @@ PARTS = (
     Part("promptsg", "promptsg", tuple(TABLE_3 + TABLE_4)),
     Part("clip_reid", "baseline", ("as it comes",)),
     Part("promptsg", "promptsg", tuple(TABLE_5)),
+    Part("clip_reid", "baseline", tuple(clip_reid.LONGER)),
+    Part("promptsg", "promptsg", tuple(promptsg.LONGER)),
     Part("clip_reid", "clip_reid", tuple(clip_reid.ROWS)),
     Part("promptsg", "promptsg", ("interaction re-weights tokens (D7)", *promptsg.CONTROLS)),
     Part("clip_reid", "clip_reid", tuple(clip_reid.CONTROLS)),

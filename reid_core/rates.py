@@ -62,4 +62,4 @@ def as_table(done):
         "mean",
     ]
     return tables.table(headings, lines, f"World seed {gates.DEVELOPMENT}: {len(lines)} pairs of factors were tried; {used[0]:g} and "
-                        f"{used[1]:g} are used by every method and row")  # fmt: skip
+                        f"{used[1]:g} are used by every method and row, and raise no rate above {PROFILES['laptop'].highest_lr:g}")  # fmt: skip

@@ -10,6 +10,7 @@ from data_prep.join import join
 from reid_core import gates, rates, yardsticks
 from reid_core.data import ReidData, load_data
 from reid_core.gates import GATES, Gate, finding, rows, verdict
+from reid_core.methods import clip_reid
 
 
 def test_a_gate_is_met_only_if_every_seed_lies_in_its_band():
@@ -226,3 +227,30 @@ def test_the_laptop_uses_the_best_of_the_factors_that_were_tried():
     found, used = rates.tried(gates.kept()), gates.PROFILES["laptop"]
     assert not found or found[0]["factors"] == [used.pretrained_lr, used.new_lr]
     assert rates.as_table(gates.kept()).data.count('class="changed"') == bool(found)
+
+
+class Watched:
+    """A recipe that notes which of its fields are read."""
+
+    def __init__(self, recipe):
+        self.recipe, self.read = recipe, set()
+
+    def __getattr__(self, name):
+        self.read.add(name)
+        return getattr(self.recipe, name)
+
+
+@pytest.mark.parametrize(
+    "Kind, data",
+    [
+        (clip_reid.Baseline, "world_market"),
+        (gates.TextBaseline, "world_text"),
+        (gates.SpectraBaseline, "world_rgbnt201"),
+        (gates.HeatBaseline, "world_rgbnt201"),
+    ],
+)
+def test_no_baseline_reads_a_rate_that_the_mark_of_a_measure_leaves_out(Kind, data):
+    world = gates.World(0, "smoke")
+    watched = Watched(world.recipe)
+    Kind(watched, world.data(data)).stages()
+    assert "stage2_head_lr" in watched.read and not watched.read & set(gates.NOT_READ)

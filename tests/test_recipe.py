@@ -28,6 +28,24 @@ def test_a_profile_changes_only_fields_with_a_rule():
     assert Toy().at(PROFILES["paper"]) == Toy()
 
 
+def test_new_modules_learn_faster_on_the_laptop_but_none_faster_than_ten_times_the_rate_of_pretrained_ones():
+    @dataclass(frozen=True)
+    class Rates(Recipe):
+        old: float = stated(5e-6, "", "pretrained lr")
+        head: float = stated(5e-6, "", "new lr")
+        attention: float = stated(5e-5, "", "new lr")
+        words: float = stated(0.02, "", "new lr")
+        before: float = stated(0.01, "", "as words")
+        warm: float = stated(5e-7, "", "as attention")
+
+    laptop = PROFILES["laptop"]
+    small = Rates().at(laptop)
+    assert small.head == 5e-6 * laptop.new_lr
+    assert small.attention == laptop.highest_lr == pytest.approx(10 * small.old)
+    assert small.words == 0.02, "nothing is slowed down"
+    assert (small.before, small.warm) == (pytest.approx(0.01), pytest.approx(laptop.highest_lr / 100))
+
+
 def test_a_run_is_never_shorter_than_an_epoch():
     assert Toy(epochs=3).at(PROFILES["smoke"]).epochs == 1
 

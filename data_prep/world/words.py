@@ -2,7 +2,8 @@
 
 Captions name two to four attributes, coarsely, and some name a colour wrongly: one in twenty of what pretraining reads, one
 in sixty of what is said of people who are looked for. Build, gait, exact hue and what only the other spectra see are never
-named. Who looks for a person has words of his own for some things, and either names the clothes and no colour, or all.
+named. Who looks for a person has words of his own for some things, and names either the clothes and no
+colour, or the colours and more.
 """
 
 import re

@@ -55,8 +55,8 @@ class ClipReidRecipe(Recipe):
     stage1_lr: float = released(3.5e-4, "card 1.7", "new lr")
     stage1_weight_decay: float = released(1e-4, "card 1.7")
     stage1_warmup_epochs: float = released(5, "card 1.7")
-    stage1_warmup_init_lr: float = released(1e-5, "card 1.7", "new lr")
-    stage1_min_lr: float = released(1e-6, "card 1.7", "new lr")
+    stage1_warmup_init_lr: float = released(1e-5, "card 1.7", "as stage1_lr")
+    stage1_min_lr: float = released(1e-6, "card 1.7", "as stage1_lr")
     stage2_epochs: int = released(60, "card 1.8", "epochs", "stage2_epochs_vit")
     stage2_ids_per_batch: int = released(16, "card 1.8")
     stage2_images_per_id: int = released(4, "card 1.8")
@@ -290,4 +290,11 @@ CONTROLS = {  # what remains of a gain when the language is taken away
     "control: random text tower": {"text_tower": "random"},
     "control: another's sentence": {"sentences_moved": 1},
 }
-ABLATIONS = {"full": {}, **ROWS, **CONTROLS, **{row: values_of(changes) for row, changes in SETTINGS.items()}}
+LONGER = {"four times the epochs": {"stage1_epochs": 480, "stage2_epochs": 240}}
+ABLATIONS = {
+    "full": {},
+    **ROWS,
+    **CONTROLS,
+    **LONGER,
+    **{row: values_of(changes) for row, changes in SETTINGS.items()},
+}

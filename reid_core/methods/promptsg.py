@@ -393,11 +393,13 @@ CONTROLS = {  # what remains of a gain when the language is taken away
     "control: one constant sentence": PRINTED["Training w/o composed"],
     "control: words without meaning": {"prompt_composed": "{identity}", "prompt_simplified": "X X X X X"},
 }
+LONGER = {"four times the epochs": {"epochs": 240}}
 ABLATIONS = {
     "full": {},
     "as it comes": {"epochs": 0},
     **PRINTED,
     **CHOICES,
     **CONTROLS,
+    **LONGER,
     **{row: values_of(new) for row, new in SETTINGS.items()},
 }

@@ -142,3 +142,17 @@ def template(file, text):
     """The published template as ours: its placeholders x x ... are one gap."""
     ids = [k for k in file["in/template_token_ids"].tolist() if k and k not in TOKENIZER.all_special_ids]
     return PromptTemplate(re.sub(r"\bx( x)*\b", "{identity}", TOKENIZER.decode(ids)), text, TOKENIZER)
+
+
+SPECTRA = ("r", "n", "t")
+
+
+def spectra(file, name, dtype=torch.float32):
+    """Leaves name_r, name_n, name_t, and the three stacked: (B, M, D)."""
+    found = leaves(file, *(f"{name}_{letter}" for letter in SPECTRA), dtype=dtype)
+    return found, torch.stack(list(found.values()), 1)
+
+
+def temperatures(file):
+    """The temperatures for which a file holds results."""
+    return sorted({key.split("/")[1].removeprefix("tau") for key in file if key.startswith("out/tau")})

@@ -1,0 +1,164 @@
+"""VLADR's network against published code, set B."""
+
+import torch
+import torch.nn.functional as F
+from golden import golden
+from golden_b import (
+    agree,
+    clip_vit,
+    fill,
+    gradients_agree,
+    leaves,
+    load,
+    stored,
+    text_tower,
+)
+from torch import nn
+
+from reid_core import losses
+from reid_core.layers import CrossAttention, Head
+
+SAME, TOWER = 1e-5, 1e-4
+
+
+@golden("vladr__cross_attention")
+def test_attributes_are_read_from_patches_by_learned_queries(file):
+    file = load(file)
+    decoder, x = Decoder(file, "w/", file.settings["num_heads"]), leaves(file, "patch_tokens")
+    decoder.region_attn.remember = True
+    region = decoder.region_attn(x["patch_tokens"])
+    agree(file, "out/region", region, SAME)
+    agree(file, "out/attn_head_mean", decoder.region_attn.maps.mean(1), SAME)
+    attribute = decoder(x["patch_tokens"])
+    agree(file, "out/attribute", attribute, SAME)
+    named = stored(file, "grad/", decoder, **x)
+    gradients_agree(file, "grad/", (attribute * file.tensor("in/cotangent")).sum(), named, SAME)
+
+
+class Decoder(nn.Module):
+    """Queries, cross-attention and an affine map, under the published names."""
+
+    def __init__(self, file, prefix, heads):
+        super().__init__()
+        self.region_attn = CrossAttention(*file[f"{prefix}region_attn.queries"].shape, heads)
+        self.region_proj = nn.Linear(*reversed(file[f"{prefix}region_proj.weight"].shape))
+        fill(self, file.tensors(prefix))
+
+    def forward(self, patches):
+        return F.normalize(self.region_proj(self.region_attn(patches)), dim=-1)
+
+
+class Network(nn.Module):
+    """The parts of VLADR's image side that learn, with the weights under `prefix`."""
+
+    def __init__(self, file, prefix):
+        super().__init__()
+        self.visual = clip_vit(file, f"{prefix}visual.")
+        self.decoder = Decoder(file, prefix, file.settings["region_heads"])
+        self.head, self.head_proj = (head_with(file, prefix, suffix) for suffix in ("", "_proj"))
+
+    def forward(self, images):
+        """Class token, joint class token and attributes."""
+        out = self.visual(images)
+        joint = self.visual.joint_tokens(out)
+        return out.tokens[:, 0], joint[:, 0], self.decoder(joint[:, 1:])
+
+
+def head_with(file, prefix, suffix):
+    head = Head(*reversed(file[f"{prefix}classifier{suffix}.weight"].shape), bias=True)
+    head.classifier.weight.data = file.tensor(f"{prefix}classifier{suffix}.weight")
+    head.neck.load_state_dict(file.tensors(f"{prefix}bottleneck{suffix}."), strict=False)
+    return head
+
+
+@golden("vladr__model_forward")
+def test_vladr_norms_all_tokens_of_the_last_block(file):
+    file = load(file)
+    image = clip_vit(file)
+    out = image(file.tensor("in/image"))
+    agree(file, "out/x11", out.hidden[-2], TOWER)
+    agree(file, "out/x12", out.tokens, TOWER)
+    agree(file, "out/xproj", image.joint_tokens(out), TOWER)
+    agree(file, "out/get_image", image.joint_cls(out), TOWER)
+
+
+@golden("vladr__model_forward")
+def test_vladr_searches_with_two_normed_vectors(file):
+    file = load(file)
+    network = Network(file, "w/").eval()
+    seen, joint, attributes = network(file.tensor("in/image"))
+    feature = torch.cat([network.head.neck(seen), network.head_proj.neck(joint)], 1)
+    agree(file, "out/eval_feature", feature, TOWER)
+    agree(file, "out/eval_feature_normalised", F.normalize(feature), TOWER)
+    agree(file, "out/eval_attribute", attributes, TOWER)
+    agree(file, "out/eval_Q", F.normalize(attributes.flatten(1)), TOWER)
+    agree(file, "out/eval_EOQ", F.normalize(torch.cat([feature, attributes.flatten(1)], 1)), TOWER)
+
+
+@golden("vladr__model_forward")
+def test_a_training_pass_moves_the_running_statistics(file):
+    file = load(file)
+    network = Network(file, "w/")
+    seen, joint, attributes = network(file.tensor("in/image"))
+    agree(file, "out/train_logits", network.head(seen), TOWER)
+    agree(file, "out/train_logits_proj", network.head_proj(joint), TOWER)
+    agree(file, "out/train_attribute", attributes, TOWER)
+    agree(file, "out/bn_running_mean_after", network.head.neck.running_mean, TOWER)
+    agree(file, "out/bn_running_var_after", network.head.neck.running_var, TOWER)
+    agree(file, "out/bn_proj_running_mean_after", network.head_proj.neck.running_mean, TOWER)
+
+
+@golden("vladr__stage2_step")
+def test_one_step_of_vladr_has_the_published_terms(file):
+    """The optimiser's move is left out: its rates and groups have tests of their own."""
+    file = load(file)
+    network, terms, attributes = stage2(file)
+    pairs = zip(attributes.split(1, 1), file.tensor("in/text_features").split(1, 1))
+    parts = [losses.attribute_alignment(*pair) for pair in pairs]
+    agree(file, "out/malign_per_part", torch.stack(parts), TOWER)
+    for name, term in terms.items():
+        agree(file, f"out/{name}", term, 1e-3 if name == "dalign" else TOWER)
+    agree(file, "out/total", sum(terms.values()), TOWER)
+    agree(file, "out/bn_running_mean_after", network.head.neck.running_mean, TOWER)
+    agree(file, "out/bn_proj_running_var_after", network.head_proj.neck.running_var, TOWER)
+
+
+@golden("vladr__stage2_step")
+def test_one_step_of_vladr_has_the_published_gradients(file):
+    file = load(file)
+    network, terms, _ = stage2(file)
+    heads = {"classifier.weight": network.head.classifier.weight, "bottleneck.weight": network.head.neck.weight,
+             "bottleneck.bias": network.head.neck.bias}  # fmt: skip
+    visual = {f"visual.{name}": value for name, value in network.visual.named_parameters()}
+    named = stored(file, "grad/", network.decoder, **visual, **heads)
+    assert len(named) == sum(key.startswith("grad/") for key in file)
+    gradients_agree(file, "grad/", sum(terms.values()), named, 1e-3)
+
+
+def stage2(file):
+    """The network after both views, the terms of its loss, and the attributes of the weak view."""
+    network, old = Network(file, "w/new/"), clip_vit(file, "w/old/visual.")
+    ids, weak = file.tensor("in/labels_local") + file.tensor("in/label_offset"), file.tensor("in/weak")
+    terms, views = {}, {}
+    for view in ("weak", "strong"):
+        seen, joint, attributes = views[view] = network(file.tensor(f"in/{view}"))
+        network.head_proj.neck(joint)
+        terms[f"ce_{view}"] = losses.identity(network.head(seen), ids)
+        terms[f"tri_{view}"] = losses.batch_hard_triplet(joint, ids, None)
+    _, joint, attributes = views["weak"]
+    present, place = ids.unique(return_inverse=True)
+    terms["coarse"] = losses.bank_classification(joint, identity_sentences(file, present), place)
+    terms["malign"] = losses.attribute_alignment(attributes, file.tensor("in/text_features"))
+    before = Decoder(file, "w/old/", file.settings["region_heads"])(old.joint_tokens(old(weak))[:, 1:])
+    terms["dalign"] = losses.relation_divergence(attributes, before, file.settings["tau_relation"])
+    return network, terms, attributes
+
+
+def identity_sentences(file, ids):
+    """The learned words of identities between the stored fixed ones, read by the text tower."""
+    text = text_tower(file, "w/new/", heads="text_heads")
+    around = (file.tensor(f"w/new/prompt_learner.token_{name}") for name in ("prefix", "suffix"))
+    first, last = (words.expand(len(ids), -1, -1) for words in around)
+    words = torch.cat([first, file.tensor("w/new/prompt_learner.cls_ctx")[ids], last], 1)
+    end = file.tensor("in/template_token_ids").argmax().expand(len(ids))
+    return text.joint_end(text(words, end)).detach()

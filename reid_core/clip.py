@@ -210,7 +210,7 @@ class ClipResNet(nn.Module):
             "attnpool",
         ):
             setattr(self, name, getattr(visual, name))
-        self.size, self.grid = size, (size[0] // 16, size[1] // 16)
+        self.size, self.grid = size, grid_of(size, 16, 16)
         first = self.layer4[0]
         first.avgpool, first.downsample[0] = nn.Identity(), nn.Identity()
         pool = self.attnpool

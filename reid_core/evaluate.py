@@ -15,6 +15,7 @@ import torch.nn.functional as F
 
 from data_prep.manifest import PROTOCOLS
 from reid_core.data import Batch, CaptionTable, still_batches
+from reid_core.rerank import rerank
 
 MAX_RANK = 50
 BLOCK = 256  # queries ranked together: memory grows with the block, not with Q x G
@@ -64,33 +65,40 @@ class Scores(NamedTuple):
         return {name: 100 * float(value) for name, value in values.items()}
 
 
-def test(method, data, device=None, precision="fp32"):
-    """{task: Scores} of every way of searching that the method has."""
+def test(method, data, device=None, precision="fp32", ways=None):
+    """{task: Scores} of the first `ways` ways of searching that the method has (None: of all that the data has queries for).
+    Images are gone through once, for all tasks."""
     method.eval()
     device = device or next(method.parameters()).device
-    return {
-        name: run_task(task, method, data, device, precision)
+    able = {
+        name: task
         for name, task in method.retrieval_tasks().items()
+        if task.asks == "image" or data.gallery.captions
     }
+    tasks = dict(list(able.items())[:ways])
+    asks = {"query": [task.query for task in tasks.values() if task.asks == "image"],
+            "gallery": [task.gallery for task in tasks.values()]}  # fmt: skip
+    seen = {split: embed_all(encoders, data, split, method.size, method.test_view(), device, precision)
+            for split, encoders in asks.items()}  # fmt: skip
+    return {name: run_task(task, method, data, seen, device, precision) for name, task in tasks.items()}
 
 
-def run_task(task, method, data, device, precision):
-    """Scores of one way of searching. Queries are the images of the query split, or every sentence of the gallery's images.
-    Images go by the data set's protocol; a sentence by its task's, since no camera says it."""
-    view, trials = method.test_view(), data.manifest.trials
-    gallery = embed(task.gallery, data, "gallery", method.size, view, device, precision)
+def run_task(task, method, data, seen, device, precision):
+    """Scores of one way of searching; `seen` is {split: {encoder: features}}. Queries are the images of the query split, or every
+    sentence of the gallery's images. Images go by the data set's protocol; a sentence by its task's, since no camera says it."""
+    gallery, trials = seen["gallery"][task.gallery], data.manifest.trials
     if task.asks == "text":
         query, rows = embed_text(task.query, data.gallery, method.tokenizer, device, precision)
         protocol, trials = task.protocol, None
     else:
-        query, rows = embed(task.query, data, "query", method.size, view, device, precision), data.query
-        protocol = data.manifest.protocol
-    found = score_draws(query, gallery, rows, data.gallery, protocol, trials)
-    return found._replace(pids=rows.pids[found.valid], protocol=protocol_words(task.asks, data, protocol))
+        query, rows, protocol = seen["query"][task.query], data.query, data.manifest.protocol
+    found = score_draws(query, gallery, rows, data.gallery, protocol, trials, task.rerank)
+    return found._replace(pids=rows.pids[found.valid], protocol=protocol_words(task, data, protocol))
 
 
-def protocol_words(asks, data, protocol):
+def protocol_words(task, data, protocol):
     """One sentence that says what was ranked against what."""
+    asks = task.asks
     trials, words = (
         data.manifest.trials,
         [f"{'every sentence' if asks == 'text' else 'images'} asked", WORDS[protocol]],
@@ -99,18 +107,22 @@ def protocol_words(asks, data, protocol):
         words.append(trials.words)
     elif asks == "image" and np.array_equal(data.query.paths, data.gallery.paths):
         words.append("all test images are queries and gallery")
+    if task.rerank:
+        words.append("re-ranked by k-reciprocal neighbours (50, 15, 0.3)")
     return "; ".join(words)
 
 
-def score_draws(query, gallery, query_rows, gallery_rows, protocol, trials=None):
+def score_draws(query, gallery, query_rows, gallery_rows, protocol, trials=None, reranked=False):
     """Scores over all draws of queries and gallery (`data_prep.manifest.Trials`), each ranked by itself; features are those of
     all images, taken once. Draws of one set ask equally often, so the mean over queries is the mean over draws."""
     if trials is None:
-        return score(query, gallery, query_rows, gallery_rows, protocol)
+        return score(query, gallery, query_rows, gallery_rows, protocol, reranked)
     parts = []
     for asked, shown in trials.draws:
         asked, shown = np.array(asked, np.int64), np.array(shown, np.int64)
-        part = score(query[asked], gallery[shown], query_rows.pick(asked), gallery_rows.pick(shown), protocol)
+        part = score(
+            query[asked], gallery[shown], query_rows.pick(asked), gallery_rows.pick(shown), protocol, reranked
+        )
         parts.append(part._replace(valid=asked[part.valid]))
     return concatenated(parts)
 
@@ -124,12 +136,18 @@ def concatenated(parts):
 @torch.inference_mode()
 def embed(encode, data, split, size, view, device, precision="fp32"):
     """Features (S, D) of a split, float32 on the device, of unit length."""
+    return embed_all([encode], data, split, size, view, device, precision)[encode]
+
+
+@torch.inference_mode()
+def embed_all(encoders, data, split, size, view, device, precision="fp32"):
+    """{encoder: features (S, D)} of a split, as `embed`; all of them see a batch before the next one comes."""
+    found = {encode: [] for encode in encoders}
     with torch.autocast(torch.device(device).type, torch.bfloat16, enabled=precision == "bf16"):
-        found = [
-            F.normalize(encode(batch).float(), dim=1)
-            for batch in still_batches(data, split, size, view, device)
-        ]
-    return torch.cat(found)
+        for batch in still_batches(data, split, size, view, device):
+            for encode, parts in found.items():
+                parts.append(F.normalize(encode(batch).float(), dim=1))
+    return {encode: torch.cat(parts) for encode, parts in found.items()}
 
 
 @torch.inference_mode()
@@ -153,12 +171,14 @@ def column_of(protocol):
     return COLUMNS[PROTOCOLS[protocol]]
 
 
-def score(query, gallery, query_rows, gallery_rows, protocol="market"):
-    """Scores of cosine ranking: features (Q, D) and (G, D) of unit length, and the Rows they belong to."""
+def score(query, gallery, query_rows, gallery_rows, protocol="market", reranked=False):
+    """Scores of cosine ranking: features (Q, D) and (G, D) of unit length, and the Rows they belong to. `reranked`: by
+    k-reciprocal neighbours (Zhong et al. 2017) with the numbers of CLIP-ReID's code."""
     column = column_of(protocol)
     marks = (np.zeros(len(query)), np.ones(len(gallery))) if column is None else (
         getattr(query_rows, column), getattr(gallery_rows, column))  # fmt: skip
-    return rank(query, gallery, query_rows.pids, gallery_rows.pids, *marks)
+    distance = rerank(query, gallery) if reranked else None
+    return rank(query, gallery, query_rows.pids, gallery_rows.pids, *marks, distance=distance)
 
 
 def rank(query, gallery, query_pids, gallery_pids, query_marks, gallery_marks, junk=None, distance=None):

@@ -42,13 +42,19 @@ def keep(method, data, run, committed=True):
 
 
 def find(spec, committed=True):
-    """The Looks of a run, or None: "not run". Those of another run of that name are refused."""
-    run, path = results.find(spec, committed), path_of(spec, committed)
-    if run is None or not path.exists():
-        return None
-    found = read(path)
+    """The Looks of a run, or None: "not run"; committed=False: of a reader's own, or else of the book's. Those of another run
+    of that name are refused."""
+    for place in results.places(committed):
+        run, path = results.at(spec, place), path_of(spec, place)
+        if run and path.exists():
+            return belonging(read(path), run)
+    return None
+
+
+def belonging(found, run):
+    """Looks, if they are those of the run."""
     if found.key != key_of(run):
-        raise ValueError(f"expected what the run {spec.name} shows ({key_of(run)}), found what another one showed "
+        raise ValueError(f"expected what the run {run.spec.name} shows ({key_of(run)}), found what another one showed "
                          f"({found.key}); run python -m reid_core looks.")  # fmt: skip
     return found
 

@@ -39,6 +39,9 @@ def load_clip(
     tokens (all of them: None).
     """
     model = open_model(name, weights.locate(pretrained))
+    if hasattr(model.visual, "attnpool") and (cameras or stride not in (None, 16)):
+        raise ValueError(f"expected {name} without camera embeddings and with stride 16, found {cameras} cameras and stride "
+                         f"{stride}; both are for a tower of patches, such as ViT-B-16-quickgelu.")  # fmt: skip
     camera = CameraEmbedding(cameras, width_of(model.visual), sie, sie_tokens, sie_std) if cameras else None
     if hasattr(model.visual, "attnpool"):
         image = ClipResNet(model.visual, size)

@@ -212,9 +212,11 @@ def reasons(masks, pids):
 
 
 def shown(found):
-    """Positions of the explained queries that the rule chose: group by group, the fullest first."""
+    """Positions of the explained queries that the rule chose: group by group, the fullest first. Where no masks say what fills an
+    image, the first ones: as blind a rule."""
     picked = [k for k in range(len(found.why)) if found.why[k]]
-    return sorted(picked, key=lambda k: (AROUND.index(found.why[k]), -found.share[k]))
+    by_rule = sorted(picked, key=lambda k: (AROUND.index(found.why[k]), -found.share[k]))
+    return by_rule or list(range(min(len(AROUND) * SHOWN, len(found.rows))))
 
 
 def beside_chance(found, how="relevance", score="person"):

@@ -9,6 +9,7 @@ from reid_core import explain, figures, looks
 MARKERS = "os^DvP*X"
 OKABE_ITO = matplotlib.color_sequences["okabe_ito"]
 HATCHES = ("", "///", "...", "xxx")
+NO_MASKS = "no masks to judge by"
 SAYS = {
     "pointing": "peak on the person",
     "overlap": "overlap with the person",
@@ -114,7 +115,14 @@ def finding(found, how="relevance"):
     return "; ".join(f"{label}: {share_on_person(one, how)}" for label, one in found.items())
 
 
+def titles(one, chosen):
+    """What fills each of the images that are shown; nothing where no masks say it."""
+    return [f"{one.share[k]:.0%} {one.why[k]}" if one.why[k] else "" for k in chosen]
+
+
 def share_on_person(one, how):
+    if np.isnan(one.judged).any():
+        return NO_MASKS
     column, difference = explain.SCORES.index("person"), looks.beside_chance(one, how)
     share, by_chance = (100 * table[:, column].astype(float).mean()
                         for table in (one.judged[list(looks.HOW).index(how)], one.chance))  # fmt: skip
@@ -124,6 +132,8 @@ def share_on_person(one, how):
 
 def points(one, score, how="relevance"):
     """Points above chance as text, with the interval over images."""
+    if np.isnan(one.judged).any():
+        return NO_MASKS
     found = looks.beside_chance(one, how, score)
     return f"{found.mean:+.1f} ({found.low:+.1f} to {found.high:+.1f})"
 

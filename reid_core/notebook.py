@@ -24,21 +24,21 @@ class ParameterError(ValueError):
 
 def start(namespace):
     """Check the parameters of the notebook whose globals are `namespace`; returns them as a page. To be called right after
-    the imports: a plain value that no cell declared by then was injected. `committed` says whether the page shows the
-    runs of the book, or those that it trains itself.
+    the imports: a plain value that no cell declared by then was injected. When the cell runs again, the other names are the
+    notebook's own. `committed` says whether the page shows the runs of the book, or those that it trains itself.
 
     papermill passes `true`, `[0,1]`, `1e-4` and names that no cell declares, wrongly and in silence. Here every value
     is brought to the type that the cell tagged `parameters` annotates, or refused.
     """
     declared = annotations(namespace)
     unknown = [name for name, value in namespace.items() if name not in declared and injected(name, value)]
-    if unknown:
+    if unknown and "_started" not in namespace:
         raise ParameterError(
             f"expected parameters among {', '.join(declared)}, found {unknown[0]!r}; correct the name."
         )
     values = {name: coerced(name, kind, namespace[name]) for name, kind in declared.items()}
     check_words(values)
-    namespace.update(values)
+    namespace.update(values, _started=True)
     return SimpleNamespace(**values, committed=values.get("profile") != "smoke" and not values.get("retrain"))
 
 

@@ -98,3 +98,7 @@ class GrowingTable(nn.Module):
     def forward(self):
         """All rows (C, ...), frozen ones first."""
         return torch.cat([self.old, self.new])
+
+    def rows(self, ids):
+        """Rows of identities (B,): (B, ...), without a copy of the table as long as none is frozen."""
+        return (self() if len(self.old) else self.new)[ids]

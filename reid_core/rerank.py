@@ -2,8 +2,8 @@
 
     Q queries, G gallery items, N = Q + G, D features
 
-Neighbours are found in blocks and everything after them is sparse: no N x N table is ever held. Distances are taken
-in float64, so that the neighbours are the same on every machine.
+Neighbours are found in blocks and everything after them is sparse: no N x N table is ever held, and Q x G once, in the
+queries' type. Distances are taken in float64, so that the neighbours are the same on every machine.
 """
 
 import numpy as np
@@ -33,9 +33,13 @@ def rerank(query, gallery, k1=50, k2=15, weight=0.3):
     features = torch.cat([query, gallery]).double()
     order, largest = nearest(features, max(k1 + 1, k2))
     member = averaged(membership(features, largest, expanded(order, k1)), order, k2)
-    original = squared_distances(features[: len(query)], features[len(query) :]) / largest[: len(query), None]
-    overlap = jaccard_distance(member[: len(query)], member[len(query) :])
-    return torch.from_numpy(overlap).to(original).lerp(original, weight).to(query)
+    found, columns = query.new_empty(len(query), len(gallery)), member[len(query) :].tocsc()
+    for start in range(0, len(query), BLOCK):
+        block = slice(start, min(start + BLOCK, len(query)))
+        original = squared_distances(features[block], features[len(query) :]) / largest[block, None]
+        overlap = torch.from_numpy(jaccard_distance(member[block], columns)).to(original)
+        found[block] = overlap.lerp(original, weight).to(query)
+    return found
 
 
 def squared_distances(a, b):
@@ -94,11 +98,11 @@ def averaged(member, order, k2):
 
 
 def jaccard_distance(one, two):
-    """(Q, G) from the memberships (Q, N) and (G, N): 1 - m / (2 - m), m the sum of the smaller memberships."""
-    columns, found = two.tocsc(), np.empty((one.shape[0], two.shape[0]))
+    """(Q, G) from the memberships (Q, N) and, by columns, (G, N): 1 - m / (2 - m), m the sum of the smaller memberships."""
+    found = np.empty((one.shape[0], two.shape[0]))
     for row in range(one.shape[0]):
         own = slice(one.indptr[row], one.indptr[row + 1])
-        others = columns[:, one.indices[own]]
+        others = two[:, one.indices[own]]
         smaller = np.minimum(others.data, np.repeat(one.data[own], np.diff(others.indptr)))
         common = np.bincount(others.indices, smaller, minlength=two.shape[0])
         found[row] = 1 - common / (2 - common)

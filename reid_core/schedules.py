@@ -1,7 +1,8 @@
 """Learning-rate curves: position -> factor on a group's rate.
 
 A position counts what the published schedule counts: epochs from 1 (the epoch about to run), or steps from 0. A run
-of another length maps its own progress onto the published span, so warm-up and milestones keep their fraction.
+of another length maps its own progress onto the published span, so warm-up and milestones keep their fraction. Read per
+step, a curve falls where epoch 20 ends; published per epoch, with the epoch from 1, where it begins.
 """
 
 from collections.abc import Callable

@@ -68,11 +68,13 @@ def printed(value):
 
 
 def recipe_table(recipe, caption):
-    """Printed value, origin, place, rule and the value used, a row per field."""
+    """Published or assumed value, origin, place, rule and the value used, a row per field."""
     rows = [[line.name, short(line.printed), line.status, line.where, line.rule,
              Cell(short(line.used), "changed" if line.used != line.printed else "")] for line in recipe.table()]  # fmt: skip
     return table(
-        ["setting", "printed", "status", "where or why", "rule of the profile", "used"], rows, caption
+        ["setting", "published or assumed", "status", "where or why", "rule of the profile", "used"],
+        rows,
+        caption,
     )
 
 
@@ -111,7 +113,8 @@ def comparison(specs, metrics, wanted, caption, committed=True):
 
 
 def context(rows, caption):
-    """Printed rows of others, as `results.reported` gives them: one line per method and backbone, mAP / R1 per data set."""
+    """Printed rows of others, as `results.reported` gives them: one line per method and backbone, mAP / R1 per data
+    set. A star, as printed, stands for images larger than 256 x 128."""
     names = list(dict.fromkeys(rows.dataset))
     values = {(row.method, row.backbone, row.dataset, row.metric): row.value for row in rows.itertuples()}
     lines = []
@@ -119,7 +122,8 @@ def context(rows, caption):
         pairs = [
             [printed(values.get((*key, name, metric))).text for metric in ("mAP", "R1")] for name in names
         ]
-        lines.append([*key, *(Cell(" / ".join(pair), "paper") for pair in pairs)])
+        larger = "*" * any("* =" in row.note for row in rows.itertuples() if row.method == key[0])
+        lines.append([key[0] + larger, *key[1:], *(Cell(" / ".join(pair), "paper") for pair in pairs)])
     return table(
         ["method", "backbone", *(f"{results.called(name)}, mAP / R1" for name in names)], lines, caption
     )
@@ -152,25 +156,35 @@ class Row(NamedTuple):
     printed: float | None = None
 
 
-def ablation(rows, reference, caption, metric="mAP", committed=True):
+def ablation(rows, reference, caption, metric="mAP", committed=True, printed_on=""):
     """A printed ablation beside ours: {label: Row}, each compared with the row `reference`, pair by pair of seeds.
 
     An effect is a row minus the reference, in points; ours carries its 95 % interval. A verdict compares its sign with
-    that of the printed effect.
+    that of the printed effect, which was found on the data set `printed_on`. The paper has columns where it prints something.
     """
-    base, lines, protocols = rows[reference], [], {}
+    base, lines, protocols, labels = rows[reference], [], {}, {}
+    paper = any(row.printed is not None for row in rows.values())
     for label, row in rows.items():
         effect = (
             None if None in (row.printed, base.printed) or label == reference else row.printed - base.printed
         )
         runs, others = (found(one.specs, committed, one.task) for one in (row, base))
         protocols |= dict.fromkeys(run.protocol(row.task) for run in runs)
+        labels |= dict.fromkeys(run.data["label"] for run in runs)
         both = {run.spec.seed for run in runs} & {run.spec.seed for run in others}
         change = intervals.paired(runs, others, row.task, base.task) if both and label != reference else None
-        lines.append([label, printed(row.printed), signed(effect, "paper"), ours(runs, metric, row.task),
+        lines.append([label, *[printed(row.printed), signed(effect, "paper")] * paper, ours(runs, metric, row.task),
                       change_cell(change, runs), judged(change, effect)])  # fmt: skip
-    headings = ["row", f"{metric}, paper", "effect, paper", f"{metric}, ours", "effect, ours", "verdict"]
-    return table(headings, lines, caption + ranked_how(protocols))
+    where = "".join(f" on {PLACES[one]}" for one in labels)
+    theirs = f", paper{f' on {printed_on}' if printed_on else ''}"
+    headings = [f"{metric}{theirs}", f"effect{theirs}"] * paper + [
+        f"{metric}, ours{where}",
+        f"effect, ours{where}",
+    ]
+    return table(["row", *headings, "verdict"], lines, caption + ranked_how(protocols))
+
+
+PLACES = {"world": "the world", "real": "real data"}
 
 
 def found(specs, committed=True, task=None):
@@ -208,11 +222,12 @@ def smallest(specs, committed=True):
             f"a difference below {intervals.detectable(runs):.1f} points of mAP cannot be told from chance.")  # fmt: skip
 
 
-def speed(told, printed, caption):
-    """Ratios of one measurement, with the smallest and the largest of its rounds, beside the printed ones, {label: ratio}."""
+def speed(told, printed, caption, names=None):
+    """Ratios of one measurement, with the smallest and the largest of its rounds, beside the printed ones, {label: ratio}; `names`
+    says what a page calls the labels."""
     spread = {label: f" ({low:.2f} to {high:.2f})" for label, (low, high) in told.get("spread", {}).items()}
     rows = [
-        [label, signless(printed.get(label)), f"{ratio:.2f}{spread.get(label, '')}"]
+        [(names or {}).get(label, label), signless(printed.get(label)), f"{ratio:.2f}{spread.get(label, '')}"]
         for label, ratio in told["ratios"].items()
     ]
     return table(

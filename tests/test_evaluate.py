@@ -1,5 +1,7 @@
 """Ranking, checked by eye and against brute force. Published evaluators are in test_parity_evaluation."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -7,6 +9,7 @@ import torch.nn.functional as F
 
 from reid_core import evaluate
 from reid_core.evaluate import count_not_below, from_ranks, rank
+from reid_core.rerank import rerank
 
 
 def slowly(near, q_pids, g_pids, q_marks, g_marks):
@@ -91,3 +94,20 @@ def test_counting_is_the_same_on_both_paths():
     hits = torch.zeros(5, 10, dtype=torch.int64).scatter_add_(1, place, torch.ones_like(place))
     assert torch.equal(count_not_below(near, thresholds), slow)
     assert torch.equal(hits.flip(1).cumsum(1).flip(1)[:, 1:], slow)
+
+
+def test_a_re_ranked_score_is_the_ranking_of_re_ranked_distances():
+    q, g, q_pids, g_pids, q_marks, g_marks = random_case(1, 40, 160)
+    rows = (SimpleNamespace(pids=q_pids, camids=q_marks), SimpleNamespace(pids=g_pids, camids=g_marks))
+    found = evaluate.score(q, g, *rows, reranked=True)
+    wanted = rank(None, None, q_pids, g_pids, q_marks, g_marks, distance=rerank(q, g))
+    assert np.array_equal(found.ap, wanted.ap) and not np.allclose(found.ap, evaluate.score(q, g, *rows).ap)
+
+
+def test_a_block_of_queries_is_re_ranked_like_all_of_them(monkeypatch):
+    from reid_core import rerank as module
+
+    q, g, *_ = random_case(2, 60, 200)
+    whole = rerank(q, g)
+    monkeypatch.setattr(module, "BLOCK", 7)
+    assert torch.allclose(module.rerank(q, g), whole, atol=1e-6)

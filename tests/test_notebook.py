@@ -97,3 +97,10 @@ def test_a_real_run_stands_in_its_own_column(tmp_path, monkeypatch):
     monkeypatch.setenv("REID_BUILD", str(tmp_path))
     real = run(0, [0.5, 0.7], label="real").write(committed=False)
     assert tables.ours([real]).kind == "real"
+
+
+def test_a_cell_that_runs_again_does_not_mistake_the_notebooks_own_names_for_parameters():
+    cells = {"__annotations__": {"profile": str}, "profile": "laptop"}
+    start(cells)
+    cells |= {"kept": True, "profile": "smoke"}
+    assert start(cells).profile == "smoke"

@@ -222,7 +222,7 @@ def test_parts_of_reranking_make_the_jaccard_distance_of_a_second_library(file):
         order, _ = nearest(both, int(match[2]))
         member = membership(both, torch.ones(len(both)), expanded(order, int(match[2])))
         member = averaged(member, order, int(match[3]))
-        found = jaccard_distance(member[: len(query)], member[len(query) :])
+        found = jaccard_distance(member[: len(query)], member[len(query) :].tocsc())
         close(found, file[key], FLOAT32_RERANKING, name)
         for mixed, weight in matching(file, rf"out/mixed_with_cosine_lambda_([\d.]+)/{match[1]}"):
             cosine = 1 - (query @ gallery.T).numpy()

@@ -1,10 +1,12 @@
 """PromptSG does what its paper says, and every choice that the card leaves open changes what it should."""
 
+import functools
+
 import numpy as np
 import pytest
 import torch
 
-from reid_core import bench
+from reid_core import bench, evaluate
 from reid_core.data import Batch, Loader
 from reid_core.loading import load_clip, random_text
 from reid_core.losses import supervised_contrastive
@@ -275,3 +277,49 @@ def test_an_identity_with_a_single_image_is_drawn_four_times():
 
     draws = IdentityBatches(np.array([0, 1, 1, 1, 1]), 2, 4).epoch(Dice(0))
     assert len(draws) == 1 and sorted(draws[0].rows.tolist()).count(0) == 4
+
+
+def test_a_test_looks_at_every_image_once_for_all_ways_of_searching(method, world, monkeypatch):
+    looked, real = [], method.image.forward
+
+    def forward(images, *more):
+        looked.append(len(images))
+        return real(images, *more)
+
+    monkeypatch.setattr(method.image, "forward", forward)
+    found = evaluate.test(method, world)
+    assert sum(looked) == len(world.query) + len(world.gallery) and len(found) == 8
+    assert list(evaluate.test(method, world, ways=1)) == ["image to image"]
+
+
+def test_what_was_seen_once_is_what_each_way_sees_by_itself(method, world):
+    method.eval()
+    found = evaluate.test(method, world)
+    for prompt, task in (("composed", "image to image"), ("simplified", "simplified prompt")):
+        see = functools.partial(method.embed, prompt=prompt)
+        sides = (evaluate.embed(see, world, split, method.size, method.test_view(), "cpu")
+                 for split in ("query", "gallery"))  # fmt: skip
+        assert np.allclose(evaluate.score(*sides, world.query, world.gallery).ap, found[task].ap)
+
+
+def test_where_no_sentence_was_composed_none_is_trained_or_searched_with(world):
+    method = build(world, train_prompt="simplified", test_prompt="simplified", lambda_supcon=0.0)
+    freeze_all_but(method, method.stages()[0].groups)
+    assert not any(p.requires_grad for p in method.inversion.parameters())
+    assert not [name for name in method.retrieval_tasks() if "composed" in name]
+
+
+def test_reweighting_needs_the_class_token(world):
+    with pytest.raises(ValueError, match="mim_class_token"):
+        build(world, mim_mode="reweight", mim_class_token=False)
+
+
+@pytest.mark.parametrize("changes", [{"stride": 12}, {"sie": 1.0}])
+def test_what_a_resnet_has_no_place_for_is_refused(world, changes):
+    with pytest.raises(ValueError, match="both are for a tower of patches"):
+        PromptSG(RECIPE.at(SMOKE).but(backbone="RN50-quickgelu", pretrained=None, **changes), world)
+
+
+def test_an_image_size_that_a_resnet_does_not_divide_is_refused(world):
+    with pytest.raises(ValueError, match="found 60x"):
+        PromptSG(RECIPE.at(SMOKE).but(backbone="RN50-quickgelu", pretrained=None, image_height=60), world)

@@ -224,7 +224,7 @@ def test_a_run_is_also_tested_where_it_was_not_trained(world, monkeypatch):
     asked = []
     monkeypatch.setattr(results, "load_data", lambda name, profile: asked.append(name) or world)
     monkeypatch.setattr(
-        results, "tested", lambda method, data, suffix="": {"image to image" + suffix: "scores"}
+        results, "tested", lambda method, data, suffix="", ways=None: {"image to image" + suffix: "scores"}
     )
     found = results.elsewhere(None, Spec("clip_reid", "baseline", data="world_market#1000"))
     assert found == {"image to image on world_msmt": "scores"} and asked == ["world_msmt#1000"]
@@ -252,3 +252,29 @@ def test_the_bench_keeps_what_it_measured_before(tmp_path, monkeypatch):
         and results.bench("two")["commit"]
         and results.bench("three") is None
     )
+
+
+def test_the_full_row_is_searched_in_every_way_and_other_rows_in_the_first():
+    assert results.ways_of(Spec("promptsg", "promptsg", "full + epochs=1")) is None
+    assert results.ways_of(Spec("promptsg", "promptsg", "plain contrast")) == 1
+
+
+def test_what_a_paper_prints_nothing_of_is_a_dash_and_a_wrong_label_an_error():
+    row = {
+        "paper": "promptsg",
+        "table": "Table 2",
+        "method": "Baseline",
+        "backbone": "ViT-B/16",
+        "dataset": "world_a",
+    }
+    assert results.printed({"base": row}) == {}
+
+
+def test_a_readers_own_run_stands_before_the_books(tmp_path, monkeypatch):
+    monkeypatch.setattr(results, "folder", lambda committed=True: tmp_path / str(committed))
+    books, own = noisy(0), noisy(1)
+    books.write()
+    assert results.find(books.spec, committed=False) == books
+    own = dataclasses.replace(own, spec=books.spec)
+    own.write(committed=False)
+    assert results.find(books.spec, committed=False) == own and results.find(books.spec) == books

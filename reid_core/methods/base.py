@@ -71,12 +71,28 @@ class Stage:
 
 class Task(NamedTuple):
     """One way of searching: Batch -> (B, D) for each side. `asks` is "image" or "text". The protocol binds sentences; images
-    are ranked by the data set's own."""
+    are ranked by the data set's own. `rerank`: by k-reciprocal neighbours."""
 
     query: Callable
     gallery: Callable
     protocol: str = "all"
     asks: str = "image"
+    rerank: bool = False
+
+
+class Remembered:
+    """A function of a Batch that keeps its last answer: in a test, several tasks ask about one batch. Where gradients are
+    wanted, and hooks may be in place, it is asked anew."""
+
+    def __init__(self, function):
+        self.function, self.asked, self.said = function, None, None
+
+    def __call__(self, batch):
+        if torch.is_grad_enabled():
+            return self.function(batch)
+        if self.asked is not batch:
+            self.asked, self.said = batch, self.function(batch)
+        return self.said
 
 
 class Method(nn.Module):

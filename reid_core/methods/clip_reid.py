@@ -194,7 +194,8 @@ class VisualPath(Method):
         return torch.cat(self.features(batch)[1:], 1)
 
     def retrieval_tasks(self):
-        return {"image to image": Task(self.embed, self.embed)}
+        return {"image to image": Task(self.embed, self.embed),
+                "image to image, re-ranked": Task(self.embed, self.embed, rerank=True)}  # fmt: skip
 
 
 class Baseline(VisualPath):
@@ -251,7 +252,7 @@ class ClipReID(VisualPath):
 
     def sentences(self, pids):
         """Sentence features (B, E) of identities (B,)."""
-        return self.text.joint_end(self.text(*self.template(identity=self.words()[pids])))
+        return self.text.joint_end(self.text(*self.template(identity=self.words.rows(pids))))
 
     def sentence_losses(self, batch):
         image, text = batch.cached["image"], self.sentences(batch.pids)
@@ -271,7 +272,12 @@ class ClipReID(VisualPath):
     def image_losses(self, batch):
         features = self.features(batch)
         against_all = bank_classification(
-            features[2], self.bank, batch.pids, 1.0, False, self.recipe.label_smoothing
+            features[2],
+            self.bank,
+            batch.pids,
+            1 / self.recipe.temperature,
+            False,
+            self.recipe.label_smoothing,
         )
         return Losses({**self.visual_losses(features, batch.pids), "image to text": against_all})
 

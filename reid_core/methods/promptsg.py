@@ -1,11 +1,12 @@
 """PromptSG (Yang et al., CVPR 2024): an image is turned into a word, the word into a sentence, and the sentence asks the
 image's patches what matters.
 
-There is no official code. Decisions D1-D28 are those of the card on PromptSG and CLIP-ReID; where one is a choice it is
-a field of the recipe. Those that leave no choice: D5 the sentence is its end token in the joint space; D18 "every 20
-epochs" of 60 is 20 and 40; D20 query and gallery are read with the same prompt; D23 and D24 name data sets (MSMT17 V1
-with train and val, CUHK03-NP labelled) and lie with their readers; D25 the last epoch is reported; D26 the batch norms
-use the statistics of the batch in training and running ones in testing; D28 losses and distances are float32, the towers
+There is no official code. Decisions D1-D28 are those of the card on PromptSG and CLIP-ReID; where one is a choice it
+is a field of the recipe. Those that leave no choice: D5 the sentence is its end token in the joint space; D18 "every
+20 epochs" of 60 is 20 and 40; D20 query and gallery are read with the same prompt; D23 and D24 name data sets (MSMT17
+V1 with train and val, CUHK03-NP labelled) and lie with their readers; D25 the last epoch is reported, the best is not
+looked for; D27 see BARE; of D8 the norms, activations and initialisation, which are CLIP's; D26 the batch norms use
+the statistics of the batch in training and running ones in testing; D28 losses and distances are float32, the towers
 run in the profile's precision.
 
     B images, T tokens (class token first), D width of the image tower, E width of the joint space, W width of a word
@@ -24,7 +25,7 @@ from reid_core.draws import IdentityBatches
 from reid_core.layers import Head, Inversion
 from reid_core.loading import TEXT_TOWERS, load_clip
 from reid_core.losses import REDUCTIONS, batch_hard_triplet, identity, supervised_contrastive
-from reid_core.methods.base import Group, Losses, Method, Stage, Task
+from reid_core.methods.base import Group, Losses, Method, Remembered, Stage, Task
 from reid_core.prompts import PromptTemplate
 from reid_core.recipe import Recipe, assumed, one_of, stated, values_of
 from reid_core.schedules import warmup_milestones
@@ -70,7 +71,7 @@ class PromptSGRecipe(Recipe):
     classifier_init_std: float = assumed(0.001, "D10")
     label_smoothing: float = assumed(0.1, "D11; the printed 1/K of Eq. 8 is not taken literally")
     triplet_margin: float = assumed(0.3, "D15: batch-hard, on raw Euclidean distances, as CLIP-ReID")
-    triplet_feature_weight: float = assumed(1.0, "D16: on each of the tower's states")
+    triplet_feature_weight: float = assumed(1.0, "D16: on each but z")
     id_weight: float = stated(1.0, "Eq. 10", row="loss_weights_triplet_id")
     triplet_weight: float = stated(1.0, "Eq. 10", row="loss_weights_triplet_id")
     lambda_supcon: float = stated(0.5, "Sec. 5.1; Eq. 10")
@@ -81,7 +82,7 @@ class PromptSGRecipe(Recipe):
     supcon_reduction: str = assumed(
         "mean", 'D12: mean over positives; "sum" as printed', row="supcon_reduction"
     )
-    supcon_positives: str = assumed("identity", 'Sec. 4.1: supervised; "pair" is plain contrast')
+    supcon_positives: str = stated("identity", 'Sec. 4.1, Eq. 5-6: supervised; "pair" is plain contrast')
     supcon_temperature: float = assumed(0.07, "D14: CLIP's first temperature; the paper prints none")
     ids_per_batch: int = stated(16, "Sec. 5.1")
     images_per_id: int = stated(4, "Sec. 5.1")
@@ -90,7 +91,9 @@ class PromptSGRecipe(Recipe):
     lr_visual_encoder: float = stated(5e-6, "Sec. 5.1", "pretrained lr")
     lr_random_init_modules: float = stated(5e-5, "Sec. 5.1", "new lr")
     lr_decay_factor: float = stated(0.1, "Sec. 5.1")
-    lr_milestones: tuple = assumed((20, 40), "D18: every 20 epochs of 60")
+    lr_milestones: tuple = assumed(
+        (20, 40), "D18: every 20 epochs of 60, as the 20th and 40th begin, like CLIP-ReID's"
+    )
     weight_decay: float = assumed(1e-4, "D17: as CLIP-ReID stage 2")
     bias_lr_factor: float = assumed(2.0, "D17")
     warmup_epochs: float = assumed(10, "D17; 0 would be literal")
@@ -199,6 +202,10 @@ def init_as_clip(module, width, depth):
     for layer in (module.q_proj, module.k_proj, module.v_proj):
         nn.init.normal_(layer.weight, std=into)
         nn.init.zeros_(layer.bias)
+    for layer in module.out_proj.modules():
+        if isinstance(layer, nn.Linear):
+            nn.init.normal_(layer.weight, std=out)
+            nn.init.zeros_(layer.bias)
     for block in module.blocks:
         nn.init.normal_(block.attn.in_proj_weight, std=into)
         nn.init.normal_(block.attn.out_proj.weight, std=out)
@@ -236,7 +243,7 @@ class PromptSG(Method):
             {name: Head(widths[name], data.classes, r.classifier_init_std) for name in r.id_features}
         )
         self.entrance = entrance(r.detach, r.inversion_normalised)
-        self.shares = dict.fromkeys(self.image.state_widths, r.triplet_feature_weight)
+        self.shares = dict.fromkeys(r.triplet_features, r.triplet_feature_weight) | {"z": 1.0}
         self.partners = one_of(PARTNERS, r.supcon_positives, "supcon_positives")
         self.inversion = self.make_inversion(joint)
         self.interaction = self.make_interaction(joint)
@@ -252,6 +259,9 @@ class PromptSG(Method):
     def make_interaction(self, joint):
         r = self.recipe
         self.first = 0 if r.mim_class_token else 1
+        if r.mim_mode == "reweight" and self.first:
+            raise ValueError("expected mim_class_token with mim_mode reweight, whose z is the re-weighted class token (D7), found "
+                             "patches alone; keep the class token.")  # fmt: skip
         if not one_of({0: False, 1: True}, r.mim_cross_attention_layers, "mim_cross_attention_layers"):
             return NoInteraction()
         return Interaction(joint, r.mim_head_width, r.mim_self_attention_blocks, r.mim_mlp_ratio, r.mim_mode,
@@ -278,15 +288,21 @@ class PromptSG(Method):
         """One sentence for every image, (B, E)."""
         return self.plain.expand(len(v), -1)
 
-    def features(self, batch, prompt):
-        """Everything that a loss or a search may name: states of the tower, v (B, E) the image in the joint space, l
-        (B, E) its sentence, z (B, E) what the sentence found in the image."""
+    def look(self, batch):
+        """(everything that the tower alone says: its states and v (B, E), the image in the joint space; tokens (B, T, E))."""
         out = self.image(batch.images.flatten(0, 1), batch.camids)
         tokens = self.image.joint_tokens(out)
-        v = tokens[:, 0]
-        sentence = self.prompts[prompt](v)
-        z = self.interaction(sentence, tokens[:, self.first :])
-        return {**self.image.states(out), "v": v, "l": sentence, "z": z}
+        return {**self.image.states(out), "v": tokens[:, 0]}, tokens
+
+    def ask(self, seen, prompt):
+        """What `look` saw, with l (B, E), the sentence, and z (B, E), what the sentence found in the image."""
+        states, tokens = seen
+        sentence = self.prompts[prompt](states["v"])
+        return {**states, "l": sentence, "z": self.interaction(sentence, tokens[:, self.first :])}
+
+    def features(self, batch, prompt):
+        """Everything that a loss or a search may name."""
+        return self.ask(self.look(batch), prompt)
 
     def losses(self, batch):
         r, f, pids = self.recipe, self.features(batch, self.recipe.train_prompt), batch.pids
@@ -294,7 +310,7 @@ class PromptSG(Method):
         contrast = (pairs, pairs, r.supcon_temperature, True, r.supcon_reduction)
         return Losses({
             "identity": sum(identity(head(f[name]), pids, r.label_smoothing) for name, head in self.heads.items()),
-            "triplet": sum(self.shares.get(name, 1.0) * batch_hard_triplet(f[name], pids, r.triplet_margin)
+            "triplet": sum(self.shares[name] * batch_hard_triplet(f[name], pids, r.triplet_margin)
                            for name in r.triplet_features),
             "image to text": supervised_contrastive(f["v"], f["l"], *contrast),
             "text to image": supervised_contrastive(f["l"], f["v"], *contrast),
@@ -305,7 +321,8 @@ class PromptSG(Method):
         weights = {"identity": r.id_weight, "triplet": r.triplet_weight,
                    "image to text": r.lambda_supcon * r.i2t_share, "text to image": r.lambda_supcon * r.t2i_share}  # fmt: skip
         decay = {"weight_decay": r.weight_decay, "bias_factor": r.bias_lr_factor}
-        new = Group([self.inversion, self.interaction, self.heads], r.lr_random_init_modules, **decay)
+        used = {"composed": [self.inversion], "simplified": []}[r.train_prompt]
+        new = Group([*used, self.interaction, self.heads], r.lr_random_init_modules, **decay)
         return [
             Stage(
                 "learn end to end", r.epochs, IdentityBatches(self.data.labels, r.ids_per_batch, r.images_per_id),
@@ -328,25 +345,46 @@ class PromptSG(Method):
 
     def embed(self, batch, prompt):
         """The test feature, before the neck: z, unless a row says otherwise (D9)."""
-        f = self.features(batch, prompt)
-        return torch.cat([f[name] for name in self.recipe.retrieval_features], 1)
+        return side_by_side(self.features(batch, prompt), self.recipe.retrieval_features)
+
+    def read(self, batch):
+        """Features (B, E) of captions."""
+        return self.text.sentences(batch.text)
 
     def retrieval_tasks(self):
-        """The prompt of the recipe first; then the cheap prompt of Table 5, and what Sec. 5.3 hints at: the sentence
-        that a query composes, searching the images of the joint space."""
+        """The prompt of the recipe first; then the cheap prompt of Table 5, the tower without a question, the other feature of
+        D9, and what Sec. 5.3 hints at: composed sentences searching images, and captions searching composed sentences, beside
+        captions searching images. Where no sentence was composed in training, none is in the test."""
+        look = Remembered(self.look)
+        asked = {
+            prompt: Remembered(lambda batch, prompt=prompt: self.ask(look(batch), prompt))
+            for prompt in self.prompts
+        }
 
-        def look(prompt):
-            return lambda batch: self.embed(batch, prompt)
+        def feature(prompt, *names):
+            return lambda batch: side_by_side(asked[prompt](batch), names)
 
-        def joint(name):
-            return lambda batch: self.features(batch, "composed")[name]
+        own = feature(self.recipe.test_prompt, *self.recipe.retrieval_features)
+        cheap = feature("simplified", *self.recipe.retrieval_features)
+        both = feature(self.recipe.test_prompt, list(self.image.state_widths)[-1], "z")
 
-        own = look(self.recipe.test_prompt)
-        cheap = look("simplified")
+        def alone(batch):
+            return look(batch)[0]["v"]
+
+        composed = {"composed sentence to image": Task(feature("composed", "l"), alone),
+                    "caption to composed sentence": Task(self.read, feature("composed", "l"), asks="text")}  # fmt: skip
         return {"image to image": Task(own, own),
+                "image to image, re-ranked": Task(own, own, rerank=True),
                 "simplified prompt": Task(cheap, cheap),
-                "joint space": Task(joint("v"), joint("v")),
-                "composed sentence to image": Task(joint("l"), joint("v"))}  # fmt: skip
+                "joint space": Task(alone, alone),
+                "caption to image": Task(self.read, alone, asks="text"),
+                "last state and z (D9)": Task(both, both),
+                **{"composed": composed, "simplified": {}}[self.recipe.train_prompt]}  # fmt: skip
+
+
+def side_by_side(features, names):
+    """Some of the features, (B, ...) each, as one (B, sum of widths)."""
+    return torch.cat([features[name] for name in names], 1)
 
 
 RECIPE = PromptSGRecipe()

@@ -72,8 +72,8 @@ def read(path):
 def measure(spec, *, committed=False, **options):
     """As `results.measure`, and what the trained method shows is kept, too, if a page of the book shows pictures of it."""
     run = results.measure(spec, committed=committed, **options)
-    if committed and is_shown(run.spec):
-        keep(*trained(run.spec), run)
+    if is_shown(run.spec) and (committed or spec.profile != "smoke"):
+        keep(*trained(run.spec), run, committed)
     return run
 
 

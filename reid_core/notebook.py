@@ -14,6 +14,8 @@ from reid_core import figures, results, tables
 from reid_core.data import ROOT
 from reid_core.recipe import profile_called
 
+BOOKS = "laptop"  # the profile of the book's runs
+
 
 class ParameterError(ValueError):
     """One sentence; Jupyter and papermill show it without the frames of this file."""
@@ -25,7 +27,8 @@ class ParameterError(ValueError):
 def start(namespace):
     """Check the parameters of the notebook whose globals are `namespace`; returns them as a page. To be called right after
     the imports: a plain value that no cell declared by then was injected. When the cell runs again, the other names are the
-    notebook's own. `committed` says whether the page shows the runs of the book, or those that it trains itself.
+    notebook's own. `committed` says whether the page shows the runs of the book alone, all of the profile laptop, or a reader's
+    own before them.
 
     papermill passes `true`, `[0,1]`, `1e-4` and names that no cell declares, wrongly and in silence. Here every value
     is brought to the type that the cell tagged `parameters` annotates, or refused.
@@ -39,7 +42,7 @@ def start(namespace):
     values = {name: coerced(name, kind, namespace[name]) for name, kind in declared.items()}
     check_words(values)
     namespace.update(values, _started=True)
-    return SimpleNamespace(**values, committed=values.get("profile") != "smoke" and not values.get("retrain"))
+    return SimpleNamespace(**values, committed=values.get("profile") == BOOKS and not values.get("retrain"))
 
 
 def annotations(namespace):
@@ -117,12 +120,12 @@ def check_words(values):
 
 def reproduce(page, method, variant, row="full", seed=None):
     """The run of a row in the page's profile: trained if `retrain` asks for it (always in `smoke`, once for all pages),
-    else loaded from results/. None where there is none: every table prints that as "not run"."""
+    else loaded. None where there is none: every table prints that as "not run"."""
     spec = results.Spec(method, variant, row, page.data, page.profile, page.seed if seed is None else seed)
     try:
         if page.profile == "smoke":
             return results.find(spec, committed=False) or results.measure(spec, log=quiet)
-        return results.measure(spec) if page.retrain else results.find(spec)
+        return results.measure(spec) if page.retrain else results.find(spec, page.committed)
     except ValueError as error:
         raise ParameterError(str(error)) from None
 

@@ -337,14 +337,18 @@ def at(spec, committed):
     return Run.read(path) if path.exists() else None
 
 
-def bench(name):
+ON_GPU = ", on a GPU"
+
+
+def bench(name, gpu=False):
     """What `python -m reid_core bench --keep` measured under this name, or None."""
     path = folder() / "bench.json"
-    return json.loads(path.read_text()).get(name) if path.exists() else None
+    return json.loads(path.read_text()).get(name + ON_GPU * gpu) if path.exists() else None
 
 
 def keep_bench(name, told):
-    """Add one measurement to results/bench.json, with its machine, commit and date."""
+    """Add one measurement to results/bench.json, with its machine, commit and date; that of a GPU stands beside that of a CPU."""
+    name += ON_GPU if torch.cuda.is_available() else ""
     path = folder() / "bench.json"
     before = json.loads(path.read_text()) if path.exists() else {}
     here = {"device": torch.cuda.get_device_name() if torch.cuda.is_available() else f"{platform.machine()}, {os.cpu_count()} cores",

@@ -3,7 +3,9 @@
 import pytest
 import torch
 
+from reid_core import train
 from reid_core.data import Loader
+from reid_core.draws import Dice
 from reid_core.methods.base import freeze_all_but, total
 from reid_core.methods.clip_reid import ABLATIONS, RECIPE, RN50, SETTINGS, Baseline, ClipReID
 from reid_core.recipe import PROFILES, values_of
@@ -74,3 +76,18 @@ def test_vehicleid_is_smoothed_only_where_the_official_code_does():
         row: RECIPE.but(**values_of(SETTINGS[row])).label_smoothing for row in SETTINGS if "VehicleID" in row
     }
     assert smoothed == {"VehicleID": 0.1, "VehicleID, baseline": 0.0, "VehicleID, RN50": 0.0}
+
+
+def test_stage_2_reads_every_sentence_once(world, tmp_path, monkeypatch):
+    """One call of the text tower per step of stage 1, then one per batch of identities."""
+    method = build(world, stage2_epochs=2)
+    read, real = [], method.text.forward
+    monkeypatch.setattr(method.text, "forward", lambda *parts: read.append(len(parts[0])) or real(*parts))
+    history = train.fit(method, world, tmp_path, precision="fp32", log=lambda *_: None)
+    first, second = method.stages()
+    steps = sum(len(first.draws.epoch(Dice(0))) for _ in range(first.epochs))
+    assert len(read) == steps + -(-world.classes // method.recipe.stage1_batch)
+    assert (
+        len([one for one in history if one["stage"] == second.name]) == 2
+        and sum(read[steps:]) == world.classes
+    )

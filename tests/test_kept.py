@@ -100,15 +100,18 @@ def test_what_is_kept_is_what_training_left(world, tmp_path, monkeypatch):
         kept.trained(spec)
 
 
-def test_only_committed_runs_of_the_first_seed_and_of_rows_with_pictures_are_looked_at(monkeypatch):
+def test_runs_of_the_first_seed_and_of_rows_with_pictures_are_looked_at(monkeypatch):
     looked = []
     monkeypatch.setattr(results, "measure", lambda spec, committed, **options: SimpleNamespace(spec=spec))
     monkeypatch.setattr(kept, "trained", lambda spec: (spec, None))
-    monkeypatch.setattr(kept, "keep", lambda method, data, run: looked.append(run))
+    monkeypatch.setattr(
+        kept, "keep", lambda method, data, run, committed: looked.append((run.spec, committed))
+    )
     others = (SPEC, False), (SPEC._replace(seed=1), True), (SPEC._replace(row="SIE"), True)
-    for spec, committed in (*others, (SPEC, True)):
+    readers = SPEC._replace(profile="paper")
+    for spec, committed in (*others, (SPEC, True), (readers, False)):
         assert kept.measure(spec, committed=committed).spec == spec
-    assert [run.spec for run in looked] == [SPEC]
+    assert looked == [(SPEC, True), (readers, False)]
 
 
 def test_runs_whose_weights_are_here_are_looked_at_once(one, tmp_path, monkeypatch):

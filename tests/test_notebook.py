@@ -104,3 +104,8 @@ def test_a_cell_that_runs_again_does_not_mistake_the_notebooks_own_names_for_par
     start(cells)
     cells |= {"kept": True, "profile": "smoke"}
     assert start(cells).profile == "smoke"
+
+
+def test_only_the_profile_of_the_book_shows_the_books_runs_alone():
+    assert page().committed and not page(retrain="true").committed
+    assert not page(profile="paper").committed and not page(profile="smoke").committed

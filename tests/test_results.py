@@ -254,6 +254,15 @@ def test_the_bench_keeps_what_it_measured_before(tmp_path, monkeypatch):
     )
 
 
+def test_what_a_gpu_measured_stands_beside_what_a_cpu_did(tmp_path, monkeypatch):
+    monkeypatch.setattr(results, "folder", lambda committed=True: tmp_path)
+    results.keep_bench("one", {"ratio": 1})
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "a GPU")
+    results.keep_bench("one", {"ratio": 2})
+    assert [results.bench("one", gpu)["ratio"] for gpu in (False, True)] == [1, 2]
+
+
 def test_the_full_row_is_searched_in_every_way_and_other_rows_in_the_first():
     assert results.ways_of(Spec("promptsg", "promptsg", "full + epochs=1")) is None
     assert results.ways_of(Spec("promptsg", "promptsg", "plain contrast")) == 1

@@ -162,29 +162,71 @@ def ablation(rows, reference, caption, metric="mAP", committed=True, printed_on=
     An effect is a row minus the reference, in points; ours carries its 95 % interval. A verdict compares its sign with
     that of the printed effect, which was found on the data set `printed_on`. The paper has columns where it prints something.
     """
-    base, lines, protocols, labels = rows[reference], [], {}, {}
+    lines, protocols, labels = [], {}, {}
     paper = any(row.printed is not None for row in rows.values())
-    for label, row in rows.items():
-        effect = (
-            None if None in (row.printed, base.printed) or label == reference else row.printed - base.printed
+    for one in compared(rows, reference, committed):
+        protocols |= dict.fromkeys(run.protocol(one.row.task) for run in one.runs)
+        labels |= dict.fromkeys(run.data["label"] for run in one.runs)
+        theirs = [printed(one.row.printed), signed(one.effect, "paper")] * paper
+        lines.append(
+            [
+                one.label,
+                *theirs,
+                ours(one.runs, metric, one.row.task),
+                change_cell(one.change, one.runs),
+                one.verdict,
+            ]
         )
-        runs, others = (found(one.specs, committed, one.task) for one in (row, base))
-        protocols |= dict.fromkeys(run.protocol(row.task) for run in runs)
-        labels |= dict.fromkeys(run.data["label"] for run in runs)
-        both = {run.spec.seed for run in runs} & {run.spec.seed for run in others}
-        change = intervals.paired(runs, others, row.task, base.task) if both and label != reference else None
-        lines.append([label, *[printed(row.printed), signed(effect, "paper")] * paper, ours(runs, metric, row.task),
-                      change_cell(change, runs), judged(change, effect)])  # fmt: skip
-    where = "".join(f" on {PLACES[one]}" for one in labels)
-    theirs = f", paper{f' on {printed_on}' if printed_on else ''}"
-    headings = [f"{metric}{theirs}", f"effect{theirs}"] * paper + [
-        f"{metric}, ours{where}",
-        f"effect, ours{where}",
-    ]
+    headings = two_columns(metric, f", paper{f' on {printed_on}' if printed_on else ''}") * paper
+    headings += two_columns(metric, ", ours" + "".join(f" on {PLACES[one]}" for one in labels))
     return table(["row", *headings, "verdict"], lines, caption + ranked_how(protocols))
 
 
 PLACES = {"world": "the world", "real": "real data"}
+
+
+def two_columns(metric, whose):
+    return [metric + whose, "effect" + whose]
+
+
+class Compared(NamedTuple):
+    """A Row beside the reference of its table."""
+
+    label: str
+    row: Row
+    runs: list
+    effect: float | None  # printed
+    change: object  # intervals.Interval or None
+    verdict: str
+
+
+def compared(rows, reference, committed=True):
+    """A Compared for each of {label: Row}."""
+    return [beside(label, row, rows[reference], label == reference, committed) for label, row in rows.items()]
+
+
+def beside(label, row, base, itself, committed):
+    effect = None if None in (row.printed, base.printed) or itself else row.printed - base.printed
+    runs, others = (found(one.specs, committed, one.task) for one in (row, base))
+    seeds = {run.spec.seed for run in runs} & {run.spec.seed for run in others}
+    change = intervals.paired(runs, others, row.task, base.task) if seeds and not itself else None
+    said = ONE_SEED if change and len(seeds) == 1 else judged(change, effect)
+    return Compared(label, row, runs, effect, change, said)
+
+
+ONE_SEED = "one seed: no verdict"
+
+
+def overview(parts, caption, committed=True):
+    """What became of every row of several tables, {name: (rows, reference)}: verdicts, and the rows that have them."""
+    lines = []
+    for name, (rows, reference) in parts.items():
+        verdicts = {}
+        for one in compared(rows, reference, committed):
+            said = NOT_RUN if not one.runs else one.verdict
+            verdicts.setdefault(said, []).append(one.label)
+        lines += [[name, said, "; ".join(labels)] for said, labels in verdicts.items() if said != "–"]
+    return table(["table", "verdict", "rows"], lines, caption)
 
 
 def found(specs, committed=True, task=None):

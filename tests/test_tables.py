@@ -118,3 +118,19 @@ def test_a_speed_table_names_its_machine():
     }
     page = tables.speed(told, {"composed": 0.48}, "Table 5").data
     assert "0.48" in page and "two cores" in page
+
+
+def test_one_seed_is_no_verdict(kept):
+    for seed in (1, 2):
+        (kept / f"{Spec('promptsg', 'promptsg', 'plain contrast', seed=seed).same.name}.json").unlink()
+    page = tables.ablation(
+        {"full": row("full", 94.6), "plain contrast": row("plain contrast", 92.0)}, "full", "caption"
+    ).data
+    assert "one seed: no verdict" in page and "holds" not in page
+
+
+def test_an_overview_tells_which_rows_have_which_verdict(kept):
+    rows = {"full": row("full"), "plain contrast": row("plain contrast"), "lambda 2": row("lambda 2")}
+    page = tables.overview({"sweep": (rows, "full")}, "caption").data
+    assert '<td class="">worse</td><td class="">plain contrast</td>' in page
+    assert '<td class="">not run</td><td class="">lambda 2</td>' in page and page.count("<tr>") == 3

@@ -5,6 +5,7 @@
 The order is that of the published pipelines: flip, pad, crop, scale to 0..1, normalise, erase.
 """
 
+import functools
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -108,8 +109,15 @@ def augment(view, pixels, choices, seed):
 
 def normalise(view, pixels):
     """(x / 255 - mean) / std, per channel."""
-    mean, std = (torch.tensor(value, device=pixels.device).view(3, 1, 1) for value in (view.mean, view.std))
+    mean, std = (per_channel(values, pixels.device) for values in (view.mean, view.std))
     return (pixels.float() / 255 - mean) / std
+
+
+@functools.cache
+def per_channel(values, device):
+    """(3, 1, 1), made once: a GPU would wait for each copy."""
+    with torch.inference_mode(False):
+        return torch.tensor(values, device=device).view(3, 1, 1)
 
 
 def moved(view, pixels, choices):
@@ -145,6 +153,6 @@ def inside(boxes, height, width):
 
 def filling(erasing, images, seed):
     if erasing.fill is not None:
-        return torch.tensor(erasing.fill, device=images.device).view(3, 1, 1)
+        return per_channel(erasing.fill, images.device)
     noise = torch.Generator(images.device).manual_seed(seed)
     return torch.randn(images.shape, generator=noise, device=images.device)

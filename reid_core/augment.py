@@ -109,7 +109,7 @@ def augment(view, pixels, choices, seed):
 
 def normalise(view, pixels):
     """(x / 255 - mean) / std, per channel."""
-    mean, std = (per_channel(values, pixels.device) for values in (view.mean, view.std))
+    mean, std = (per_channel(tuple(values), pixels.device) for values in (view.mean, view.std))
     return (pixels.float() / 255 - mean) / std
 
 
@@ -153,6 +153,6 @@ def inside(boxes, height, width):
 
 def filling(erasing, images, seed):
     if erasing.fill is not None:
-        return per_channel(erasing.fill, images.device)
+        return per_channel(tuple(erasing.fill), images.device)
     noise = torch.Generator(images.device).manual_seed(seed)
     return torch.randn(images.shape, generator=noise, device=images.device)

@@ -95,10 +95,7 @@ class GrowingTable(nn.Module):
         fresh = torch.randn(rows, *self.shape, device=self.new.device) * self.std
         self.new = nn.Parameter(torch.cat([kept, fresh]))
 
-    def forward(self):
-        """All rows (C, ...), frozen ones first."""
-        return torch.cat([self.old, self.new])
-
-    def rows(self, ids):
-        """Rows of identities (B,): (B, ...), without a copy of the table as long as none is frozen."""
-        return (self() if len(self.old) else self.new)[ids]
+    def forward(self, ids=slice(None)):
+        """Rows of identities (B,): (B, ...), frozen ones first; all (C, ...) unless told. As long as none is frozen, the table is
+        not copied."""
+        return (torch.cat([self.old, self.new]) if len(self.old) else self.new)[ids]

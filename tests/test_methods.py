@@ -104,7 +104,7 @@ def test_features_of_both_sides_have_one_width_and_do_not_depend_on_the_batch(ru
     def see(views):
         rows = torch.arange(len(views))
         return [
-            [encode(Batch(rows, rows, rows % 3, [views])) for encode in task[:2]]
+            [encode(Batch(rows, rows, rows % 3, [views])) for encode in task[task.asks == "text" : 2]]
             for task in running.retrieval_tasks().values()
         ]
 

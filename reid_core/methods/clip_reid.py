@@ -252,7 +252,7 @@ class ClipReID(VisualPath):
 
     def sentences(self, pids):
         """Sentence features (B, E) of identities (B,)."""
-        return self.text.joint_end(self.text(*self.template(identity=self.words.rows(pids))))
+        return self.text.joint_end(self.text(*self.template(identity=self.words(pids))))
 
     def sentence_losses(self, batch):
         image, text = batch.cached["image"], self.sentences(batch.pids)

@@ -93,12 +93,13 @@ def run_task(task, method, data, seen, device, precision):
     else:
         query, rows, protocol = seen["query"][task.query], data.query, data.manifest.protocol
     found = score_draws(query, gallery, rows, data.gallery, protocol, trials, task.rerank)
-    return found._replace(pids=rows.pids[found.valid], protocol=protocol_words(task, data, protocol))
+    return found._replace(
+        pids=rows.pids[found.valid], protocol=protocol_words(task.asks, data, protocol, task.rerank)
+    )
 
 
-def protocol_words(task, data, protocol):
+def protocol_words(asks, data, protocol, reranked=False):
     """One sentence that says what was ranked against what."""
-    asks = task.asks
     trials, words = (
         data.manifest.trials,
         [f"{'every sentence' if asks == 'text' else 'images'} asked", WORDS[protocol]],
@@ -107,7 +108,7 @@ def protocol_words(task, data, protocol):
         words.append(trials.words)
     elif asks == "image" and np.array_equal(data.query.paths, data.gallery.paths):
         words.append("all test images are queries and gallery")
-    if task.rerank:
+    if reranked:
         words.append("re-ranked by k-reciprocal neighbours (50, 15, 0.3)")
     return "; ".join(words)
 

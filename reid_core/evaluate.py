@@ -109,7 +109,7 @@ def protocol_words(asks, data, protocol, reranked=False):
     elif asks == "image" and np.array_equal(data.query.paths, data.gallery.paths):
         words.append("all test images are queries and gallery")
     if reranked:
-        words.append("re-ranked by k-reciprocal neighbours (50, 15, 0.3)")
+        words.append(f"re-ranked by k-reciprocal neighbours {rerank.__defaults__}")
     return "; ".join(words)
 
 

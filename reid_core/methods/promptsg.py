@@ -431,7 +431,10 @@ CONTROLS = {  # what remains of a gain when the language is taken away
     "control: one constant sentence": PRINTED["Training w/o composed"],
     "control: words without meaning": {"prompt_composed": "{identity}", "prompt_simplified": "X X X X X"},
 }
-LONGER = {"four times the epochs": {"epochs": 240}}
+LONGER = {  # whether the interaction, which starts from random weights, only lacks time
+    "four times the epochs": {"epochs": 240},
+    "no interaction, four times the epochs": {**BARE, "epochs": 240},
+}
 ABLATIONS = {
     "full": {},
     "as it comes": {"epochs": 0},

@@ -64,4 +64,4 @@ def wanted(seeds=SEEDS):
 def trains(spec):
     """Whether a row of PromptSG differs from the full one by more than the test."""
     changes = promptsg.ABLATIONS[spec.row]
-    return not changes or not set(changes) <= {"test_prompt", "retrieval_features"}
+    return not changes or not set(changes) <= {"test_prompt", "gallery_prompt", "retrieval_features"}

@@ -130,16 +130,16 @@ def through_blocks(weighed):
 
 
 def read_by(weighed, tokens):
-    """Relevance of the tokens for a module that reads them with one query and passes it, or the tokens it re-weighs,
-    through blocks of self-attention: (B, T). The query itself, and what it knew of the image, counts as given."""
+    """Relevance of the tokens for a module that reads them with Q queries and passes these, or the tokens it re-weighs,
+    through blocks of self-attention: (B, T). The last query answers, or the first token. The queries themselves, and what
+    they knew of the image, count as given."""
     query, *blocks = weighed
-    assert query.shape[1] == 1, f"expected the map of one query, found {tuple(query.shape)}"
     tokens = normalised(tokens)[:, -query.shape[2] :]  # a reader may leave the class token out
-    one = not blocks or blocks[0].shape[-1] == 1
-    found = query @ tokens if one else query.mT * tokens
+    passed = not blocks or blocks[0].shape[-1] == query.shape[1]
+    found = query @ tokens if passed else query.mean(1)[..., None] * tokens
     for a in blocks:
         found = found + a @ found
-    return found[:, 0]
+    return found[:, -1 if passed else 0]
 
 
 def normalised(relevances):

@@ -232,8 +232,11 @@ def run_key(spec, method, data):
     return f"{spec.name} {digest(method.recipe)} {data.manifest.fingerprint} {weights.fingerprint(method.recipe.pretrained)}"
 
 
-def digest(value):
-    text = json.dumps(plain(dataclasses.asdict(value)), sort_keys=True)
+def digest(recipe, names=None):
+    """A hash of the values of a recipe's fields, or of those among `names`."""
+    values = dataclasses.asdict(recipe)
+    asked = {name: values[name] for name in values if names is None or name in names}
+    text = json.dumps(plain(asked), sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
@@ -253,8 +256,9 @@ def fingerprint(spec, steps=10):
 
 
 def stale(run, tolerance=1e-4):
-    """Why a run no longer says what the code says: a sentence, or "" if it still does."""
-    now = fingerprint(run.spec)
+    """Why a run no longer says what the code says: a sentence, or "" if it still does. Of a field that the recipe has got
+    since then, the losses tell whether its default is what was done before."""
+    now = fingerprint(run.spec) | {"recipe": digest(run.spec.recipe(), run.recipe)}
     for name in ("recipe", "data", "weights"):
         if now[name] != run.fingerprint[name]:
             return f"its {name} changed"

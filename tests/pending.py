@@ -13,7 +13,7 @@ PENDING_ROWS = {  # paper -> reason -> names in hyperparameters.csv
     },
     "promptsg": {
         FIXED: """
-        optimizer gpu re_ranking amp model_selection gallery_prompt_mode baseline_losses mim_query_length
+        optimizer gpu re_ranking amp model_selection baseline_losses
         msmt17_version cuhk03np_variant
         """.split(),
         ELSEWHERE: """

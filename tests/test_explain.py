@@ -166,7 +166,9 @@ def test_relevance_passes_through_a_module_that_reads_the_tokens(first):
     assert explicit.interaction.maps is None and not explicit.interaction.remember
 
 
-@pytest.mark.parametrize("change", [{}, {"mim_mode": "reweight"}, {"mim_class_token": False}])
+@pytest.mark.parametrize(
+    "change", [{}, {"mim_mode": "reweight"}, {"mim_class_token": False}, {"mim_query": "words"}]
+)
 def test_promptsg_is_explained_through_its_interaction(world, change):
     method = promptsg.PromptSG(promptsg.RECIPE.at(PROFILES["smoke"]).but(**change), world).eval()
     batch = batch_of(2, method.size)
@@ -190,6 +192,15 @@ def test_a_reader_that_reweighs_keeps_the_tokens_apart():
     assert explain.read_by([query], tokens)[0].tolist() == pytest.approx([0, 0.2, 0.8])
     assert explain.read_by([query, torch.zeros(1, 1, 1)], tokens)[0].tolist() == pytest.approx([0, 0.2, 0.8])
     assert explain.read_by([query, sees_last], tokens)[0].tolist() == pytest.approx([0, 0, 0.8])
+
+
+def test_of_several_queries_the_last_answers_with_what_the_blocks_brought_it():
+    queries, brought = torch.tensor([[[1.0, 0, 0], [0, 0.2, 0.8]]]), torch.zeros(1, 2, 2)
+    brought[0, 1, 0] = 0.5
+    assert explain.read_by([queries], torch.eye(3)[None])[0].tolist() == pytest.approx([0, 0.2, 0.8])
+    assert explain.read_by([queries, brought], torch.eye(3)[None])[0].tolist() == pytest.approx(
+        [0.5, 0.2, 0.8]
+    )
 
 
 def test_what_a_token_gathered_is_normalised():

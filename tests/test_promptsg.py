@@ -107,7 +107,7 @@ def interaction(mode="pool", blocks=0, **options):
 
 
 def test_pooling_is_equation_seven_written_out():
-    part, sentence, tokens = interaction(), torch.randn(2, 8), torch.randn(2, 5, 8)
+    part, sentence, tokens = interaction(), torch.randn(2, 1, 8), torch.randn(2, 5, 8)
     q = part.q_proj(part.norm_sentence(sentence)).view(2, 2, 4)
     k, v = (layer(part.norm_tokens(tokens)).view(2, 5, 2, 4) for layer in (part.k_proj, part.v_proj))
     z = torch.zeros(2, 8)
@@ -119,21 +119,54 @@ def test_pooling_is_equation_seven_written_out():
 
 
 def test_reweighting_with_even_attention_leaves_the_values_as_they_are():
-    part, sentence, tokens = interaction("reweight"), torch.randn(2, 8), torch.randn(2, 5, 8)
+    part, sentence, tokens = interaction("reweight"), torch.randn(2, 1, 8), torch.randn(2, 5, 8)
     torch.nn.init.zeros_(part.q_proj.weight)
     values = part.v_proj(part.norm_tokens(tokens))
-    gathered = part.gather(part.norm_sentence(sentence[:, None]), part.norm_tokens(tokens))
+    gathered = part.gather(part.norm_sentence(sentence), part.norm_tokens(tokens))
     assert torch.allclose(gathered, values, atol=1e-5)
     assert torch.allclose(part(sentence, tokens), part.norm(values[:, 0]), atol=1e-5)
 
 
 def test_maps_are_kept_only_when_asked_and_sum_to_one():
     part = interaction(blocks=1)
-    part(torch.randn(2, 8), torch.randn(2, 5, 8))
+    part(torch.randn(2, 1, 8), torch.randn(2, 5, 8))
     assert part.maps is None
     part.remember = True
-    part(torch.randn(2, 8), torch.randn(2, 5, 8))
+    part(torch.randn(2, 1, 8), torch.randn(2, 5, 8))
     assert part.maps.shape == (2, 2, 1, 5) and torch.allclose(part.maps.sum(-1), torch.ones(2, 2, 1))
+
+
+def test_where_all_words_ask_the_end_token_answers_after_the_blocks_have_seen_the_others():
+    tokens, asked = torch.randn(2, 5, 8), torch.randn(2, 3, 8)
+    alone, thinking = interaction(), interaction(blocks=1)
+    assert torch.allclose(alone(asked, tokens), alone(asked[:, -1:], tokens), atol=1e-6), (
+        "without blocks nobody sees the others"
+    )
+    assert not torch.allclose(thinking(asked, tokens), thinking(asked[:, -1:], tokens), atol=1e-3)
+    even = interaction("reweight")
+    assert torch.allclose(even(asked[:, :1].expand(-1, 3, -1), tokens), even(asked[:, :1], tokens), atol=1e-6)
+
+
+def test_all_eight_words_ask_and_the_contrast_compares_the_last_as_ever(world, batch):
+    one, many = build(world).eval(), build(world, mim_query="words").eval()
+    images = torch.randn(2, one.image.joint_width)
+    with torch.no_grad():
+        assert one.composed(images).shape[1] == 1 and many.composed(images).shape[1] == 8
+        assert many.simplified(images).shape == (2, 7, one.image.joint_width)
+        found, before = many.features(batch, "composed"), one.features(batch, "composed")
+    assert torch.allclose(found["l"], before["l"], atol=1e-5) and not torch.allclose(
+        found["z"], before["z"], atol=1e-3
+    )
+
+
+def test_a_gallery_may_be_read_with_another_prompt_than_the_query(world, method):
+    method.eval()
+    mixed = evaluate.test(build(world, gallery_prompt="simplified").eval(), world)
+    found = evaluate.test(method, world)
+    both = [scores["image to image"] for scores in (mixed, found)] + [
+        found["simplified prompt in the gallery (D20)"]
+    ]
+    assert np.array_equal(both[0].ap, both[2].ap) and not np.array_equal(both[1].ap, both[2].ap)
 
 
 def test_another_sentence_finds_another_z(method, batch):
@@ -190,7 +223,8 @@ def signature(method, batch):
     grown = sum(p.grad.double().abs().sum() for p in method.image.parameters() if p.grad is not None)
     method.eval()
     with torch.no_grad():
-        found = method.retrieval_tasks()["image to image"].query(batch)
+        task = method.retrieval_tasks()["image to image"]
+        found = torch.cat([task.query(batch), task.gallery(batch)])
     rates = [stage.schedule.factor(e) for e in (0.5, 25, 45)]
     return round(loss.item(), 5), round(float(grown), 3), round(found.double().abs().sum().item(), 3), rates
 
@@ -251,6 +285,8 @@ def test_an_unknown_reading_of_the_interaction_is_refused(world):
 @pytest.mark.parametrize("changes, said", [
     ({"supcon_reduction": "median"}, "expected supcon_reduction among mean, sum, found 'median'"),
     ({"text_tower": "none"}, "expected text_tower among pretrained, random, found 'none'"),
+    ({"mim_query": "all"}, "expected mim_query among end, words, found 'all'"),
+    ({"gallery_prompt": "long"}, "expected gallery_prompt among of the query, composed, simplified, found 'long'"),
     ({"mim_cross_attention_layers": 2}, "expected mim_cross_attention_layers among 0, 1, found 2")])  # fmt: skip
 def test_a_value_that_nothing_stands_for_is_refused(world, changes, said):
     with pytest.raises(ValueError, match=said):
@@ -288,7 +324,7 @@ def test_a_test_looks_at_every_image_once_for_all_ways_of_searching(method, worl
 
     monkeypatch.setattr(method.image, "forward", forward)
     found = evaluate.test(method, world)
-    assert sum(looked) == len(world.query) + len(world.gallery) and len(found) == 8
+    assert sum(looked) == len(world.query) + len(world.gallery) and len(found) == 9
     assert list(evaluate.test(method, world, ways=1)) == ["image to image"]
 
 

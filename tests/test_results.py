@@ -145,7 +145,8 @@ def test_nothing_is_committed_before_the_gates_or_from_a_dirty_tree(monkeypatch,
 
 def test_a_run_goes_stale_with_its_losses_and_not_with_its_files(world):
     spec = Spec("clip_reid", "baseline", profile="smoke")
-    kept = dataclasses.replace(noisy(0), spec=spec, fingerprint=results.fingerprint(spec, 2))
+    recipe = results.plain(dataclasses.asdict(spec.recipe()))
+    kept = dataclasses.replace(noisy(0), spec=spec, recipe=recipe, fingerprint=results.fingerprint(spec, 2))
     losses = kept.fingerprint["losses"]
     assert (
         results.stale(
@@ -160,6 +161,18 @@ def test_a_run_goes_stale_with_its_losses_and_not_with_its_files(world):
         results.stale(dataclasses.replace(kept, fingerprint=moved)) == "its recipe changed"
         and len(losses) == 2
     )
+
+
+def test_a_field_that_the_recipe_has_got_since_makes_no_run_stale_and_one_that_it_lost_does():
+    recipe = Spec("clip_reid", "baseline", profile="smoke").recipe()
+    values = dataclasses.asdict(recipe)
+    younger = dataclasses.make_dataclass("Younger", [("new", int, 0)], bases=(type(recipe),), frozen=True)(
+        **values
+    )
+    assert results.digest(younger) != results.digest(recipe) == results.digest(younger, values)
+    assert results.digest(recipe.but(triplet_margin=0.5), values) != results.digest(recipe)
+    lost = {**values, "gone": 1}
+    assert results.digest(recipe, lost) == results.digest(recipe), "its hash held the field, this one cannot"
 
 
 def test_the_fingerprint_sees_a_changed_loss(world, monkeypatch):

@@ -2,14 +2,14 @@
 image's patches what matters.
 
 There is no official code. Decisions D1-D28 are those of the card on PromptSG and CLIP-ReID; where one is a choice it
-is a field of the recipe. Those that leave no choice: D5 the sentence is its end token in the joint space; D18 "every
-20 epochs" of 60 is 20 and 40; D20 query and gallery are read with the same prompt; D23 and D24 name data sets (MSMT17
-V1 with train and val, CUHK03-NP labelled) and lie with their readers; D25 the last epoch is reported, the best is not
-looked for; D27 see BARE; of D8 the norms, activations and initialisation, which are CLIP's; D26 the batch norms use
-the statistics of the batch in training and running ones in testing; D28 losses and distances are float32, the towers
-run in the profile's precision.
+is a field of the recipe. Those that leave no choice: D18 "every 20 epochs" of 60 is 20 and 40; D23 and D24 name data
+sets (MSMT17 V1 with train and val, CUHK03-NP labelled) and lie with their readers; D25 the last epoch is reported, and
+the best is not logged: it would be picked by the test; D27 see BARE; of D8 the activation and the initialisation, which
+are CLIP's; D26 the batch norms use the statistics of the batch in training and running ones in testing; D28 losses and
+distances are float32, the towers run in the profile's precision.
 
-    B images, T tokens (class token first), D width of the image tower, E width of the joint space, W width of a word
+    B images, T tokens (class token first), Q words of a sentence that ask (the end token last), D width of the image
+    tower, E width of the joint space, W width of a word
 """
 
 import functools
@@ -60,14 +60,19 @@ class PromptSGRecipe(Recipe):
     mim_cross_attention_layers: int = stated(1, "Sec. 4.2; Table 3 row d: 0")
     mim_self_attention_blocks: int = stated(2, "Sec. 4.2")
     mim_mode: str = assumed("pool", 'D7: Eq. 7 as printed; "reweight" as Fig. 2 and 3 draw it')
+    mim_query: str = assumed(
+        "end", 'D5: the sentence is its end token; "words": all of them ask', row="mim_query_length"
+    )
     mim_class_token: bool = assumed(True, "D6: keys and values are all 129 tokens", row="mim_kv_tokens")
     mim_head_width: int = assumed(64, "D8: 8 heads of a width of 512, 16 of 1024 (D21)", row="mim_heads_vit")
     mim_mlp_ratio: float = assumed(4.0, "D8", row="mim_mlp_dim")
+    mim_norms: bool = assumed(True, "D8: the sentence and the tokens are normed first")
     mim_output_projection: bool = assumed(False, "D8: three projections are listed; fits the size of Table 6")
     mim_cross_residual: bool = assumed(False, "D8")
     id_features: tuple = assumed(("z",), "D10: one classifier", row="classifier_count")
     triplet_features: tuple = assumed(("z", "f12", "f11", "f10"), "D16: last three states of the tower and z")
     retrieval_features: tuple = assumed(("z",), "D9", row="retrieval_feature")
+    gallery_prompt: str = assumed("of the query", "D20: both sides alike", row="gallery_prompt_mode")
     classifier_init_std: float = assumed(0.001, "D10")
     label_smoothing: float = assumed(0.1, "D11; the printed 1/K of Eq. 8 is not taken literally")
     triplet_margin: float = assumed(0.3, "D15: batch-hard, on raw Euclidean distances, as CLIP-ReID")
@@ -137,20 +142,22 @@ BARE = {  # D27: without the interaction nothing is left of z; the baseline's he
 
 class Interaction(nn.Module):
     """The multimodal interaction module (Sec. 4.2, Eq. 7): a sentence asks the tokens of an image, and blocks of
-    self-attention think about the answer. The maps (B, heads, 1, T) are kept for looking at when `remember` is set.
+    self-attention think about the answer. The maps (B, heads, Q, T) are kept for looking at when `remember` is set.
 
-    mode "pool": z is what the sentence gathered. mode "reweight": every token is scaled by T times the attention that
-    it received, the blocks see all T of them, and z is the first.
+    mode "pool": the blocks see what the words gathered, and z is the last, the end token. mode "reweight": every token
+    is scaled by T times the attention that it received, the blocks see all T of them, and z is the first.
     """
 
-    def __init__(self, width, head_width, blocks, mlp_ratio, mode, projection, residual):
+    def __init__(self, width, head_width, blocks, mlp_ratio, mode, projection, residual, norms=True):
         super().__init__()
         heads = max(1, width // head_width)
         self.heads, self.remember, self.maps = heads, False, None
-        self.norm_sentence, self.norm_tokens = nn.LayerNorm(width), nn.LayerNorm(width)
+        kind = nn.LayerNorm if norms else nn.Identity
+        self.norm_sentence, self.norm_tokens = kind(width), kind(width)
         self.q_proj, self.k_proj, self.v_proj = (nn.Linear(width, width) for _ in range(3))
         self.out_proj = nn.Linear(width, width) if projection else nn.Identity()
-        self.gather = one_of({"pool": self.pool, "reweight": self.reweight}, mode, "mim_mode")
+        ways = {"pool": (self.pool, slice(None), -1), "reweight": (self.reweight, slice(-1, None), 0)}
+        self.gather, self.added, self.answer = one_of(ways, mode, "mim_mode")
         self.residual = 1.0 if residual else 0.0
         self.blocks = nn.ModuleList(
             ResidualAttentionBlock(width, heads, mlp_ratio, act_layer=QuickGELU) for _ in range(blocks)
@@ -158,16 +165,16 @@ class Interaction(nn.Module):
         self.norm = nn.LayerNorm(width)
         init_as_clip(self, width, max(1, blocks))
 
-    def forward(self, sentence, tokens):
-        """Sentences (B, E) and tokens (B, T, E) -> z (B, E)."""
-        asked = sentence[:, None]
-        x = self.gather(self.norm_sentence(asked), self.norm_tokens(tokens)) + self.residual * asked
+    def forward(self, asked, tokens):
+        """Sentences (B, Q, E) and tokens (B, T, E) -> z (B, E)."""
+        x = self.gather(self.norm_sentence(asked), self.norm_tokens(tokens))
+        x = x + self.residual * asked[:, self.added]
         for block in self.blocks:
             x = block(x)
-        return self.norm(x[:, 0])
+        return self.norm(x[:, self.answer])
 
     def attention(self, asked, tokens):
-        """(values (B, heads, T, E / heads), how much of its attention each head pays to each token (B, heads, 1, T))."""
+        """(values (B, heads, T, E / heads), how much of its attention each head pays to each token (B, heads, Q, T))."""
         q, k, v = (self.split(layer(x)) for layer, x in
                    ((self.q_proj, asked), (self.k_proj, tokens), (self.v_proj, tokens)))  # fmt: skip
         share = (q @ k.mT / q.shape[-1] ** 0.5).softmax(-1)
@@ -175,14 +182,14 @@ class Interaction(nn.Module):
         return v, share
 
     def pool(self, asked, tokens):
-        """Eq. 7: (B, 1, E)."""
+        """Eq. 7: (B, Q, E)."""
         values, share = self.attention(asked, tokens)
         return self.out_proj((share.to(values.dtype) @ values).transpose(1, 2).flatten(2))
 
     def reweight(self, asked, tokens):
         """Fig. 2 and 3: (B, T, E)."""
         values, share = self.attention(asked, tokens)
-        weight = tokens.shape[1] * share.mean(1).mT  # (B, T, 1)
+        weight = tokens.shape[1] * share.mean((1, 2))[..., None]  # (B, T, 1)
         return self.out_proj(weight.to(values.dtype) * values.transpose(1, 2).flatten(2))
 
     def split(self, x):
@@ -192,7 +199,7 @@ class Interaction(nn.Module):
 class NoInteraction(nn.Module):
     """Table 3 row d: the image's own feature stands for z, and no loss looks at it."""
 
-    def forward(self, sentence, tokens):
+    def forward(self, asked, tokens):
         return tokens[:, 0]
 
 
@@ -265,28 +272,36 @@ class PromptSG(Method):
         if not one_of({0: False, 1: True}, r.mim_cross_attention_layers, "mim_cross_attention_layers"):
             return NoInteraction()
         return Interaction(joint, r.mim_head_width, r.mim_self_attention_blocks, r.mim_mlp_ratio, r.mim_mode,
-                           r.mim_output_projection, r.mim_cross_residual)  # fmt: skip
+                           r.mim_output_projection, r.mim_cross_residual, r.mim_norms)  # fmt: skip
 
     def read_sentences(self):
         """The composed prompt has a gap; the simplified one is read once and for all by the frozen tower."""
         r = self.recipe
+        asking = {"end": self.end_token, "words": self.text.joint_tokens}
+        self.asking = one_of(asking, r.mim_query, "mim_query")
         self.template = PromptTemplate(r.prompt_composed, self.text, self.tokenizer)
         plain = PromptTemplate(r.prompt_simplified, self.text, self.tokenizer)
         with torch.no_grad():
-            self.register_buffer("plain", self.text.joint_end(self.text(*plain())), persistent=False)
+            self.register_buffer("plain", self.asking(self.text(*plain())), persistent=False)
         self.prompts = {"composed": self.composed, "simplified": self.simplified}
         for field in ("train_prompt", "test_prompt"):
             one_of(self.prompts, getattr(r, field), field)
+        sides = {"of the query": r.test_prompt, **{name: name for name in self.prompts}}
+        self.gallery_prompt = one_of(sides, r.gallery_prompt, "gallery_prompt")
         one_of(REDUCTIONS, r.supcon_reduction, "supcon_reduction")
 
+    def end_token(self, out):
+        """A sentence as its end token alone, (B, 1, E) (D5)."""
+        return self.text.joint_end(out)[:, None]
+
     def composed(self, v):
-        """Sentence features (B, E) that image features (B, E) compose: s* = f(v) in "A photo of a s* person"."""
+        """Sentences (B, Q, E) that image features (B, E) compose: s* = f(v) in "A photo of a s* person"."""
         words = self.inversion(self.entrance(v))
-        return self.text.joint_end(self.text(*self.template(identity=words)))
+        return self.asking(self.text(*self.template(identity=words)))
 
     def simplified(self, v):
-        """One sentence for every image, (B, E)."""
-        return self.plain.expand(len(v), -1)
+        """One sentence for every image, (B, Q, E)."""
+        return self.plain.expand(len(v), -1, -1)
 
     def look(self, batch):
         """(everything that the tower alone says: its states and v (B, E), the image in the joint space; tokens (B, T, E))."""
@@ -297,8 +312,8 @@ class PromptSG(Method):
     def ask(self, seen, prompt):
         """What `look` saw, with l (B, E), the sentence, and z (B, E), what the sentence found in the image."""
         states, tokens = seen
-        sentence = self.prompts[prompt](states["v"])
-        return {**states, "l": sentence, "z": self.interaction(sentence, tokens[:, self.first :])}
+        asked = self.prompts[prompt](states["v"])
+        return {**states, "l": asked[:, -1], "z": self.interaction(asked, tokens[:, self.first :])}
 
     def features(self, batch, prompt):
         """Everything that a loss or a search may name."""
@@ -364,8 +379,10 @@ class PromptSG(Method):
         def feature(prompt, *names):
             return lambda batch: side_by_side(asked[prompt](batch), names)
 
-        own = feature(self.recipe.test_prompt, *self.recipe.retrieval_features)
-        cheap = feature("simplified", *self.recipe.retrieval_features)
+        own, theirs, cheap = (
+            feature(prompt, *self.recipe.retrieval_features)
+            for prompt in (self.recipe.test_prompt, self.gallery_prompt, "simplified")
+        )
         both = feature(self.recipe.test_prompt, list(self.image.state_widths)[-1], "z")
 
         def alone(batch):
@@ -373,9 +390,10 @@ class PromptSG(Method):
 
         composed = {"composed sentence to image": Task(feature("composed", "l"), alone),
                     "caption to composed sentence": Task(self.read, feature("composed", "l"), asks="text")}  # fmt: skip
-        return {"image to image": Task(own, own),
-                "image to image, re-ranked": Task(own, own, rerank=True),
+        return {"image to image": Task(own, theirs),
+                "image to image, re-ranked": Task(own, theirs, rerank=True),
                 "simplified prompt": Task(cheap, cheap),
+                "simplified prompt in the gallery (D20)": Task(own, cheap),
                 "joint space": Task(alone, alone),
                 "caption to image": Task(self.read, alone, asks="text"),
                 "last state and z (D9)": Task(both, both),
@@ -412,10 +430,13 @@ CHOICES = {  # what the card leaves open, and how much it matters
     "plain contrast": {"supcon_positives": "pair"},
     "contrast summed over positives (D12)": {"supcon_reduction": "sum"},
     "pseudo-word as short as CLIP's words (D3)": {"inversion_bn_gamma_init": "words"},
+    "all words ask (D5)": {"mim_query": "words"},
     "patches alone (D6)": {"mim_class_token": False},
+    "no norms before the attention (D8)": {"mim_norms": False},
     "output projection (D8)": {"mim_output_projection": True},
     "residual around cross-attention (D8)": {"mim_cross_residual": True},
     "retrieval by f12 and z (D9)": {"retrieval_features": ("f12", "z")},
+    "simplified prompt in the gallery (D20)": {"gallery_prompt": "simplified"},
     "two classifiers (D10)": {"id_features": ("z", "f12")},
     "triplet as in CLIP-ReID (D16)": {"triplet_features": ("z", "f12", "f11", "v")},
     "no warm-up (D17)": {"warmup_epochs": 0},

@@ -235,8 +235,11 @@ def run_key(spec, method, data):
 def digest(recipe, names=None):
     """A hash of the values of a recipe's fields, or of those among `names`."""
     values = dataclasses.asdict(recipe)
-    asked = {name: values[name] for name in values if names is None or name in names}
-    text = json.dumps(plain(asked), sort_keys=True)
+    return digest_of({name: values[name] for name in values if names is None or name in names})
+
+
+def digest_of(values):
+    text = json.dumps(plain(values), sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
@@ -253,6 +256,15 @@ def fingerprint(spec, steps=10):
               "weights": weights.fingerprint(recipe.pretrained)}  # fmt: skip
     smallest, _ = build(spec, load_data("world_market", "smoke"))
     return {**hashes, "losses": train.first_losses(smallest, steps)}
+
+
+def outdated(run):
+    """What of `stale` can be told at a glance, for a page: "its recipe changed", its weights, or ""."""
+    recipe, own = run.spec.recipe(), run.recipe.get("pretrained") in weights.OWN
+    if digest(recipe, run.recipe) != digest_of(run.recipe):
+        return "its recipe changed"
+    changed = own and weights.fingerprint(recipe.pretrained) != run.provenance.get("weights")
+    return "its weights changed" if changed else ""
 
 
 def stale(run, tolerance=1e-4):

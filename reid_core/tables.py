@@ -13,7 +13,7 @@ from IPython.display import HTML
 
 from reid_core import intervals, results
 
-NOT_RUN = "not run"
+NOT_RUN, STALE = "not run", "stale"
 
 
 class Cell(NamedTuple):
@@ -32,8 +32,14 @@ def table(headings, rows, caption):
 
 def cell(value):
     value = value if isinstance(value, Cell) else Cell(str(value))
+    value = aged(value) if any(map(results.outdated, value.runs)) else value
     marks = "".join(f' data-{name}="{html.escape(text)}"' for name, text in marks_of(value.runs).items())
     return f'<td class="{value.kind}"{marks}>{html.escape(value.text)}</td>'
+
+
+def aged(value):
+    """A number of a run that the code no longer repeats: greyed, and said so."""
+    return value._replace(text=f"{value.text} ({STALE})", kind=f"{value.kind} {STALE}")
 
 
 def marks_of(runs):

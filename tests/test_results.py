@@ -175,6 +175,12 @@ def test_a_field_that_the_recipe_has_got_since_makes_no_run_stale_and_one_that_i
     assert results.digest(recipe, lost) == results.digest(recipe), "its hash held the field, this one cannot"
 
 
+@pytest.mark.parametrize("variant", ["baseline", "clip_reid", "promptsg"])
+def test_a_committed_run_of_each_method_still_says_what_the_code_says(variant):
+    run = results.load(variant=variant, row="full")[0]
+    assert results.stale(run) == "" and results.outdated(run) == "", run.spec.name
+
+
 def test_the_fingerprint_sees_a_changed_loss(world, monkeypatch):
     spec = Spec("clip_reid", "baseline", profile="smoke")
     before = results.fingerprint(spec, 2)["losses"]

@@ -79,6 +79,16 @@ def test_effects_carry_the_runs_they_come_from(kept):
     )
 
 
+def test_a_number_of_another_recipe_is_greyed_and_called_stale(kept):
+    assert "stale" not in tables.ablation({"full": row("full")}, "full", "caption").data
+    old = run("full", 1, 0.6)
+    old.recipe["triplet_margin"] = 7.0
+    old.write()
+    page = tables.ablation({"full": row("full"), "again": row("plain contrast")}, "full", "caption").data
+    assert page.count('class="world stale"') == 1 and page.count("(stale)") == 1
+    assert results.outdated(old) == "its recipe changed" and results.outdated(run("full", 0, 0.6)) == ""
+
+
 def test_a_run_that_was_trained_again_carries_the_mark_of_its_own_file(tmp_path, monkeypatch):
     monkeypatch.setattr(results, "folder", lambda committed=True: tmp_path / ("book" if committed else "own"))
     book, own = run("full", 0, 0.6).write(), run("full", 0, 0.7).write(committed=False)

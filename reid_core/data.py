@@ -20,7 +20,7 @@ from PIL import Image
 
 from data_prep import public
 from data_prep.manifest import MODALITIES
-from data_prep.world.build import cached
+from data_prep.world import build as world_build
 from data_prep.world.cast import SETS
 from data_prep.world.layouts import layout_of
 from reid_core.augment import augment, draw_choices, normalise
@@ -345,6 +345,18 @@ def world(name, seed, profile):
     """The manifest of a synthetic data set, rendered first if need be."""
     if name not in SETS:
         raise ValueError(f"expected a world among {', '.join(SETS)}, found {name!r}; correct the name.")
-    scale = "smoke" if profile == "smoke" else "laptop"
-    folder = cached(build_folder() / "world", scale, seed or 0, name)
+    folder = world_build.cached(build_folder() / "world", scale(profile), seed or 0, name)
     return public.read(layout_of(name).reader, folder)
+
+
+def scale(profile):
+    """The size of the world in a profile."""
+    return "smoke" if profile == "smoke" else "laptop"
+
+
+def fingerprint_of(name, profile="laptop"):
+    """The fingerprint of a data set; for that of a world nothing is rendered."""
+    first, _, seed = name.partition("#")
+    if first in SETS:
+        return world_build.fingerprint(first, scale(profile), seed or 0)
+    return load_data(name, profile).manifest.fingerprint

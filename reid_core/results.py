@@ -24,7 +24,7 @@ import pandas as pd
 import torch
 
 from reid_core import checkpoint, evaluate, train, weights
-from reid_core.data import ROOT, build_folder, load_data
+from reid_core.data import ROOT, build_folder, fingerprint_of, load_data
 from reid_core.methods import METHODS, base
 from reid_core.recipe import profile_called
 
@@ -251,20 +251,23 @@ def plain(value):
 def fingerprint(spec, steps=10):
     """What makes a committed run stale when it changes: recipe, data, weights, and the losses of ten fixed steps of this
     row on the smallest world, in float32 on one thread."""
-    recipe, data = spec.recipe(), load_data(spec.data, spec.profile)
-    hashes = {"recipe": digest(recipe), "data": data.manifest.fingerprint,
+    recipe = spec.recipe()
+    hashes = {"recipe": digest(recipe), "data": fingerprint_of(spec.data, spec.profile),
               "weights": weights.fingerprint(recipe.pretrained)}  # fmt: skip
     smallest, _ = build(spec, load_data("world_market", "smoke"))
     return {**hashes, "losses": train.first_losses(smallest, steps)}
 
 
 def outdated(run):
-    """What of `stale` can be told at a glance, for a page: "its recipe changed", its weights, or ""."""
-    recipe, own = run.spec.recipe(), run.recipe.get("pretrained") in weights.OWN
-    if digest(recipe, run.recipe) != digest_of(run.recipe):
-        return "its recipe changed"
-    changed = own and weights.fingerprint(recipe.pretrained) != run.provenance.get("weights")
-    return "its weights changed" if changed else ""
+    """What of `stale` can be told at a glance, for a page: a sentence, or "". Files of weights and of pictures that are not the
+    project's own need not be at hand."""
+    recipe, known = run.spec.recipe(), {}
+    if run.recipe.get("pretrained") in weights.OWN:
+        known["weights"] = weights.fingerprint(recipe.pretrained) == run.provenance.get("weights")
+    if run.data["label"] == "world" and "fingerprint" in run.data:
+        known["data"] = fingerprint_of(run.spec.data, run.spec.profile) == run.data["fingerprint"]
+    known["recipe"] = digest(recipe, run.recipe) == digest_of(run.recipe)
+    return next((f"its {name} changed" for name, same in known.items() if not same), "")
 
 
 def stale(run, tolerance=1e-4):

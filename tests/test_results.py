@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from reid_core import intervals, results
-from reid_core.data import load_data
+from reid_core.data import fingerprint_of, load_data
 from reid_core.intervals import detectable, interval, paired, verdict
 from reid_core.results import Run, Spec
 
@@ -173,6 +173,18 @@ def test_a_field_that_the_recipe_has_got_since_makes_no_run_stale_and_one_that_i
     assert results.digest(recipe.but(triplet_margin=0.5), values) != results.digest(recipe)
     lost = {**values, "gone": 1}
     assert results.digest(recipe, lost) == results.digest(recipe), "its hash held the field, this one cannot"
+
+
+def test_a_run_of_another_world_or_other_weights_is_outdated_at_a_glance():
+    run = results.load(variant="baseline", row="full")[0]
+    other = dataclasses.replace(run, data={**run.data, "fingerprint": "another"})
+    assert results.outdated(other) == "its data changed"
+    other = dataclasses.replace(run, provenance={**run.provenance, "weights": "another"})
+    assert results.outdated(other) == "its weights changed"
+
+
+def test_the_fingerprint_of_a_world_needs_no_picture_of_it(world):
+    assert fingerprint_of("world_market", "smoke") == world.manifest.fingerprint
 
 
 @pytest.mark.parametrize("variant", ["baseline", "clip_reid", "promptsg"])

@@ -85,11 +85,16 @@ def put(part, out, card):
 def cached(shelf, profile, seed, name):
     """The folder of a world below `shelf`, named after its fingerprint: a world of another VERSION of the renderer, of other
     people, moments or words is never taken for it."""
-    fingerprint = planned(name, profile, whole(seed), SIZE)[2]["fingerprint"]
-    return build(Path(shelf) / f"{name}-{profile}-{whole(seed)}-{fingerprint[:8]}", profile, seed, name)
+    print_of = fingerprint(name, profile, seed)
+    return build(Path(shelf) / f"{name}-{profile}-{whole(seed)}-{print_of[:8]}", profile, seed, name)
 
 
-@functools.lru_cache(maxsize=2)
+def fingerprint(name, profile, seed):
+    """The fingerprint of a world, which needs no picture of it."""
+    return planned(name, profile, whole(seed), SIZE)[2]["fingerprint"]
+
+
+@functools.lru_cache(maxsize=4)
 def planned(name, profile, seed, size):
     """Plan, files per shot, and card of a world: a few seconds for a large one, so not done twice."""
     plan, layout = cast.plan(name, profile, seed), layout_of(name)

@@ -97,8 +97,11 @@ def pairs(items):
     return [(a, b) for k, a in enumerate(items) for b in items[k + 1 :]]
 
 
+UNCERTAIN = "cannot tell"
+
+
 def verdict(difference, printed):
     """Whether a printed effect (its sign counts) holds in ours: "holds", "fails" or "cannot tell"."""
     if difference.low <= 0 <= difference.high:
-        return "cannot tell"
+        return UNCERTAIN
     return "holds" if np.sign(difference.mean) == np.sign(printed) else "fails"

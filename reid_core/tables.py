@@ -6,6 +6,7 @@ and data-label ("world" or "real"). Columns for real data are of class "real", t
 
 import hashlib
 import html
+from collections import Counter
 from typing import NamedTuple
 
 import numpy as np
@@ -169,8 +170,11 @@ def ablation(rows, reference, caption, metric="mAP", committed=True, printed_on=
     that of the printed effect, which was found on the data set `printed_on`. The paper has columns where it prints something.
     """
     lines, protocols, labels = [], {}, {}
-    paper = any(row.printed is not None for row in rows.values())
-    for one in compared(rows, reference, committed):
+    paper, beside_it = (
+        any(row.printed is not None for row in rows.values()),
+        compared(rows, reference, committed),
+    )
+    for one in beside_it:
         protocols |= dict.fromkeys(run.protocol(one.row.task) for run in one.runs)
         labels |= dict.fromkeys(run.data["label"] for run in one.runs)
         theirs = [printed(one.row.printed), signed(one.effect, "paper")] * paper
@@ -185,7 +189,18 @@ def ablation(rows, reference, caption, metric="mAP", committed=True, printed_on=
         )
     headings = two_columns(metric, f", paper{f' on {printed_on}' if printed_on else ''}") * paper
     headings += two_columns(metric, ", ours" + "".join(f" on {PLACES[one]}" for one in labels))
-    return table(["row", *headings, "verdict"], lines, caption + ranked_how(protocols))
+    return table(["row", *headings, "verdict"], lines, caption + finding(beside_it) + ranked_how(protocols))
+
+
+def finding(rows):
+    """What a list of Compared comes to: how many have which verdict, and the largest effect that can be told from none."""
+    verdicts = Counter(one.verdict for one in rows if one.change)
+    if not verdicts:
+        return ""
+    told = f". {sum(verdicts.values())} compared: {', '.join(f'{many} {said}' for said, many in verdicts.items())}"
+    sure = [one for one in rows if one.change and one.verdict not in (ONE_SEED, intervals.UNCERTAIN)]
+    largest = max(sure, key=lambda one: abs(one.change.mean), default=None)
+    return told + (f"; the largest is {largest.change.mean:+.1f}, {largest.label}" if largest else "")
 
 
 PLACES = {"world": "the world", "real": "real data"}
@@ -257,7 +272,13 @@ def judged(change, effect):
     if change is None:
         return "–"
     if effect is None:
-        return "cannot tell" if change.low <= 0 <= change.high else "better" if change.mean > 0 else "worse"
+        return (
+            intervals.UNCERTAIN
+            if change.low <= 0 <= change.high
+            else "better"
+            if change.mean > 0
+            else "worse"
+        )
     return intervals.verdict(change, effect)
 
 

@@ -46,6 +46,17 @@ def test_an_ablation_gives_each_effect_its_interval_and_a_verdict(kept):
     assert "fails" in tables.ablation(rows, "full", "caption").data
 
 
+def test_a_caption_counts_the_verdicts_and_names_the_largest_effect(kept):
+    rows = {"full": row("full"), "worse": row("plain contrast"), "again": row("full")}
+    assert (
+        "caption. 2 compared: 1 worse, 1 cannot tell; the largest is -10"
+        in tables.ablation(rows, "full", "caption").data
+    )
+    assert "compared" not in tables.ablation({"full": row("full")}, "full", "caption").data
+    nothing = tables.ablation({"full": row("full"), "again": row("full")}, "full", "caption").data
+    assert "1 compared: 1 cannot tell" in nothing and "largest" not in nothing
+
+
 def test_a_table_says_how_its_numbers_were_ranked(kept):
     one = run("full", 0, 0.6)
     one.scores["image to image"]["protocol"] = "images asked; nothing left out"

@@ -10,7 +10,7 @@ from pygments import highlight
 from pygments.formatters import HtmlFormatter
 from pygments.lexers import PythonLexer
 
-from reid_core import figures, results, tables
+from reid_core import figures, reported, results, tables
 from reid_core.data import ROOT
 from reid_core.recipe import profile_called
 
@@ -158,4 +158,4 @@ def missing(what):
     return HTML(f'<p class="empty">{html.escape(what)}: {tables.NOT_RUN}.</p>')
 
 
-__all__ = ["figure", "figures", "missing", "reproduce", "results", "show", "start", "tables"]
+__all__ = ["figure", "figures", "missing", "reported", "reproduce", "results", "show", "start", "tables"]

@@ -1,4 +1,4 @@
-"""One JSON per run with its provenance; the papers' numbers beside ours.
+"""One JSON per run with its provenance.
 
 A run is identified by its Spec and lies at results/<method>/<variant>/<row>/<data>-<profile>-s<seed>.json.
 """
@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import pandas as pd
 import torch
 
 from reid_core import checkpoint, evaluate, train, weights
@@ -373,36 +372,6 @@ def keep_bench(name, told):
     here = {"device": torch.cuda.get_device_name() if torch.cuda.is_available() else f"{platform.machine()}, {os.cpu_count()} cores",
             "commit": git("rev-parse", "HEAD"), "date": datetime.date.today().isoformat(), "torch": torch.__version__}  # fmt: skip
     checkpoint.write(path, (json.dumps({**before, name: {**told, **here}}, indent=1) + "\n").encode())
-
-
-def reported(**wanted):
-    """Rows of results/reported.csv: every number that the papers print. Filter by column."""
-    return matching(pd.read_csv(ROOT / "results" / "reported.csv", keep_default_na=False), wanted)
-
-
-def printed(rows, metrics=("mAP", "R1")):
-    """{(label, metric): value} for {label: column values that pick the row of reported.csv}. Of a data set on which the paper
-    prints nothing there is none."""
-    found = {}
-    for label, wanted in rows.items():
-        table = reported(**wanted)
-        if reported(**{column: value for column, value in wanted.items() if column != "dataset"}).empty:
-            raise ValueError(f"expected rows of reported.csv with {wanted}, found none; correct the words.")
-        found |= {
-            (label, row.metric): float(row.value) for row in table.itertuples() if row.metric in metrics
-        }
-    return found
-
-
-def hyperparameters(**wanted):
-    """Rows of results/hyperparameters.csv: every setting that is stated, released or assumed."""
-    return matching(pd.read_csv(ROOT / "results" / "hyperparameters.csv", keep_default_na=False), wanted)
-
-
-def matching(table, wanted):
-    for column, value in wanted.items():
-        table = table[table[column] == value]
-    return table.reset_index(drop=True)
 
 
 def fill(minutes, specs, measure=measure, log=print):

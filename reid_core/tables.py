@@ -120,7 +120,7 @@ def comparison(specs, metrics, wanted, caption, committed=True):
 
 
 def context(rows, caption):
-    """Printed rows of others, as `results.reported` gives them: one line per method and backbone, mAP / R1 per data
+    """Printed rows of others, as `reported.numbers` gives them: one line per method and backbone, mAP / R1 per data
     set. A star, as printed, stands for images larger than 256 x 128."""
     names = list(dict.fromkeys(rows.dataset))
     values = {(row.method, row.backbone, row.dataset, row.metric): row.value for row in rows.itertuples()}

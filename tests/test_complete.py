@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from pending import ABLATION_TABLES, DECISIONS, PENDING_ABLATIONS, PENDING_DECISIONS, PENDING_ROWS
 
-from reid_core import results
+from reid_core import reported
 from reid_core.methods import METHODS, PLANNED
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -49,7 +49,7 @@ def flat(value):
 
 @pytest.mark.parametrize("paper", PAPERS)
 def test_every_setting_is_a_field_or_is_listed_with_the_reason(paper):
-    rows = set(results.hyperparameters(paper=paper).name)
+    rows = set(reported.hyperparameters(paper=paper).name)
     here = {row for row, *_ in fields(paper)}
     missing, listed = rows - here, {row for names in PENDING_ROWS[paper].values() for row in names}
     assert missing == listed, (
@@ -59,7 +59,7 @@ def test_every_setting_is_a_field_or_is_listed_with_the_reason(paper):
 
 @pytest.mark.parametrize("paper", PAPERS)
 def test_a_field_says_what_the_list_of_settings_says(paper):
-    table = results.hyperparameters(paper=paper)
+    table = reported.hyperparameters(paper=paper)
     for row, value, _ in fields(paper):
         for line in table[table.name == row].itertuples():
             wanted, found = numbers(line.value), [v for v in flat(value) if not isinstance(v, str)]
@@ -82,7 +82,7 @@ UNITS = {  # the same fact in another form
 
 @pytest.mark.parametrize("paper", PAPERS)
 def test_the_status_of_a_field_is_that_of_the_list(paper):
-    table = results.hyperparameters(paper=paper)
+    table = reported.hyperparameters(paper=paper)
     for row, _, status in fields(paper):
         known = set(table[table.name == row].status)
         assert not known or status in known, f"{paper} {row}: {status}, listed as {known}"
@@ -93,7 +93,7 @@ def test_every_printed_ablation_row_is_a_key_or_its_chapter_is_to_come(paper):
     if not ABLATION_TABLES.get(paper):
         return
     labels = {
-        row for table in ABLATION_TABLES[paper] for row in results.reported(paper=paper, table=table).row
+        row for table in ABLATION_TABLES[paper] for row in reported.numbers(paper=paper, table=table).row
     }
     assert labels, "the tables of ablations are in reported.csv"
     keys = set(getattr(METHODS.get(paper), "ABLATIONS", {}))

@@ -24,7 +24,7 @@ ORDER = [  # a module imports only from what stands above it
     "data_prep.public.*", "data_prep.public", "data_prep.convert", "data_prep.describe", "data_prep.doctor", "data_prep.join", "data_prep.__main__", "reid_core.weights", "reid_core.draws", "reid_core.augment", "reid_core.data",
     "reid_core.clip", "reid_core.loading", "reid_core.prompts", "reid_core.layers", "reid_core.losses", "reid_core.recipe", "reid_core.schedules",
     "reid_core.methods.base", "reid_core.methods.*", "reid_core.methods", "reid_core.checkpoint", "reid_core.train",
-    "reid_core.rerank", "reid_core.evaluate", "reid_core.explain", "reid_core.intervals", "reid_core.results", "reid_core.looks", "reid_core.kept",
+    "reid_core.rerank", "reid_core.evaluate", "reid_core.explain", "reid_core.intervals", "reid_core.reported", "reid_core.results", "reid_core.looks", "reid_core.kept",
     "reid_core.chapters", "reid_core.tables", "reid_core.figures", "reid_core.maps", "reid_core.flow",
     "reid_core.pretrain", "reid_core.yardsticks", "reid_core.gates", "reid_core.rates", "reid_core.notebook", "reid_core.bench", "reid_core.__main__",
 ]  # fmt: skip

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from reid_core import intervals, results
+from reid_core import intervals, reported, results
 from reid_core.data import fingerprint_of, load_data
 from reid_core.intervals import detectable, interval, paired, verdict
 from reid_core.results import Run, Spec
@@ -126,10 +126,10 @@ def test_the_papers_numbers_are_there_word_for_word():
         "backbone": "ViT-B/16",
         "dataset": "market1501",
     }
-    assert results.printed({"base": row}) == {("base", "mAP"): 86.4, ("base", "R1"): 93.3}
+    assert reported.printed({"base": row}) == {("base", "mAP"): 86.4, ("base", "R1"): 93.3}
     with pytest.raises(ValueError, match="found none; correct the words"):
-        results.printed({"base": {**row, "table": "Table 22"}})
-    assert len(results.reported()) == 2205 and len(results.hyperparameters()) == 447
+        reported.printed({"base": {**row, "table": "Table 22"}})
+    assert len(reported.numbers()) == 2205 and len(reported.hyperparameters()) == 447
 
 
 def test_nothing_is_committed_before_the_gates_or_from_a_dirty_tree(monkeypatch, tmp_path):
@@ -307,7 +307,7 @@ def test_what_a_paper_prints_nothing_of_is_a_dash_and_a_wrong_label_an_error():
         "backbone": "ViT-B/16",
         "dataset": "world_a",
     }
-    assert results.printed({"base": row}) == {}
+    assert reported.printed({"base": row}) == {}
 
 
 def test_a_readers_own_run_stands_before_the_books(tmp_path, monkeypatch):

@@ -70,11 +70,8 @@ def test(method, data, device=None, precision="fp32", ways=None):
     Images are gone through once, for all tasks."""
     method.eval()
     device = device or next(method.parameters()).device
-    able = {
-        name: task
-        for name, task in method.retrieval_tasks().items()
-        if task.asks == "image" or data.gallery.captions
-    }
+    said = any(data.gallery.captions)
+    able = {name: task for name, task in method.retrieval_tasks().items() if task.asks == "image" or said}
     tasks = dict(list(able.items())[:ways])
     asks = {"query": [task.query for task in tasks.values() if task.asks == "image"],
             "gallery": [task.gallery for task in tasks.values()]}  # fmt: skip

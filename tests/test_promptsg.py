@@ -1,5 +1,7 @@
 """PromptSG does what its paper says, and every choice that the card leaves open changes what it should."""
 
+import copy
+import dataclasses
 import functools
 
 import numpy as np
@@ -336,6 +338,13 @@ def test_what_was_seen_once_is_what_each_way_sees_by_itself(method, world):
         sides = (evaluate.embed(see, world, split, method.size, method.test_view(), "cpu")
                  for split in ("query", "gallery"))  # fmt: skip
         assert np.allclose(evaluate.score(*sides, world.query, world.gallery).ap, found[task].ap)
+
+
+def test_where_nobody_wrote_about_the_images_no_caption_searches(method, world):
+    mute = copy.copy(world)
+    mute.gallery = dataclasses.replace(world.gallery, captions=[() for _ in range(len(world.gallery))])
+    left = set(evaluate.test(method, world)) - set(evaluate.test(method, mute))
+    assert left == {"caption to image", "caption to composed sentence"}
 
 
 def test_where_no_sentence_was_composed_none_is_trained_or_searched_with(world):

@@ -70,14 +70,23 @@ def test(method, data, device=None, precision="fp32", ways=None):
     Images are gone through once, for all tasks."""
     method.eval()
     device = device or next(method.parameters()).device
-    said = any(data.gallery.captions)
-    able = {name: task for name, task in method.retrieval_tasks().items() if task.asks == "image" or said}
-    tasks = dict(list(able.items())[:ways])
+    tasks = dict(list(able(method, data).items())[:ways])
     asks = {"query": [task.query for task in tasks.values() if task.asks == "image"],
             "gallery": [task.gallery for task in tasks.values()]}  # fmt: skip
     seen = {split: embed_all(encoders, data, split, method.size, method.test_view(), device, precision)
             for split, encoders in asks.items()}  # fmt: skip
     return {name: run_task(task, method, data, seen, device, precision) for name, task in tasks.items()}
+
+
+def able(method, data):
+    """{task: Task} of a method that a data set has queries for: images of its query split, or sentences about its gallery."""
+    there = {"image": len(data.query) > 0, "text": any(data.gallery.captions)}
+    found = {name: task for name, task in method.retrieval_tasks().items() if there[task.asks]}
+    if not found:
+        raise ValueError(f"expected queries that {type(method).__name__} can ask with, found "
+                         f"{len(data.query)} images in the query split of {data.manifest.name}; choose a data set that is "
+                         f"searched with images.")  # fmt: skip
+    return found
 
 
 def run_task(task, method, data, seen, device, precision):

@@ -182,6 +182,7 @@ def measure(spec, *, committed=False, device=None, checkpoint_every=None, determ
     profile, place = profile_called(spec.profile), build_folder() / "runs" / spec.name
     began = time.time()
     method, data = build(spec)
+    evaluate.able(method, data)  # rather now than after hours of training
     history = train.fit(
         method, data, place, seed=spec.seed, precision=profile.precision, device=device,
         fine=profile.fine, checkpoint_every=checkpoint_every, deterministic=deterministic,
@@ -302,6 +303,24 @@ def what_it_cost(method, history, seconds):
     return {"minutes": round(seconds / 60, 2), "training minutes": round(training / 60, 2),
             "images per second": round(images / max(busy, 1e-9), 1), "peak memory MB": round(peak / 1e6),
             "trained parameters": base.learnable(method)}  # fmt: skip
+
+
+def pace(history):
+    """What a training takes when nothing else runs: {"training minutes", "images per second"}. Of each stage the first epoch
+    counts, which also computes what the stage keeps, and the median of the others in the place of each. An image counts
+    where a tower that is trained looks at it."""
+    stages = {
+        stage: [h for h in history if h["stage"] == stage]
+        for stage in dict.fromkeys(h["stage"] for h in history)
+    }
+    seconds = [epochs[0]["seconds"] + (len(epochs) - 1) * typical(epochs[1:]) for epochs in stages.values()]
+    looking = [h for h in history if h["images"]]
+    images, busy = sum(h["images"] for h in looking), len(looking) * typical(looking)
+    return {"training minutes": sum(seconds) / 60, "images per second": images / max(busy, 1e-9)}
+
+
+def typical(epochs):
+    return float(np.median([h["seconds"] for h in epochs])) if epochs else 0.0
 
 
 def provenance(method):

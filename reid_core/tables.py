@@ -63,10 +63,14 @@ def ours(runs, metric="mAP", task=None):
     runs = [run for run in runs if run]
     if not runs:
         return Cell(NOT_RUN, "empty")
-    kind = "world" if any(run.data["label"] == "world" for run in runs) else "real"
     values = [run.score(metric, task) for run in runs]
     spread = intervals.interval(runs, task).half if metric == "mAP" else np.std(values)
-    return Cell(f"{np.mean(values):.1f} ± {spread:.1f}", kind, tuple(runs))
+    return Cell(f"{np.mean(values):.1f} ± {spread:.1f}", kind_of(runs), tuple(runs))
+
+
+def kind_of(runs):
+    """The class of a cell with numbers of these runs: one of the world is enough to make it one of the world."""
+    return "world" if any(run.data["label"] == "world" for run in runs) else "real"
 
 
 def printed(value):
@@ -263,8 +267,7 @@ def signed(value, kind=""):
 def change_cell(change, runs):
     if change is None:
         return Cell("–", "empty")
-    kind = "world" if any(run.data["label"] == "world" for run in runs) else "real"
-    return Cell(f"{change.mean:+.1f} [{change.low:+.1f}, {change.high:+.1f}]", kind, tuple(runs))
+    return Cell(f"{change.mean:+.1f} [{change.low:+.1f}, {change.high:+.1f}]", kind_of(runs), tuple(runs))
 
 
 def judged(change, effect):

@@ -193,6 +193,15 @@ def test_a_committed_run_of_each_method_still_says_what_the_code_says(variant):
     assert results.stale(run) == "" and results.outdated(run) == "", run.spec.name
 
 
+def test_an_epoch_that_was_held_up_does_not_count_as_slow():
+    def epochs(stage, seconds, images):
+        return [{"stage": stage, "seconds": s, "images": images} for s in seconds]
+
+    history = epochs("read", [30.0, 10.0, 10.0, 10.0], 0) + epochs("see", [30.0, 30.0, 900.0, 30.0], 60)
+    assert results.pace(history) == {"training minutes": 3.0, "images per second": 2.0}
+    assert results.pace([]) == {"training minutes": 0.0, "images per second": 0.0}
+
+
 def test_the_fingerprint_sees_a_changed_loss(world, monkeypatch):
     spec = Spec("clip_reid", "baseline", profile="smoke")
     before = results.fingerprint(spec, 2)["losses"]

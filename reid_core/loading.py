@@ -78,11 +78,20 @@ def open_model(name, pretrained=None):
         )
     if str(pretrained) in open_clip.list_pretrained_tags_by_model(name):
         refuse_other_activation(name, open_clip.get_pretrained_cfg(name, pretrained).get("quick_gelu", False))
-        return open_clip.create_model(name, pretrained=pretrained, precision="fp32")
+        return fetched(name, pretrained)
     model = quietly(open_clip.create_model, name, pretrained=None, precision="fp32")
     if pretrained is not None:
         load_file(model, name, Path(pretrained))
     return model
+
+
+def fetched(name, tag):
+    """An open_clip model with weights that open_clip knows by a tag and fetches where they are missing."""
+    try:
+        return open_clip.create_model(name, pretrained=tag, precision="fp32")
+    except Exception as error:
+        raise ValueError(f"expected the weights {tag!r} of {name} on the hub that open_clip asks, found that they cannot be "
+                         f"fetched ({weights.first_line(error)}); put the file here and name it in $REID_WEIGHTS.") from error  # fmt: skip
 
 
 def quietly(function, *args, **options):

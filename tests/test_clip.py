@@ -250,3 +250,14 @@ def test_own_models_have_a_name_and_a_fingerprint(tmp_path, monkeypatch):
     assert weights.locate("openai") == "openai"
     monkeypatch.setenv("REID_WEIGHTS", str(tmp_path / "vit.pt"))
     assert weights.locate("openai") == str(tmp_path / "vit.pt")
+
+
+def test_weights_that_cannot_be_fetched_are_asked_for_in_one_sentence(monkeypatch):
+    def unreachable(*_, **__):
+        raise RuntimeError("Failed to download weights\nand a long story")
+
+    monkeypatch.setattr(open_clip, "create_model", unreachable)
+    with pytest.raises(
+        ValueError, match="found that they cannot be fetched .Failed to download weights.; put the file here"
+    ):
+        open_model("ViT-B-16-quickgelu", "openai")

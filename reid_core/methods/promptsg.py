@@ -255,6 +255,7 @@ class PromptSG(Method):
         self.inversion = self.make_inversion(joint)
         self.interaction = self.make_interaction(joint)
         self.read_sentences()
+        self.choose_prompts()
 
     def make_inversion(self, joint):
         r = self.recipe
@@ -283,6 +284,10 @@ class PromptSG(Method):
         plain = PromptTemplate(r.prompt_simplified, self.text, self.tokenizer)
         with torch.no_grad():
             self.register_buffer("plain", self.asking(self.text(*plain())), persistent=False)
+
+    def choose_prompts(self):
+        """Which sentence asks in training, of the query and of the gallery (D20)."""
+        r = self.recipe
         self.prompts = {"composed": self.composed, "simplified": self.simplified}
         for field in ("train_prompt", "test_prompt"):
             one_of(self.prompts, getattr(r, field), field)

@@ -49,6 +49,7 @@ PARTS = (
     Part("promptsg", "promptsg", ("full", *TABLE_3, *TABLE_4), MARKETS[1:]),
     Part("clip_reid", "baseline", tuple(clip_reid.LONGER), MARKETS[1:]),
     Part("promptsg", "promptsg", tuple(promptsg.LONGER), MARKETS[1:]),
+    Part("clip_reid", "clip_reid", tuple(clip_reid.LONGER), MARKETS),
     Part("promptsg", "promptsg", (*LAMBDAS, "plain contrast")),
     Part("clip_reid", "clip_reid", ("SIE", "overlapping patches")),
     Part("promptsg", "promptsg", (*READINGS, *TEMPERATURES)),

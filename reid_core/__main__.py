@@ -37,6 +37,10 @@ def parser():
     train.set_defaults(run=train_one)
     fill = commands.add_parser("results", help="measure what is missing or stale, printed rows first")
     fill.add_argument("--minutes", type=float, default=60)
+    fill.add_argument(
+        "--list", action="store_true", help="only print the names of all runs that the book shows"
+    )
+    fill.add_argument("--only", metavar="NAME", help="one of these names")
     fill.set_defaults(run=fill_results)
     shown = commands.add_parser(
         "looks", help="keep what runs show whose weights are still here, beside their numbers"
@@ -72,8 +76,15 @@ def parser():
 
 
 def fill_results(options):
+    specs = {spec.name: spec for spec in chapters.wanted()}
+    if options.list:
+        return print(*specs, sep="\n")
     gates.require()
-    results.fill(options.minutes, chapters.wanted(), kept.measure)
+    if options.only and options.only not in specs:
+        raise ValueError(
+            f"expected the name of a run that the book shows, found {options.only!r}; --list prints them."
+        )
+    results.fill(options.minutes, [specs[options.only]] if options.only else specs.values(), kept.measure)
 
 
 def measure_gates(options):

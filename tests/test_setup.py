@@ -1,11 +1,16 @@
 """Set-up stops with one sentence where it cannot end well."""
 
 import importlib.util
+import re
 import shutil
+import subprocess
+import sys
 from collections import namedtuple
 from pathlib import Path
 
 import pytest
+
+from reid_core import __main__, chapters, gates
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -34,3 +39,32 @@ def test_an_old_python_is_one_sentence(setup, monkeypatch, tmp_path):
         SystemExit, match=r"expected Python 3.11 or newer, found .*; run make with PYTHON=python3.11"
     ):
         setup.main(tmp_path / ".venv")
+
+
+def planned(target, profile="laptop"):
+    """{rule: jobs} of everything that a target is made of, as Snakemake plans it."""
+    command = [sys.executable, "-m", "snakemake", "--dry-run", "--forceall", "--nolock", "--cores", "2",
+               "--config", f"profile={profile}", "--", target]  # fmt: skip
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    table = (done.stdout + done.stderr).split("Job stats:")[-1].split("Reasons:")[0]
+    return {name: int(count) for name, count in re.findall(r"^(\w+) +(\d+)$", table, re.M)}
+
+
+@pytest.mark.parametrize("profile", ["laptop", "smoke"])
+def test_the_book_is_made_of_pages_and_a_world_and_of_no_training(profile):
+    pages = len(list((ROOT / "notebooks").glob("*/*.ipynb")))
+    assert planned("book", profile) == {"book": 1, "notebook": pages, "world": 1, "total": pages + 2}
+
+
+def test_the_results_are_made_of_every_run_that_the_book_prints():
+    wanted = len(chapters.wanted())
+    assert planned("results") == {"results": 1, "run": wanted, "world": 1, "total": wanted + 2}
+
+
+def test_a_run_that_the_book_does_not_print_is_refused_by_name(monkeypatch):
+    monkeypatch.setattr(gates, "require", lambda: None)
+    with pytest.raises(
+        SystemExit, match="expected the name of a run that the book shows, found 'full'; --list prints them"
+    ):
+        __main__.main(["results", "--only", "full"])

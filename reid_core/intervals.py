@@ -26,13 +26,13 @@ def interval(runs, task=None, draws=2000):
 
 
 def paired(runs, others, task=None, other_task=None, draws=2000):
-    """Mean AP of `runs` minus that of `others`, pair by pair of seeds, on the same resampled identities. The others'
-    task is the same unless told."""
+    """Mean AP of `runs` minus that of `others`, pair by pair of seeds, on the same resampled identities. Each side has its way
+    of searching; None is a run's first."""
     seeds = {run.spec.seed: run for run in others}
     both = [(run, seeds[run.spec.seed]) for run in runs if run.spec.seed in seeds]
     if not both:
         raise ValueError("expected runs that share seeds, found none; measure both with the same seeds.")
-    sides = zip(zip(*both), (task, other_task or task))
+    sides = zip(zip(*both), (task, other_task))
     together = by_identity([(run, asked) for side, asked in sides for run in side])
     one, two = (ByIdentity(half, together.counts) for half in np.split(together.sums, 2))
     rng = np.random.default_rng(0)
@@ -76,16 +76,15 @@ def resampled(table, rng, draws):
 def detectable(runs, task=None, draws=2000):
     """The smallest difference of mean AP, in points, that a paired comparison of so many seeds would show.
 
-    Two runs of the *same* method differ by chance alone: the spread of their paired difference over seeds and
-    identities, times 2.8 (two-sided 5 %, power 80 %), scaled from one seed each to the number of seeds there are.
+    Two runs of the *same* method differ by chance alone: by the luck of training, which moves their difference, and by who
+    is searched for, which spreads it. The root of both squares, times 2.8 (two-sided 5 %, power 80 %), scaled from one seed
+    each to the number of seeds there are.
     """
     if len(runs) < 2:
         return float("nan")
-    spreads = [
-        np.ptp(paired([one], [renamed(two, one)], task, draws=draws)[1:]) / (2 * 1.96)
-        for one, two in pairs(runs)
-    ]
-    return 2.8 * float(np.mean(spreads)) / len(runs) ** 0.5
+    changes = [paired([one], [renamed(two, one)], task, task, draws) for one, two in pairs(runs)]
+    squares = [one.mean**2 + ((one.high - one.low) / (2 * 1.96)) ** 2 for one in changes]
+    return 2.8 * float(np.mean(squares) / len(runs)) ** 0.5
 
 
 def renamed(run, like):

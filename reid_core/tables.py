@@ -289,8 +289,10 @@ def smallest(specs, committed=True):
     """What a table can show at all, to be said before it."""
     runs = found(specs, committed)
     if len(runs) < 2:
-        return "How small a difference this table can show is not known: fewer than two seeds were run."
-    return (f"With {len(runs)} seeds and {runs[0].data['counts']['query']['identities']} people searched for, "
+        return paragraph(
+            "How small a difference this table can show is not known: fewer than two seeds were run."
+        )
+    return paragraph(f"With {len(runs)} seeds and {runs[0].data['counts']['query']['identities']} people searched for, "
             f"a difference below {intervals.detectable(runs):.1f} points of mAP cannot be told from chance.")  # fmt: skip
 
 
@@ -307,6 +309,10 @@ def speed(told, printed, caption, names=None):
         rows,
         f"{caption} ({told['model']}, batch {told['batch']}, {told['device']})",
     )
+
+
+def paragraph(text):
+    return HTML(f"<p>{html.escape(text)}</p>")
 
 
 def signless(value):

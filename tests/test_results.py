@@ -112,6 +112,13 @@ def test_what_can_be_detected_shrinks_with_seeds_and_with_less_noise():
     assert many < few and quiet < few and np.isnan(detectable([noisy(0)]))
 
 
+def test_luck_in_training_hides_differences_as_small_as_itself():
+    """Seeds three points apart, all people alike: no difference of one point could be told."""
+    lucky = [noisy(seed, shift) for seed, shift in enumerate((0.0, 0.03, -0.03))]
+    steady = [noisy(seed) for seed in range(3)]
+    assert detectable(lucky, draws=300) > 5 > 2 > detectable(steady, draws=300)
+
+
 def test_a_verdict_needs_an_interval_without_zero():
     assert verdict(intervals.Interval(1.0, 0.2, 1.8), printed=3.0) == "holds"
     assert verdict(intervals.Interval(-1.0, -1.8, -0.2), printed=3.0) == "fails"

@@ -67,6 +67,16 @@ def test_a_table_says_how_its_numbers_were_ranked(kept):
     )
 
 
+def test_another_way_of_searching_is_compared_with_the_first_one(kept):
+    for seed in range(3):
+        both = run("full", seed, 0.6)
+        both.scores["simplified prompt"] = run("full", seed, 0.55).scores["image to image"]
+        both.write()
+    rows = {"full": row("full"), "cheap": row("full")._replace(task="simplified prompt")}
+    page = tables.ablation(rows, "full", "caption").data
+    assert "the largest is -5" in page, "not nothing: the same runs, searched otherwise"
+
+
 def test_a_row_without_a_run_says_so_and_has_no_verdict(kept):
     page = tables.ablation({"full": row("full"), "lambda 2": row("lambda 2")}, "full", "caption").data
     assert tables.NOT_RUN in page and "holds" not in page and "worse" not in page
@@ -111,10 +121,10 @@ def digest(path):
 
 
 def test_what_a_table_can_show_is_said_before_it(kept):
-    said = tables.smallest(row("full").specs)
-    assert said.startswith("With 3 seeds and 120 people") and "fewer than two" in tables.smallest(
+    said = tables.smallest(row("full").specs).data
+    assert said.startswith("<p>With 3 seeds and 120 people") and "fewer than two" in tables.smallest(
         row("lambda 2").specs
-    )
+    ).data
 
 
 def test_the_plan_of_the_book_names_rows_that_exist_and_each_once():

@@ -122,9 +122,10 @@ def digest(path):
 
 def test_what_a_table_can_show_is_said_before_it(kept):
     said = tables.smallest(row("full").specs).data
-    assert said.startswith("<p>With 3 seeds and 120 people") and "fewer than two" in tables.smallest(
-        row("lambda 2").specs
-    ).data
+    assert (
+        said.startswith("<p>With 3 seeds and 120 people")
+        and "fewer than two" in tables.smallest(row("lambda 2").specs).data
+    )
 
 
 def test_the_plan_of_the_book_names_rows_that_exist_and_each_once():

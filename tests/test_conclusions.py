@@ -1,0 +1,77 @@
+"""What the chapters conclude in words is what the committed runs say: a sentence that no longer holds fails here."""
+
+import nbformat
+import pytest
+from test_layout import ROOT
+
+from reid_core import chapters, intervals, results
+from reid_core.results import Spec
+
+A, D = chapters.MARKETS
+LONG, BARE, BARE_LONG = "four times the epochs", chapters.TABLE_3[3], "no interaction, four times the epochs"
+BASELINE, CLIP_REID, PROMPTSG = (
+    ("clip_reid", "baseline"),
+    ("clip_reid", "clip_reid"),
+    ("promptsg", "promptsg"),
+)
+
+
+def runs(kind, row="full", data=A):
+    found = [results.find(Spec(*kind, row, data, seed=seed)) for seed in chapters.SEEDS]
+    return [run for run in found if run]
+
+
+def change(one, two, task=None, other=None):
+    """The Interval of one row, (kind, row, data), minus another."""
+    return intervals.paired(runs(*one), runs(*two), task, other)
+
+
+def worse(*sides):
+    return change(*sides).high < 0
+
+
+def open_question(*sides):
+    found = change(*sides)
+    return found.low <= 0 <= found.high
+
+
+CLAIMS = {
+    "1_clip_reid/ablate": {
+        "Without stage 1 it loses points.": lambda: worse((CLIP_REID, "no stage 1"), (CLIP_REID,)),
+        "On domain D it is ahead of its baseline after ninety steps, and no longer after four times as many.": lambda: (
+            worse((BASELINE, "full", D), (CLIP_REID, "full", D))
+            and not worse((BASELINE, LONG, D), (CLIP_REID, LONG, D))
+        ),
+        "On domain A it never is.": lambda: not worse((BASELINE,), (CLIP_REID,)),
+    },
+    "2_promptsg/ablate": {
+        "On both domains it does better without its interaction than with it.": lambda: (
+            worse((PROMPTSG,), (PROMPTSG, BARE)) and worse((PROMPTSG, "full", D), (PROMPTSG, BARE, D))
+        ),
+        "Four times the epochs shrink that gap on domain D": lambda: (
+            change((PROMPTSG, "full", D), (PROMPTSG, BARE, D)).mean
+            < 2 * change((PROMPTSG, LONG, D), (PROMPTSG, BARE_LONG, D)).mean
+        ),
+        "and do not close it.": lambda: worse((PROMPTSG, LONG, D), (PROMPTSG, BARE_LONG, D)),
+        "Its baseline stays ahead of it.": lambda: (
+            worse((PROMPTSG,), (BASELINE,))
+            and worse((PROMPTSG, "full", D), (BASELINE, "full", D))
+            and worse((PROMPTSG, LONG, D), (BASELINE, LONG, D))
+        ),
+        "A text tower that read nothing, and one sentence for all, cannot be told from the full model.": lambda: (
+            open_question((PROMPTSG, "control: random text tower"), (PROMPTSG,))
+            and open_question((PROMPTSG, "Training w/o composed"), (PROMPTSG,))
+        ),
+        "A composed sentence searches worse than the image that composed it.": lambda: (
+            change((PROMPTSG,), (PROMPTSG,), "composed sentence to image", "joint space").high < 0
+        ),
+    },
+}
+
+
+@pytest.mark.parametrize("page, sentence", [(page, sentence) for page in CLAIMS for sentence in CLAIMS[page]])
+def test_a_conclusion_is_on_its_page_and_holds_in_the_committed_runs(page, sentence):
+    cells = nbformat.read(ROOT / "notebooks" / f"{page}.ipynb", as_version=4).cells
+    text = " ".join(" ".join(cell.source.split()) for cell in cells if cell.cell_type == "markdown")
+    assert sentence in text, "the page does not say it"
+    assert CLAIMS[page][sentence](), "the runs do not say it"

@@ -65,6 +65,22 @@ def embeddings(found, people=8):
     return figure
 
 
+def told_apart(found):
+    """The finding of `embeddings`: in how many cases the nearest point of a map is the same person, and chance's share."""
+    same = found.pids[:, None] == found.pids
+    chance = (same.sum() - len(same)) / max(len(same) * (len(same) - 1), 1)
+    shares = [f"{100 * nearest_alike(points, same):.0f} % of the images in {name}"
+              for name, points in (("t-SNE", found.tsne), ("UMAP", found.umap)) if len(points)]  # fmt: skip
+    return f"the nearest image is one of the same person for {' and '.join(shares)}, against {100 * chance:.0f} % by chance"
+
+
+def nearest_alike(points, same):
+    """The share of points (N, 2) whose nearest other one is alike; `same` (N, N)."""
+    gaps = np.linalg.norm(points[:, None].astype(float) - points, axis=2)
+    np.fill_diagonal(gaps, np.inf)
+    return same[np.arange(len(gaps)), gaps.argmin(1)].mean()
+
+
 def scatter(axis, points, pids, shown):
     rest = ~np.isin(pids, shown)
     axis.scatter(*points[rest].T, s=5, color="0.8", zorder=1)

@@ -57,6 +57,15 @@ def test_a_map_that_was_not_computed_says_so():
     assert [text.get_text() for text in maps.embeddings(looks_of()).axes[1].texts] == ["not run"]
 
 
+def test_the_caption_of_the_maps_counts_nearest_neighbours():
+    two = np.array([[0, 0], [1, 0], [9, 9], [8, 9]], np.float16)
+    found = looks_of()._replace(tsne=two, umap=two[[0, 2, 1, 3]], pids=np.array([1, 1, 2, 2]))
+    assert maps.told_apart(found) == (
+        "the nearest image is one of the same person for 100 % of the images in t-SNE and 0 % of the images in UMAP, against 33 % by chance"
+    )
+    assert "UMAP" not in maps.told_apart(found._replace(umap=two[:0]))
+
+
 def test_every_score_has_a_bar_per_method_and_a_line_for_chance():
     axis = maps.judged({"one": looks_of(), "two": looks_of()}).axes[0]
     assert len(axis.patches) == 2 * len(explain.SCORES) and set(maps.SAYS) == set(explain.SCORES)

@@ -1,13 +1,14 @@
-"""How far chance may have moved a score or a difference: bootstraps over identities and seeds."""
+"""How far chance may have moved a score or a difference: the luck of training, and who is searched for."""
 
 import dataclasses
 from typing import NamedTuple
 
 import numpy as np
+from scipy import stats
 
 
 class Interval(NamedTuple):
-    """In per cent (of average precision) or points (of a difference); 95 % of the bootstrap lies between."""
+    """In per cent (of average precision) or points (of a difference), with the ends of a 95 % interval."""
 
     mean: float
     low: float
@@ -19,10 +20,9 @@ class Interval(NamedTuple):
 
 
 def interval(runs, task=None, draws=2000):
-    """Mean AP of runs that differ in their seed; identities and seeds are resampled together."""
+    """Mean AP of runs that differ in their seed."""
     table = by_identity([(run, task) for run in runs])
-    means = resampled(table, np.random.default_rng(0), draws)
-    return Interval(100 * overall(table), *100 * np.quantile(means, (0.025, 0.975)))
+    return around(by_seed(table), by_people(table, draws))
 
 
 def paired(runs, others, task=None, other_task=None, draws=2000):
@@ -35,10 +35,24 @@ def paired(runs, others, task=None, other_task=None, draws=2000):
     sides = zip(zip(*both), (task, other_task))
     together = by_identity([(run, asked) for side, asked in sides for run in side])
     one, two = (ByIdentity(half, together.counts) for half in np.split(together.sums, 2))
-    rng = np.random.default_rng(0)
-    picks = [choose(one, rng) for _ in range(draws)]
-    differences = [overall(one, *pick) - overall(two, *pick) for pick in picks]
-    return Interval(100 * (overall(one) - overall(two)), *100 * np.quantile(differences, (0.025, 0.975)))
+    return around(by_seed(one) - by_seed(two), by_people(one, draws) - by_people(two, draws))
+
+
+def around(seeds, people):
+    """The interval of a mean over seeds (S,); `people` (draws,) is the same mean with others searched for.
+
+    Both are chance: of so few seeds the luck of training is known badly, so that Student's t counts, with the degrees of
+    freedom of Welch and Satterthwaite for the sum. Resampling three seeds would call one row in four without any effect
+    better or worse. One seed tells nothing of luck: then it is the interval over people alone.
+    """
+    luck = seeds.var(ddof=1) / len(seeds) if len(seeds) > 1 else 0.0
+    half = quantile(0.975, luck, people.var(), len(seeds)) * (luck + people.var()) ** 0.5
+    return Interval(*(100 * (seeds.mean() + shift) for shift in (0.0, -half, half)))
+
+
+def quantile(share, luck, people, seeds):
+    """Of Student's t, for a sum of two variances of which the first was estimated from so many seeds."""
+    return stats.t.ppf(share, (luck + people) ** 2 / (luck**2 / (seeds - 1)) if luck else np.inf)
 
 
 class ByIdentity(NamedTuple):
@@ -60,31 +74,31 @@ def by_identity(asked):
     return ByIdentity(np.stack([t[1] for t in tables]), tables[0][2])
 
 
-def overall(table, seeds=slice(None), identities=slice(None)):
-    return table.sums[seeds][:, identities].sum(1).mean() / table.counts[identities].sum()
+def by_seed(table):
+    """Mean AP of each seed, (S,)."""
+    return table.sums.sum(1) / table.counts.sum()
 
 
-def choose(table, rng):
-    seeds, identities = table.sums.shape
-    return rng.integers(seeds, size=seeds), rng.integers(identities, size=identities)
-
-
-def resampled(table, rng, draws):
-    return np.array([overall(table, *choose(table, rng)) for _ in range(draws)])
+def by_people(table, draws):
+    """Mean AP over all seeds for resampled identities, (draws,): the same identities for every table of as many."""
+    picks = np.random.default_rng(0).integers(len(table.counts), size=(draws, len(table.counts)))
+    return table.sums.mean(0)[picks].sum(1) / table.counts[picks].sum(1)
 
 
 def detectable(runs, task=None, draws=2000):
-    """The smallest difference of mean AP, in points, that a paired comparison of so many seeds would show.
+    """How large a true difference of mean AP, in points, must be for a paired comparison of so many seeds to find it four
+    times in five.
 
-    Two runs of the *same* method differ by chance alone: by the luck of training, which moves their difference, and by who
-    is searched for, which spreads it. The root of both squares, times 2.8 (two-sided 5 %, power 80 %), scaled from one seed
-    each to the number of seeds there are.
+    Two runs of the *same* method differ by chance alone: by the luck of training, which moves their difference and shrinks
+    with the number of seeds, and by who is searched for, which spreads it.
     """
     if len(runs) < 2:
         return float("nan")
     changes = [paired([one], [renamed(two, one)], task, task, draws) for one, two in pairs(runs)]
-    squares = [one.mean**2 + ((one.high - one.low) / (2 * 1.96)) ** 2 for one in changes]
-    return 2.8 * float(np.mean(squares) / len(runs)) ** 0.5
+    luck = np.mean([one.mean**2 for one in changes]) / len(runs)
+    people = np.mean([(one.half / 1.96) ** 2 for one in changes])
+    factor = sum(quantile(share, luck, people, len(runs)) for share in (0.975, 0.8))
+    return float(factor * (luck + people) ** 0.5)
 
 
 def renamed(run, like):

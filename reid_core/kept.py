@@ -72,9 +72,14 @@ def read(path):
 def measure(spec, *, committed=False, **options):
     """As `results.measure`, and what the trained method shows is kept, too, if a page of the book shows pictures of it."""
     run = results.measure(spec, committed=committed, **options)
-    if is_shown(run.spec) and (committed or spec.profile != "smoke"):
+    if is_shown(run.spec) and (committed or spec.profile != "smoke") and can_be_shown(run):
         keep(*trained(run.spec), run, committed)
     return run
+
+
+def can_be_shown(run):
+    """Pictures are of queries that are images."""
+    return "query" in run.data["counts"]
 
 
 def is_shown(spec):
@@ -101,7 +106,7 @@ def fill(log=print):
     """Keep what the runs of the pages show, wherever that is missing and their weights are still there."""
     for run in results.load(seed=0):
         place = build_folder() / "runs" / run.spec.name / "weights.safetensors"
-        if place.exists() and is_shown(run.spec) and not is_kept(run):
+        if place.exists() and is_shown(run.spec) and can_be_shown(run) and not is_kept(run):
             log(f"{run.spec.name}: looked at")
             keep(*trained(run.spec), run)
 

@@ -124,7 +124,8 @@ def reproduce(page, method, variant, row="full", seed=None):
     spec = results.Spec(method, variant, row, page.data, page.profile, page.seed if seed is None else seed)
     try:
         if page.profile == "smoke":
-            return results.find(spec, committed=False) or results.measure(spec, log=quiet)
+            run = results.find(spec, committed=False)
+            return results.measure(spec, log=quiet) if run is None or results.outdated(run) else run
         return results.measure(spec) if page.retrain else results.find(spec, page.committed)
     except ValueError as error:
         raise ParameterError(str(error)) from None

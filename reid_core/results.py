@@ -271,8 +271,8 @@ def outdated(run):
 
 
 def stale(run, tolerance=1e-4):
-    """Why a run no longer says what the code says: a sentence, or "" if it still does. Of a field that the recipe has got
-    since then, the losses tell whether its default is what was done before."""
+    """Why a run no longer says what the code says: a sentence, or "" if it still does. Of a field of training
+    that the recipe has got since then, the losses tell whether its default is what was done before."""
     now = fingerprint(run.spec) | {"recipe": digest(run.spec.recipe(), run.recipe)}
     for name in ("recipe", "data", "weights"):
         if now[name] != run.fingerprint[name]:

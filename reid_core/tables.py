@@ -187,7 +187,7 @@ def ablation(rows, reference, caption, metric="mAP", committed=True, printed_on=
                 one.label,
                 *theirs,
                 ours(one.runs, metric, one.row.task),
-                change_cell(one.change, one.runs),
+                change_cell(one.change, [*one.runs, *one.others]),
                 one.verdict,
             ]
         )
@@ -198,11 +198,11 @@ def ablation(rows, reference, caption, metric="mAP", committed=True, printed_on=
 
 def finding(rows):
     """What a list of Compared comes to: how many have which verdict, and the largest effect that can be told from none."""
-    verdicts = Counter(one.verdict for one in rows if one.change)
+    verdicts = Counter(one.verdict for one in rows if one.change and one.verdict != ONE_SEED)
     if not verdicts:
         return ""
     told = f". {sum(verdicts.values())} compared: {', '.join(f'{many} {said}' for said, many in verdicts.items())}"
-    sure = [one for one in rows if one.change and one.verdict not in (ONE_SEED, intervals.UNCERTAIN)]
+    sure = [one for one in rows if one.change and one.verdict not in (ONE_SEED, STALE, intervals.UNCERTAIN)]
     largest = max(sure, key=lambda one: abs(one.change.mean), default=None)
     return told + (f"; the largest is {largest.change.mean:+.1f}, {largest.label}" if largest else "")
 
@@ -220,6 +220,7 @@ class Compared(NamedTuple):
     label: str
     row: Row
     runs: list
+    others: list  # of the reference
     effect: float | None  # printed
     change: object  # intervals.Interval or None
     verdict: str
@@ -233,10 +234,18 @@ def compared(rows, reference, committed=True):
 def beside(label, row, base, itself, committed):
     effect = None if None in (row.printed, base.printed) or itself else row.printed - base.printed
     runs, others = (found(one.specs, committed, one.task) for one in (row, base))
-    seeds = {run.spec.seed for run in runs} & {run.spec.seed for run in others}
+    seeds = {(run.spec.seed, world_of(run)) for run in runs} & {
+        (run.spec.seed, world_of(run)) for run in others
+    }
     change = intervals.paired(runs, others, row.task, base.task) if seeds and not itself else None
     said = ONE_SEED if change and len(seeds) == 1 else judged(change, effect)
-    return Compared(label, row, runs, effect, change, said)
+    said = STALE if change and any(map(results.outdated, [*runs, *others])) else said
+    return Compared(label, row, runs, others, effect, change, said)
+
+
+def world_of(run):
+    """What was searched: runs on other images of the same name are not compared."""
+    return run.data.get("fingerprint")
 
 
 ONE_SEED = "one seed: no verdict"
@@ -285,15 +294,19 @@ def judged(change, effect):
     return intervals.verdict(change, effect)
 
 
-def smallest(specs, committed=True):
-    """What a table can show at all, to be said before it."""
+def smallest(*rows, committed=True):
+    """How small a difference a table can show, to be said before it; each of `rows` are the specs of a reference."""
+    return HTML("".join(detectable(specs, committed) for specs in rows))
+
+
+def detectable(specs, committed):
     runs = found(specs, committed)
     if len(runs) < 2:
         return paragraph(
             "How small a difference this table can show is not known: fewer than two seeds were run."
         )
-    return paragraph(f"With {len(runs)} seeds and {runs[0].data['counts']['query']['identities']} people searched for, "
-            f"a difference below {intervals.detectable(runs):.1f} points of mAP cannot be told from chance.")  # fmt: skip
+    return paragraph(f"With {len(runs)} seeds and {runs[0].data['counts']['query']['identities']} people of {results.called(specs[0].data)} searched for, "
+            f"a true difference of {intervals.detectable(runs):.1f} points of mAP would be found four times in five.")  # fmt: skip
 
 
 def speed(told, printed, caption, names=None):
@@ -312,7 +325,7 @@ def speed(told, printed, caption, names=None):
 
 
 def paragraph(text):
-    return HTML(f"<p>{html.escape(text)}</p>")
+    return f"<p>{html.escape(text)}</p>"
 
 
 def signless(value):

@@ -23,7 +23,9 @@ def runs(kind, row="full", data=A):
 
 def change(one, two, task=None, other=None):
     """The Interval of one row, (kind, row, data), minus another."""
-    return intervals.paired(runs(*one), runs(*two), task, other)
+    sides = runs(*one), runs(*two)
+    assert all(len(side) == len(chapters.SEEDS) for side in sides), "a conclusion needs every seed"
+    return intervals.paired(*sides, task, other)
 
 
 def worse(*sides):
@@ -42,22 +44,21 @@ CLAIMS = {
             worse((BASELINE, "full", D), (CLIP_REID, "full", D))
             and not worse((BASELINE, LONG, D), (CLIP_REID, LONG, D))
         ),
-        "On domain A it never is.": lambda: not worse((BASELINE,), (CLIP_REID,)),
+        "On domain A it is not after 360.": lambda: not worse((BASELINE,), (CLIP_REID,)),
     },
     "2_promptsg/ablate": {
-        "On both domains it does better without its interaction than with it.": lambda: (
-            worse((PROMPTSG,), (PROMPTSG, BARE)) and worse((PROMPTSG, "full", D), (PROMPTSG, BARE, D))
+        "On domain D it does better without its interaction than with it; on domain A that cannot be told.": lambda: (
+            worse((PROMPTSG, "full", D), (PROMPTSG, BARE, D)) and open_question((PROMPTSG,), (PROMPTSG, BARE))
         ),
-        "Four times the epochs shrink that gap on domain D": lambda: (
+        "Four times the epochs shrink the gap on domain D": lambda: (
             change((PROMPTSG, "full", D), (PROMPTSG, BARE, D)).mean
             < 2 * change((PROMPTSG, LONG, D), (PROMPTSG, BARE_LONG, D)).mean
         ),
-        "and do not close it.": lambda: worse((PROMPTSG, LONG, D), (PROMPTSG, BARE_LONG, D)),
-        "Its baseline stays ahead of it.": lambda: (
-            worse((PROMPTSG,), (BASELINE,))
-            and worse((PROMPTSG, "full", D), (BASELINE, "full", D))
+        "and do not close it, and its baseline is ahead of it there.": lambda: (
+            worse((PROMPTSG, LONG, D), (PROMPTSG, BARE_LONG, D))
             and worse((PROMPTSG, LONG, D), (BASELINE, LONG, D))
         ),
+        "On domain A CLIP-ReID is.": lambda: worse((PROMPTSG,), (CLIP_REID,)),
         "A text tower that read nothing, and one sentence for all, cannot be told from the full model.": lambda: (
             open_question((PROMPTSG, "control: random text tower"), (PROMPTSG,))
             and open_question((PROMPTSG, "Training w/o composed"), (PROMPTSG,))

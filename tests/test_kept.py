@@ -46,7 +46,9 @@ def one(tmp_path, monkeypatch):
     """A run in a folder of its own, with what it shows beside it."""
     monkeypatch.setattr(results, "ROOT", tmp_path)
     monkeypatch.setattr(kept, "look", lambda method, data, key: noise(key))
-    measured = dataclasses.replace(run(0, [0.5, 0.7]), spec=SPEC, data={"label": "world", "fingerprint": "f"})
+    measured = dataclasses.replace(
+        run(0, [0.5, 0.7]), spec=SPEC, data={"label": "world", "fingerprint": "f", "counts": {"query": {}}}
+    )
     kept.keep(None, None, measured.write())
     return measured
 
@@ -101,8 +103,10 @@ def test_what_is_kept_is_what_training_left(world, tmp_path, monkeypatch):
 
 
 def test_runs_of_the_first_seed_and_of_rows_with_pictures_are_looked_at(monkeypatch):
-    looked = []
-    monkeypatch.setattr(results, "measure", lambda spec, committed, **options: SimpleNamespace(spec=spec))
+    looked, searched = [], {"counts": {"query": {}}}
+    monkeypatch.setattr(
+        results, "measure", lambda spec, committed, **options: SimpleNamespace(spec=spec, data=searched)
+    )
     monkeypatch.setattr(kept, "trained", lambda spec: (spec, None))
     monkeypatch.setattr(
         kept, "keep", lambda method, data, run, committed: looked.append((run.spec, committed))
@@ -112,6 +116,9 @@ def test_runs_of_the_first_seed_and_of_rows_with_pictures_are_looked_at(monkeypa
     for spec, committed in (*others, (SPEC, True), (readers, False)):
         assert kept.measure(spec, committed=committed).spec == spec
     assert looked == [(SPEC, True), (readers, False)]
+    searched["counts"] = {"gallery": {}}
+    kept.measure(SPEC, committed=True)
+    assert len(looked) == 2, "where no image asks there are no pictures of queries"
 
 
 def test_runs_whose_weights_are_here_are_looked_at_once(one, tmp_path, monkeypatch):

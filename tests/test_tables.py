@@ -106,7 +106,8 @@ def test_a_number_of_another_recipe_is_greyed_and_called_stale(kept):
     old.recipe["triplet_margin"] = 7.0
     old.write()
     page = tables.ablation({"full": row("full"), "again": row("plain contrast")}, "full", "caption").data
-    assert page.count('class="world stale"') == 1 and page.count("(stale)") == 1
+    assert page.count('class="world stale"') == 2, "the number, and the effect that is measured against it"
+    assert page.count("(stale)") == 2 and '<td class="">stale</td>' in page, "and there is no verdict"
     assert results.outdated(old) == "its recipe changed" and results.outdated(run("full", 0, 0.6)) == ""
 
 
@@ -123,7 +124,7 @@ def digest(path):
 def test_what_a_table_can_show_is_said_before_it(kept):
     said = tables.smallest(row("full").specs).data
     assert (
-        said.startswith("<p>With 3 seeds and 120 people")
+        said.startswith("<p>With 3 seeds and 120 people of world domain A")
         and "fewer than two" in tables.smallest(row("lambda 2").specs).data
     )
 

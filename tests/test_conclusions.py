@@ -39,7 +39,10 @@ def open_question(*sides):
 
 CLAIMS = {
     "1_clip_reid/ablate": {
-        "Without stage 1 it loses points.": lambda: worse((CLIP_REID, "no stage 1"), (CLIP_REID,)),
+        "Without stage 1 it loses points, and without the image-to-text loss as well.": lambda: (
+            worse((CLIP_REID, "no stage 1"), (CLIP_REID,))
+            and worse((CLIP_REID, "no image-to-text loss"), (CLIP_REID,))
+        ),
         "On domain D it is ahead of its baseline after ninety steps, and no longer after four times as many.": lambda: (
             worse((BASELINE, "full", D), (CLIP_REID, "full", D))
             and not worse((BASELINE, LONG, D), (CLIP_REID, LONG, D))
@@ -62,6 +65,9 @@ CLAIMS = {
         "A text tower that read nothing, and one sentence for all, cannot be told from the full model.": lambda: (
             open_question((PROMPTSG, "control: random text tower"), (PROMPTSG,))
             and open_question((PROMPTSG, "Training w/o composed"), (PROMPTSG,))
+        ),
+        "A contrast that does not know who is who costs it points.": lambda: worse(
+            (PROMPTSG, "plain contrast"), (PROMPTSG,)
         ),
         "A composed sentence searches worse than the image that composed it.": lambda: (
             change((PROMPTSG,), (PROMPTSG,), "composed sentence to image", "joint space").high < 0

@@ -43,6 +43,10 @@ CLAIMS = {
             worse((CLIP_REID, "no stage 1"), (CLIP_REID,))
             and worse((CLIP_REID, "no image-to-text loss"), (CLIP_REID,))
         ),
+        "A text tower that read nothing cannot be told from the real one, and the sentence of somebody else costs points": lambda: (
+            open_question((CLIP_REID, "control: random text tower"), (CLIP_REID,))
+            and worse((CLIP_REID, "control: another's sentence"), (CLIP_REID,))
+        ),
         "On domain D it is ahead of its baseline after ninety steps, and no longer after four times as many.": lambda: (
             worse((BASELINE, "full", D), (CLIP_REID, "full", D))
             and not worse((BASELINE, LONG, D), (CLIP_REID, LONG, D))

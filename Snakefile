@@ -10,6 +10,7 @@ PYTHON = sys.executable
 PROFILE = config.get("profile", "laptop")
 DATA = config.get("data", "world_market")
 OUT = f"build/notebooks/{PROFILE}"
+CODE = [path for package in ("reid_core", "data_prep") for path in glob.glob(f"{package}/**/*.py", recursive=True)]
 
 
 def pages():
@@ -32,8 +33,7 @@ rule book:
 rule notebook:
     input:
         "{page}.ipynb",
-        glob.glob("reid_core/**/*.py", recursive=True),
-        glob.glob("data_prep/**/*.py", recursive=True),
+        CODE,
         glob.glob("results/**/*.*", recursive=True) if PROFILE != "smoke" else [],
         world=f"build/world/{PROFILE}.made",
     output:
@@ -68,7 +68,7 @@ rule results:
 rule run:
     input:
         ancient("build/world/laptop.made"),
-        glob.glob("reid_core/**/*.py", recursive=True),  # whether the run still says what the code says is asked again
+        CODE,  # whether the run still says what the code says is asked again
     output:
         touch("build/kept/{name}.done"),
     shell:

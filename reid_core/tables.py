@@ -39,7 +39,7 @@ def cell(value):
 
 
 def aged(value):
-    """A number of a run that the code no longer repeats: greyed, and said so."""
+    """A number of a run whose recipe, data or weights changed since: greyed, and said so."""
     return value._replace(text=f"{value.text} ({STALE})", kind=f"{value.kind} {STALE}")
 
 
@@ -174,10 +174,8 @@ def ablation(rows, reference, caption, metric="mAP", committed=True, printed_on=
     that of the printed effect, which was found on the data set `printed_on`. The paper has columns where it prints something.
     """
     lines, protocols, labels = [], {}, {}
-    paper, beside_it = (
-        any(row.printed is not None for row in rows.values()),
-        compared(rows, reference, committed),
-    )
+    paper = any(row.printed is not None for row in rows.values())
+    beside_it = compared(rows, reference, committed)
     for one in beside_it:
         protocols |= dict.fromkeys(run.protocol(one.row.task) for run in one.runs)
         labels |= dict.fromkeys(run.data["label"] for run in one.runs)
@@ -234,18 +232,17 @@ def compared(rows, reference, committed=True):
 def beside(label, row, base, itself, committed):
     effect = None if None in (row.printed, base.printed) or itself else row.printed - base.printed
     runs, others = (found(one.specs, committed, one.task) for one in (row, base))
-    seeds = {(run.spec.seed, world_of(run)) for run in runs} & {
-        (run.spec.seed, world_of(run)) for run in others
-    }
-    change = intervals.paired(runs, others, row.task, base.task) if seeds and not itself else None
-    said = ONE_SEED if change and len(seeds) == 1 else judged(change, effect)
-    said = STALE if change and any(map(results.outdated, [*runs, *others])) else said
+    ours, theirs = alike(runs, others), alike(others, runs)
+    change = intervals.paired(ours, theirs, row.task, base.task) if ours and not itself else None
+    said = ONE_SEED if change and len(ours) == 1 else judged(change, effect)
+    said = STALE if change and any(map(results.outdated, [*ours, *theirs])) else said
     return Compared(label, row, runs, others, effect, change, said)
 
 
-def world_of(run):
-    """What was searched: runs on other images of the same name are not compared."""
-    return run.data.get("fingerprint")
+def alike(runs, others):
+    """The runs with a partner among the others: of the same seed, on the same images and not on others of their name."""
+    there = {(run.spec.seed, run.data.get("fingerprint")) for run in others}
+    return [run for run in runs if (run.spec.seed, run.data.get("fingerprint")) in there]
 
 
 ONE_SEED = "one seed: no verdict"
@@ -283,15 +280,8 @@ def judged(change, effect):
     """The verdict on a printed effect; without one, whether ours can be told from none."""
     if change is None:
         return "–"
-    if effect is None:
-        return (
-            intervals.UNCERTAIN
-            if change.low <= 0 <= change.high
-            else "better"
-            if change.mean > 0
-            else "worse"
-        )
-    return intervals.verdict(change, effect)
+    said = intervals.verdict(change, 1.0 if effect is None else effect)
+    return said if effect is not None else {"holds": "better", "fails": "worse"}.get(said, said)
 
 
 def smallest(*rows, committed=True):

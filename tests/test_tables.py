@@ -77,6 +77,16 @@ def test_another_way_of_searching_is_compared_with_the_first_one(kept):
     assert "the largest is -5" in page, "not nothing: the same runs, searched otherwise"
 
 
+def test_only_runs_on_the_same_images_are_compared(kept):
+    for seed in range(3):
+        moved = run("plain contrast", seed, 0.5)
+        moved.data["fingerprint"] = "another world" if seed == 2 else None
+        moved.scores["image to image"]["pids"] = [pid + 1000 * (seed == 2) for pid in range(120)]
+        moved.write()
+    one = tables.compared({"full": row("full"), "plain": row("plain contrast")}, "full")[1]
+    assert len(one.runs) == 3 and len(tables.alike(one.runs, one.others)) == 2 and one.change.mean < 0
+
+
 def test_a_row_without_a_run_says_so_and_has_no_verdict(kept):
     page = tables.ablation({"full": row("full"), "lambda 2": row("lambda 2")}, "full", "caption").data
     assert tables.NOT_RUN in page and "holds" not in page and "worse" not in page

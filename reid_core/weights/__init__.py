@@ -1,5 +1,6 @@
 """Reading weights from files, and the small models that come with the project."""
 
+import functools
 import hashlib
 import os
 import zipfile
@@ -95,7 +96,13 @@ def fingerprint(name):
     found = locate(name)
     if found is None:
         return "random"
-    return hashlib.sha256(Path(found).read_bytes()).hexdigest()[:16] if Path(found).exists() else str(found)
+    return digits(found, os.stat(found).st_mtime_ns) if Path(found).exists() else str(found)
+
+
+@functools.lru_cache(maxsize=8)
+def digits(path, changed):
+    """Of a file as it was at a time: a page asks for every number that it prints."""
+    return hashlib.sha256(Path(path).read_bytes()).hexdigest()[:16]
 
 
 def temperature(name, first=0.07):

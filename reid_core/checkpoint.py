@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import itertools
 import os
 from pathlib import Path
 
@@ -52,6 +53,19 @@ def latest(folder, log=print):
             f"expected a whole checkpoint, found {path.name} truncated or altered; going back to the one before."
         )
     return None
+
+
+def put_aside(folder, key, log=print):
+    """Make room for a run of this key where another one was interrupted: its folder gets another name, and nothing is lost."""
+    state = latest(folder, log)
+    if state is None or state["key"] == key:
+        return
+    names = (folder.with_name(f"{folder.name}-interrupted-{number}") for number in itertools.count(1))
+    aside = next(name for name in names if not name.exists())
+    folder.rename(aside)
+    log(
+        f"expected an interrupted run of {key} in {folder.name}, found one of {state['key']}; it now lies in {aside.name}."
+    )
 
 
 def clear(folder):

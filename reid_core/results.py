@@ -183,10 +183,10 @@ def measure(spec, *, committed=False, device=None, checkpoint_every=None, determ
     began = time.time()
     method, data = build(spec)
     evaluate.able(method, data)  # rather now than after hours of training
+    checkpoint.put_aside(place, key := run_key(spec, method, data), log)
     history = train.fit(
         method, data, place, seed=spec.seed, precision=profile.precision, device=device,
-        fine=profile.fine, checkpoint_every=checkpoint_every, deterministic=deterministic,
-        key=run_key(spec, method, data), log=log,
+        fine=profile.fine, checkpoint_every=checkpoint_every, deterministic=deterministic, key=key, log=log,
     )  # fmt: skip
     scores = tested(method, data, ways=ways_of(spec)) | elsewhere(method, spec, log)
     cost = what_it_cost(method, history, time.time() - began)

@@ -44,3 +44,24 @@ def test_a_full_disk_leaves_the_old_ones(tmp_path, monkeypatch):
 
 def test_without_any_there_is_none(tmp_path):
     assert checkpoint.latest(tmp_path) is None
+
+
+def test_an_interrupted_run_of_another_recipe_makes_room_and_is_kept(tmp_path):
+    """`make results` would otherwise stop at the first run whose recipe changed while it was interrupted."""
+    said, place = [], tmp_path / "s0"
+    for number in (1, 2):
+        checkpoint.save(made(place), number, {"key": f"recipe {number}"})
+        checkpoint.put_aside(place, f"recipe {number}", said.append)
+        assert place.exists() and not said
+        checkpoint.put_aside(place, "recipe of now", said.append)
+        assert (
+            not place.exists()
+            and checkpoint.latest(tmp_path / f"s0-interrupted-{number}")["key"] == f"recipe {number}"
+        )
+        assert f"found one of recipe {number}; it now lies in s0-interrupted-{number}." in said.pop()
+    checkpoint.put_aside(place, "recipe of now")
+
+
+def made(folder):
+    folder.mkdir()
+    return folder

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from reid_core import intervals, reported, results
+from reid_core import checkpoint, intervals, reported, results
 from reid_core.data import fingerprint_of, load_data
 from reid_core.intervals import detectable, interval, paired, verdict
 from reid_core.results import Run, Spec
@@ -161,6 +161,22 @@ def test_nothing_is_committed_before_the_gates_or_from_a_dirty_tree(monkeypatch,
     monkeypatch.setattr(results, "git", lambda *_: " M reid_core/losses.py")
     with pytest.raises(ValueError, match="a clean tree, found uncommitted changes"):
         results.fill(1, [])
+
+
+def test_a_run_interrupted_before_its_recipe_changed_does_not_stop_the_others(folder, monkeypatch):
+    spec = Spec("clip_reid", "baseline", profile="smoke")
+    place = folder.parent / "runs" / spec.name
+    place.mkdir(parents=True)
+    checkpoint.save(place, 1, {"key": "before"})
+
+    def fit(*_, **options):
+        assert checkpoint.latest(place) is None and options["key"] != "before"
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(results.train, "fit", fit)
+    with pytest.raises(KeyboardInterrupt):
+        results.measure(spec, log=lambda text: None)
+    assert checkpoint.latest(place.with_name(f"{place.name}-interrupted-1")) == {"key": "before"}
 
 
 def test_a_run_goes_stale_with_its_losses_and_not_with_its_files(world):

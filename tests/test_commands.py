@@ -180,19 +180,3 @@ def test_a_wrong_papermill_parameter(tmp_path, parameter, words):
     ]
     done = subprocess.run([*map(str, command), "-p", *parameter], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode and words in done.stderr, done.stderr[-500:]
-
-
-PRODUCT = """import torch, reid_core, os
-one = torch.ones(64, 64, dtype=torch.bfloat16)
-print(os.environ["ONEDNN_MAX_CPU_ISA"], torch.nn.functional.linear(one, one).mean().item())"""
-
-
-@pytest.mark.parametrize("asked", [None, "AVX2"])
-def test_a_product_in_bfloat16_uses_no_tiles_unless_a_reader_asks(asked):
-    """Tiles that a virtual machine announces and does not have would kill the process, even where torch came first."""
-    environment = {name: value for name, value in os.environ.items() if name != "ONEDNN_MAX_CPU_ISA"}
-    environment |= {"ONEDNN_MAX_CPU_ISA": asked} if asked else {}
-    done = subprocess.run(
-        [sys.executable, "-c", PRODUCT], cwd=ROOT, env=environment, capture_output=True, text=True
-    )
-    assert done.returncode == 0 and done.stdout.split() == [asked or "AVX512_CORE_FP16", "64.0"]

@@ -136,7 +136,7 @@ class Run:
     scores: dict
     history: list
     cost: dict  # minutes, images per second, peak memory, parameters
-    provenance: dict  # commit, clean, versions, machine, weights
+    provenance: dict  # commit, clean, versions, machine, weights, precision
     fingerprint: dict = field(default_factory=dict)  # hashes, and the losses of ten fixed steps
 
     def write(self, committed=True):
@@ -192,7 +192,7 @@ def measure(spec, *, committed=False, device=None, checkpoint_every=None, determ
     cost = what_it_cost(method, history, time.time() - began)
     run = Run(
         spec, describe(data), plain(dataclasses.asdict(method.recipe)), plain(method.recipe.changes()), scores, history,
-        cost, provenance(method), fingerprint(spec) if committed else {},
+        cost, provenance(method, profile.precision), fingerprint(spec) if committed else {},
     ).write(committed)  # fmt: skip
     checkpoint.clear(place)
     return run
@@ -323,7 +323,7 @@ def typical(epochs):
     return float(np.median([h["seconds"] for h in epochs])) if epochs else 0.0
 
 
-def provenance(method):
+def provenance(method, precision):
     """Where, when and from what this run was made."""
     device = next(method.parameters()).device
     name = (
@@ -334,7 +334,7 @@ def provenance(method):
     return {
         "commit": git("rev-parse", "HEAD"), "clean": clean_tree(), "torch": torch.__version__,
         "python": platform.python_version(), "device": name, "date": datetime.date.today().isoformat(),
-        "weights": weights.fingerprint(method.recipe.pretrained),
+        "weights": weights.fingerprint(method.recipe.pretrained), "precision": train.usable(precision, device),
     }  # fmt: skip
 
 

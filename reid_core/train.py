@@ -27,6 +27,15 @@ def pick_device(name=None):
     return torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
 
 
+def usable(precision, device):
+    """The precision, or "fp32" for "bf16" on a processor without products of bfloat16, where each takes up to twenty times as
+    long as in float32. With them a step is a little faster than in float32, and with AMX tiles twice as fast."""
+    if torch.device(device).type != "cpu" or precision != "bf16":
+        return precision
+    told = getattr(torch.cpu, "get_capabilities", dict)()
+    return precision if told.get("avx512_bf16") or told.get("amx_bf16") else "fp32"
+
+
 def seed_all(seed):
     """Start every generator that building a method may use."""
     torch.manual_seed(seed)
@@ -39,7 +48,7 @@ def fit(method, data, folder, *, seed=0, precision="bf16", device=None, fine=Tru
 
     `folder` holds checkpoints and the event log; the same call takes an interrupted run up and ends with the same
     bits. `fine` reads schedules per step, `checkpoint_every` (steps) adds checkpoints within an epoch. `key` names the
-    run: a checkpoint of another run is refused.
+    run: a checkpoint of another run is refused. `precision` is bf16 or fp32; see `usable`.
     """
     run = Run(
         method.to(pick_device(device)), data, Path(folder), seed, precision, fine, checkpoint_every, key, log
@@ -94,14 +103,9 @@ class Run:
 
     def __init__(self, method, data, folder, seed, precision, fine, checkpoint_every, key, log):
         self.method, self.data, self.folder, self.seed = method, data, folder, seed
-        self.precision, self.fine, self.checkpoint_every, self.key, self.log = (
-            precision,
-            fine,
-            checkpoint_every,
-            key,
-            log,
-        )
+        self.fine, self.checkpoint_every, self.key, self.log = fine, checkpoint_every, key, log
         self.device = next(method.parameters()).device
+        self.precision = usable(precision, self.device)
         self.history, self.skip, self.said, self.caching = [], set(), time.monotonic(), 0.0
         folder.mkdir(parents=True, exist_ok=True)
 

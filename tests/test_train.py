@@ -218,7 +218,18 @@ def test_text_towers_that_nobody_trains_are_not_written(world, tmp_path):
     )
 
 
-def test_bf16_stays_close_to_fp32(world, tmp_path):
+@pytest.mark.parametrize(
+    "told, device, used",
+    [({"avx512_bf16": True}, "cpu", "bf16"), ({"amx_bf16": True}, "cpu", "bf16"),
+     ({"avx2": True}, "cpu", "fp32"), ({}, "cpu", "fp32"), ({}, "cuda", "bf16")],
+)  # fmt: skip
+def test_a_processor_that_would_emulate_bfloat16_trains_in_fp32(told, device, used, monkeypatch):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: told, raising=False)
+    assert train.usable("bf16", device) == used and train.usable("fp32", device) == "fp32"
+
+
+def test_bf16_stays_close_to_fp32(world, tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True}, raising=False)
     one, two = Toy(world), Toy(world)
     fit(one, tmp_path / "one")
     train.fit(two, world, tmp_path / "two", precision="bf16", log=lambda *_: None)

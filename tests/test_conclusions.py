@@ -59,6 +59,9 @@ CLAIMS = {
         "On domain A it is not after 360.": lambda: (
             not worse((BASELINE,), (CLIP_REID,)) and steps(D) == 90 and abs(steps(A) - 360) < 10
         ),
+        "A camera embedding and overlapping patches gain points each on domain A.": lambda: (
+            worse((CLIP_REID,), (CLIP_REID, "SIE")) and worse((CLIP_REID,), (CLIP_REID, "overlapping patches"))
+        ),
     },
     "2_promptsg/ablate": {
         "On domain D it does better without its interaction than with it; on domain A that cannot be told.": lambda: (

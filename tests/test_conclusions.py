@@ -15,6 +15,8 @@ BASELINE, CLIP_REID, PROMPTSG = (
     ("promptsg", "promptsg"),
 )
 
+COSTLY = ("patches alone (D6)", "no norms before the attention (D8)", "no warm-up (D17)")
+
 
 def runs(kind, row="full", data=A):
     found = [results.find(Spec(*kind, row, data, seed=seed)) for seed in chapters.SEEDS]
@@ -60,7 +62,8 @@ CLAIMS = {
             not worse((BASELINE,), (CLIP_REID,)) and steps(D) == 90 and abs(steps(A) - 360) < 10
         ),
         "A camera embedding and overlapping patches gain points each on domain A.": lambda: (
-            worse((CLIP_REID,), (CLIP_REID, "SIE")) and worse((CLIP_REID,), (CLIP_REID, "overlapping patches"))
+            worse((CLIP_REID,), (CLIP_REID, "SIE"))
+            and worse((CLIP_REID,), (CLIP_REID, "overlapping patches"))
         ),
     },
     "2_promptsg/ablate": {
@@ -91,6 +94,23 @@ CLAIMS = {
         ),
         "A composed sentence searches worse than the image that composed it.": lambda: (
             change((PROMPTSG,), (PROMPTSG,), "composed sentence to image", "joint space").high < 0
+        ),
+        "three readings cost more than ten points on average: attention to the patches alone, no norms before the attention, and no warm-up.": lambda: (
+            all(
+                worse((PROMPTSG, row), (PROMPTSG,)) and change((PROMPTSG, row), (PROMPTSG,)).mean < -10
+                for row in COSTLY
+            )
+            and all(
+                change((PROMPTSG, row), (PROMPTSG,)).mean > -10
+                for row in chapters.READINGS
+                if row not in COSTLY and chapters.trains(Spec(*PROMPTSG, row))
+            )
+        ),
+        "Who asks in the attention (D5), how many classifiers there are (D10) and which triplet (D16) cannot be told from the default.": lambda: (
+            all(
+                open_question((PROMPTSG, row), (PROMPTSG,))
+                for row in ("all words ask (D5)", "two classifiers (D10)", "triplet as in CLIP-ReID (D16)")
+            )
         ),
     },
 }

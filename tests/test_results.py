@@ -199,6 +199,23 @@ def test_a_run_goes_stale_with_its_losses_and_not_with_its_files(world):
     )
 
 
+@pytest.mark.parametrize(
+    "place, off, said",
+    [(0, 2e-7, ""), (3, 3e-5, ""), (7, 3e-4, ""), (9, 6e-3, ""),  # as between two processors
+     (0, 1e-4, "1.0e-04"), (1, 1e-3, "1.0e-03"), (5, 1e-4, "1.0e-04"), (9, 0.1, "1.0e-01")],
+)  # fmt: skip
+def test_losses_may_differ_as_processors_round_and_no_more(place, off, said, monkeypatch):
+    """Rounding grows with the steps; the second of two stages begins at the sixth of ten."""
+    recipe = results.plain(dataclasses.asdict(Spec("clip_reid", "baseline").recipe()))
+    before = {"data": "d", "weights": "w", "recipe": results.digest_of(recipe), "losses": [10.0] * 10}
+    kept = dataclasses.replace(
+        noisy(0), recipe=recipe, fingerprint=before, history=[{"stage": "one"}, {"stage": "two"}]
+    )
+    losses = [10.0 * (1 + off * (step == place)) for step in range(10)]
+    monkeypatch.setattr(results, "fingerprint", lambda spec: {**before, "losses": losses})
+    assert results.stale(kept) == (f"its first losses differ by {said}" if said else "")
+
+
 def test_a_field_that_the_recipe_has_got_since_makes_no_run_stale_and_one_that_it_lost_does():
     recipe = Spec("clip_reid", "baseline", profile="smoke").recipe()
     values = dataclasses.asdict(recipe)

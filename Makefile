@@ -28,7 +28,7 @@ lint: $(VENV)/ready
 	$(BIN)/ruff format --quiet --check .
 
 results: $(VENV)/ready
-	$(BIN)/python -m reid_core results --minutes $(MINUTES)
+	$(BIN)/python -m reid_core measure --minutes $(MINUTES) --jobs $(CORES)
 
 gates: $(VENV)/ready
 	$(BIN)/python -m data_prep gates

@@ -55,7 +55,7 @@ def runs(wildcards):
     """A mark for every run that the book prints, the most important first: they are of the laptop profile."""
     if PROFILE != "laptop":
         raise ValueError(f"expected the profile laptop, whose runs the book prints, found {PROFILE}; train others one by one.")
-    told = subprocess.run([PYTHON, "-m", "reid_core", "results", "--list"], capture_output=True, text=True, check=True)
+    told = subprocess.run([PYTHON, "-m", "reid_core", "measure", "--list"], capture_output=True, text=True, check=True)
     return [f"build/kept/{name}.done" for name in told.stdout.split()]
 
 
@@ -72,4 +72,4 @@ rule run:
     output:
         touch("build/kept/{name}.done"),
     shell:
-        PYTHON + " -m reid_core results --only {wildcards.name}"
+        PYTHON + " -m reid_core measure --only {wildcards.name}"

@@ -2,8 +2,9 @@
 
 import warnings
 
-from reid_core import tiles
+from reid_core import threads, tiles
 
+threads.bound_spinning()
 tiles.guard()
 warnings.filterwarnings(
     "ignore", message="IProgress not found"

@@ -1,9 +1,10 @@
-"""python -m reid_core train METHOD | results | looks | pretrain MODEL | gates | bench"""
+"""python -m reid_core train METHOD | measure | looks | pretrain MODEL | gates | bench"""
 
 import argparse
 import sys
+from pathlib import Path
 
-from reid_core import bench, chapters, gates, kept, pretrain, rates, results
+from reid_core import bench, bundle, chapters, fill, gates, kept, pretrain, rates, results, threads
 from reid_core.recipe import PROFILES
 
 
@@ -29,19 +30,30 @@ def parser():
     train.add_argument("--data", help="the profile's default unless told")
     train.add_argument("--seed", type=int, default=0)
     train.add_argument("--device", help="cpu, cuda, cuda:1 ...")
+    train.add_argument("--threads", type=int, help="of the processor; all cores unless told")
     train.add_argument("--checkpoint-every", type=int, metavar="STEPS", help="also within an epoch")
     train.add_argument("--deterministic", action="store_true", help="repeat bits on a GPU, too; slower")
     train.add_argument(
         "--keep", action="store_true", help="write to results/, the book's, instead of build/results"
     )
     train.set_defaults(run=train_one)
-    fill = commands.add_parser("results", help="measure what is missing or stale, printed rows first")
-    fill.add_argument("--minutes", type=float, default=60)
-    fill.add_argument(
+    book = commands.add_parser(
+        "measure", help="measure what the book lacks or has stale, headline rows first"
+    )
+    book.add_argument("--minutes", type=float, default=60)
+    book.add_argument("--jobs", type=int, default=1, help="runs at a time, each a process with one thread")
+    book.add_argument("--device", help="cpu, cuda, cuda:1 ...; one GPU takes many jobs")
+    book.add_argument(
         "--list", action="store_true", help="only print the names of all runs that the book shows"
     )
-    fill.add_argument("--only", metavar="NAME", help="one of these names")
-    fill.set_defaults(run=fill_results)
+    book.add_argument("--only", metavar="NAME", help="one of these names, in this process")
+    book.add_argument("--threads", type=int, help="of the processor, with --only; all cores unless told")
+    book.add_argument("--bundle", metavar="FILE", help="then pack the finished runs in one archive")
+    book.add_argument(
+        "--merge", metavar="FILE", help="take the runs of such an archive in, and measure nothing"
+    )
+    book.add_argument("--due", action="store_true", help=argparse.SUPPRESS)  # how --jobs begins a run
+    book.set_defaults(run=measure_book)
     shown = commands.add_parser(
         "looks", help="keep what runs show whose weights are still here, beside their numbers"
     )
@@ -75,16 +87,31 @@ def parser():
     return top
 
 
-def fill_results(options):
+def measure_book(options):
     specs = {spec.name: spec for spec in chapters.wanted()}
     if options.list:
         return print(*specs, sep="\n")
-    gates.require()
-    if options.only and options.only not in specs:
+    if options.merge:
+        return bundle.merge(Path(options.merge), specs.values())
+    if options.only:
+        return measure_one(specs, options)
+    fill.fill(specs.values(), options.minutes, options.jobs, options.device)
+    if options.bundle:
+        bundle.pack(Path(options.bundle), specs.values())
+
+
+def measure_one(specs, options):
+    """One run in this process; `--due` says that the program which began it has looked already."""
+    if options.only not in specs:
         raise ValueError(
             f"expected the name of a run that the book shows, found {options.only!r}; --list prints them."
         )
-    results.fill(options.minutes, [specs[options.only]] if options.only else specs.values(), kept.measure)
+    fill.require()
+    if options.due:
+        fill.end_with_parent()
+    if options.due or fill.why_due(specs[options.only]):
+        threads.use(options.threads)
+        kept.measure(specs[options.only], committed=True, device=options.device)
 
 
 def measure_gates(options):
@@ -102,8 +129,9 @@ def train_one(options):
     spec = results.Spec(
         options.method, variant, row, options.data or profile.data, profile.name, options.seed
     )
+    threads.use(options.threads)
     if options.keep:
-        gates.require()
+        fill.require()
     run = kept.measure(spec, committed=options.keep, device=options.device,
                           checkpoint_every=options.checkpoint_every, deterministic=options.deterministic)  # fmt: skip
     for task, scores in run.scores.items():

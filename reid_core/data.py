@@ -229,8 +229,8 @@ class ReidData:
 class Loader:
     """Batches of one stage, the same from any step of any epoch on, however often a run is taken up."""
 
-    def __init__(self, data, size, draws, views, seed, device, name="", cached=None, captions=None):
-        self.data, self.size, self.draws, self.views = data, size, draws, views
+    def __init__(self, data, size, draws, views, seed, device, name="", cached=None, captions=None, passes=1):
+        self.data, self.size, self.draws, self.views, self.passes = data, size, draws, views, passes
         self.seed, self.device, self.name, self.cached, self.captions = (
             seed,
             device,
@@ -243,8 +243,9 @@ class Loader:
         self.camids = torch.from_numpy(data.camera_index(data.train.camids)).to(device)
 
     def plan(self, epoch):
-        """The draws of an epoch."""
-        return self.draws.epoch(Dice(self.seed, "draws", self.name, epoch))
+        """The draws of an epoch, which goes through the data `passes` times."""
+        dice = Dice(self.seed, "draws", self.name, epoch)
+        return [draw for _ in range(self.passes) for draw in self.draws.epoch(dice)]
 
     def batches(self, epoch, plan, first=0):
         """The batches of an epoch's plan from step `first` on; on a GPU, one is read ahead."""

@@ -41,7 +41,9 @@ def try_on(world, name, Kind, data, score):
 def basis(profile):
     """What a trial stands on, beside its factors."""
     sets = tuple(data for _, data, _ in TRIED.values())
-    return {"weights": weights.fingerprint("tiny"), "scenes": gates.scenes(profile, sets)}
+    told = PROFILES[profile]
+    return {"weights": weights.fingerprint("tiny"), "scenes": gates.scenes(profile, sets),
+            "length": [told.time, told.epoch_images]}  # fmt: skip
 
 
 def tried(done, profile="laptop"):

@@ -47,15 +47,20 @@ class Profile:
     precision: str
     backbone: str | None  # what stands for CLIP; None: as the recipe says
     data: str  # the default data set
+    epoch_images: (
+        int  # an epoch of a smaller data set goes through it several times; 0: once, whatever its size
+    )
 
 
 # The two factors were found once, for the fine-tuned baseline on the development world (results/gates.json, "rates"). Some papers'
 # new modules start from far higher rates than its head does: ten times the rate of the pretrained weights, the ratio that PromptSG
 # prints, is the end for all.
 PROFILES = {
-    "smoke": Profile("smoke", 1 / 30, 1 / 2, 1.0, 1.0, INFINITE, True, "fp32", "tiny", "world_market"),
-    "laptop": Profile("laptop", 1 / 4, 1 / 2, 64.0, 256.0, 3.2e-3, True, "bf16", "tiny", "world_market"),
-    "paper": Profile("paper", 1.0, 1.0, 1.0, 1.0, INFINITE, False, "bf16", None, "market1501"),
+    "smoke": Profile("smoke", 1 / 30, 1 / 2, 1.0, 1.0, INFINITE, True, "fp32", "tiny", "world_market", 0),
+    "laptop": Profile(
+        "laptop", 1 / 2, 1 / 2, 64.0, 256.0, 3.2e-3, True, "bf16", "tiny", "world_market", 2000
+    ),
+    "paper": Profile("paper", 1.0, 1.0, 1.0, 1.0, INFINITE, False, "bf16", None, "market1501", 0),
 }
 
 RULES = {

@@ -6,6 +6,7 @@ A run is identified by its Spec and lies at results/<method>/<variant>/<row>/<da
 import ast
 import dataclasses
 import datetime
+import functools
 import hashlib
 import json
 import os
@@ -28,6 +29,8 @@ from reid_core.methods import METHODS, base
 from reid_core.recipe import profile_called
 
 FORMAT = 1
+ROUNDING = 1e-4  # by how much two processors may differ in a number of a probe: a hundred times what was seen
+FLOOR = 1e-3  # below this a number of a probe is compared as if it were this large
 ALSO_ON = {  # data -> what a model trained on it is also tested on, without having seen it
     "world_market": "world_msmt", "world_msmt": "world_market", "market1501": "msmt17", "msmt17": "market1501",
 }  # fmt: skip
@@ -137,7 +140,7 @@ class Run:
     history: list
     cost: dict  # minutes, images per second, peak memory, parameters
     provenance: dict  # commit, clean, versions, machine, weights, precision
-    fingerprint: dict = field(default_factory=dict)  # hashes, and the losses of ten fixed steps
+    fingerprint: dict = field(default_factory=dict)  # hashes, and what `train.probe` found
 
     def write(self, committed=True):
         """Save under the spec's name, whole or not at all, as the very last act of a run."""
@@ -154,9 +157,18 @@ class Run:
 
     @classmethod
     def read(cls, path):
-        kept = json.loads(Path(path).read_text())
-        kept.pop("format")
-        return cls(**{**kept, "spec": Spec(**kept["spec"])})
+        return cls.parse(Path(path).read_bytes(), path)
+
+    @classmethod
+    def parse(cls, data, where):
+        """The run that bytes of JSON tell of; one sentence with the place where they stand, if they tell of none."""
+        try:
+            kept = json.loads(data)
+            kept.pop("format")
+            return cls(**{**kept, "spec": Spec(**kept["spec"])})
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            raise ValueError(f"expected a run at {where}, found a file that tells of none ({type(error).__name__}: {error}); remove it "
+                             f"and measure again.") from error  # fmt: skip
 
     def protocol(self, task=None):
         """What was ranked against what in one way of searching, in words; "" in runs that did not say it yet."""
@@ -186,7 +198,7 @@ def measure(spec, *, committed=False, device=None, checkpoint_every=None, determ
     checkpoint.put_aside(place, key := run_key(spec, method, data), log)
     history = train.fit(
         method, data, place, seed=spec.seed, precision=profile.precision, device=device,
-        fine=profile.fine, checkpoint_every=checkpoint_every, deterministic=deterministic, key=key, log=log,
+        fine=profile.fine, epoch_images=profile.epoch_images, checkpoint_every=checkpoint_every, deterministic=deterministic, key=key, log=log,
     )  # fmt: skip
     scores = tested(method, data, ways=ways_of(spec)) | elsewhere(method, spec, log)
     cost = what_it_cost(method, history, time.time() - began)
@@ -229,7 +241,13 @@ def keep(scores):
 
 
 def run_key(spec, method, data):
-    return f"{spec.name} {digest(method.recipe)} {data.manifest.fingerprint} {weights.fingerprint(method.recipe.pretrained)}"
+    parts = (
+        digest(method.recipe),
+        data.manifest.fingerprint,
+        weights.fingerprint(method.recipe.pretrained),
+        pace_of(spec.profile),
+    )
+    return " ".join((spec.name, *parts))
 
 
 def digest(recipe, names=None):
@@ -248,14 +266,25 @@ def plain(value):
     return json.loads(json.dumps(value))
 
 
-def fingerprint(spec, steps=10):
-    """What makes a committed run stale when it changes: recipe, data, weights, and the losses of ten fixed steps of this
-    row on the smallest world, in float32 on one thread."""
+def fingerprint(spec):
+    """What makes a committed run stale when it changes: recipe, data, weights, and what the code of this row computes on the
+    smallest world at its initial weights."""
     recipe = spec.recipe()
-    hashes = {"recipe": digest(recipe), "data": fingerprint_of(spec.data, spec.profile),
+    hashes = {"recipe": digest(recipe), "data": fingerprint_of(spec.data, spec.profile), "profile": pace_of(spec.profile),
               "weights": weights.fingerprint(recipe.pretrained)}  # fmt: skip
-    smallest, _ = build(spec, load_data("world_market", "smoke"))
-    return {**hashes, "losses": train.first_losses(smallest, steps)}
+    return {**hashes, "probe": probe(spec._replace(data="world_market", seed=0))}
+
+
+def pace_of(profile):
+    """What of a profile a training sees and no recipe tells: a hash."""
+    told = profile_called(profile)
+    return digest_of({"fine": told.fine, "precision": told.precision, "epoch_images": told.epoch_images})
+
+
+@functools.cache
+def probe(spec):
+    """`train.probe` of a row, which no data set and no seed changes: once for all runs of the row."""
+    return train.probe(build(spec, load_data("world_market", "smoke"))[0])
 
 
 def outdated(run):
@@ -267,6 +296,7 @@ def outdated(run):
     if run.data["label"] == "world" and "fingerprint" in run.data:
         known["data"] = fingerprint_of(run.spec.data, run.spec.profile) == run.data["fingerprint"]
     known["recipe"] = digest(recipe, run.recipe) == digest_of(run.recipe)
+    known["profile"] = run.fingerprint.get("profile", pace_of(run.spec.profile)) == pace_of(run.spec.profile)
     return next((f"its {name} changed" for name, same in known.items() if not same), "")
 
 
@@ -274,20 +304,20 @@ def stale(run):
     """Why a run no longer says what the code says: a sentence, or "" if it still does. Of a field of training
     that the recipe has got since then, the losses tell whether its default is what was done before."""
     now = fingerprint(run.spec) | {"recipe": digest(run.spec.recipe(), run.recipe)}
-    for name in ("recipe", "data", "weights"):
-        if now[name] != run.fingerprint[name]:
+    for name in ("recipe", "data", "weights", "profile"):
+        if now[name] != run.fingerprint.get(name):
             return f"its {name} changed"
-    off = np.abs(np.array(now["losses"]) / np.array(run.fingerprint["losses"]) - 1)
-    return f"its first losses differ by {off.max():.1e}" if (off > rounding(run, len(off))).any() else ""
+    return changed(run.fingerprint.get("probe", {}), now["probe"])
 
 
-def rounding(run, steps):
-    """How far the losses of the first steps may differ between two processors, (steps,), relative: each rounds in its own
-    order, and every step of training multiplies what the one before left. Most was seen to be sixfold, from 1e-7; each stage
-    begins anew."""
-    stages = len({epoch["stage"] for epoch in run.history})
-    step = np.arange(steps) % max(steps // max(stages, 1), 1)
-    return np.minimum(1e-5 * 8.0**step, 0.05)
+def changed(before, now):
+    """What of a probe is not what it was: the worst as a sentence, or ""."""
+    if set(before) != set(now):
+        name = sorted(set(before) ^ set(now))[0]
+        return f"its code now computes other quantities ({name})"
+    off = {name: abs(now[name] - old) / max(abs(old), FLOOR) for name, old in before.items()}
+    worst = max(off, key=off.get)
+    return f"its {worst} differs by {off[worst]:.1e}" if off[worst] > ROUNDING else ""
 
 
 def describe(data):
@@ -361,6 +391,16 @@ def git(*command):
         return "unknown"
 
 
+def code_between(one, other):
+    """Names of the files of code and weights in which two commits differ, or "unknown"."""
+    return git("diff", "--name-only", one, other, "--", "reid_core", "data_prep")
+
+
+def is_ancestor(commit):
+    """Whether this commit is that one, or came after it."""
+    return git("merge-base", "--is-ancestor", commit, "HEAD") == ""
+
+
 def load(committed=True, **wanted):
     """Every run whose spec has the values that are named, in order of path."""
     runs = (Run.read(path) for path in sorted(folder(committed).glob("*/*/*/*.json")))
@@ -400,21 +440,3 @@ def keep_bench(name, told):
     here = {"device": torch.cuda.get_device_name() if torch.cuda.is_available() else f"{platform.machine()}, {os.cpu_count()} cores",
             "commit": git("rev-parse", "HEAD"), "date": datetime.date.today().isoformat(), "torch": torch.__version__}  # fmt: skip
     checkpoint.write(path, (json.dumps({**before, name: {**told, **here}}, indent=1) + "\n").encode())
-
-
-def fill(minutes, specs, measure=measure, log=print):
-    """Measure which of `specs` are missing or stale until the time is up; what was begun is taken up the next time."""
-    if not (ROOT / "results" / "gates.json").exists():
-        raise ValueError("expected the gates of the world in results/gates.json before any run is committed, found none; "
-                         "run python -m data_prep gates.")  # fmt: skip
-    if not clean_tree():
-        raise ValueError(
-            "expected a clean tree, found uncommitted changes; commit them, so that a run names its code."
-        )
-    until = time.time() + 60 * minutes
-    for spec in specs:
-        run = find(spec)
-        why = stale(run) if run else "missing"
-        if why and time.time() < until:
-            log(f"{spec.name}: {why}")
-            measure(spec, committed=True, log=log)

@@ -18,6 +18,7 @@ from reid_core.clip import TextEncoder
 from reid_core.data import Loader, still_batches
 from reid_core.methods.base import freeze_all_but, total
 
+PROBED = 3  # batches of each stage
 CHECK_EVERY = 50  # steps between looks at the losses: a look waits for the device
 TALK_EVERY = 10.0  # seconds between progress lines
 
@@ -42,17 +43,19 @@ def seed_all(seed):
     np.random.seed(seed % 2**32)
 
 
-def fit(method, data, folder, *, seed=0, precision="bf16", device=None, fine=True, checkpoint_every=None,
-        deterministic=False, key="", log=print):  # fmt: skip
+def fit(method, data, folder, *, seed=0, precision="bf16", device=None, fine=True, epoch_images=0,
+        checkpoint_every=None, deterministic=False, key="", log=print):  # fmt: skip
     """Run the method's stages on the training split of `data`; returns the history, one dict per epoch.
 
     `folder` holds checkpoints and the event log; the same call takes an interrupted run up and ends with the same
-    bits. `fine` reads schedules per step, `checkpoint_every` (steps) adds checkpoints within an epoch. `key` names the
+    bits. `fine` reads schedules per step, an epoch of fewer than `epoch_images` goes through the data several times (`passes`),
+    `checkpoint_every` (steps) adds checkpoints within an epoch. `key` names the
     run: a checkpoint of another run is refused. `precision` is bf16 or fp32; see `usable`.
     """
     run = Run(
         method.to(pick_device(device)), data, Path(folder), seed, precision, fine, checkpoint_every, key, log
     )
+    run.passes = passes(data, epoch_images)
     with attention_backend(run.device, deterministic):
         stages = method.stages()
         run.skip = untrained_text(method, stages)
@@ -65,16 +68,22 @@ def fit(method, data, folder, *, seed=0, precision="bf16", device=None, fine=Tru
     return run.history
 
 
-def first_losses(method, steps):
-    """Total losses of the first steps of each stage (shared out evenly), in float32 on one thread of the CPU."""
-    threads, stages = torch.get_num_threads(), method.stages()
-    torch.set_num_threads(1)
-    try:
-        with tempfile.TemporaryDirectory() as folder, attention_backend(torch.device("cpu"), False):
-            run = Run(method.cpu(), method.data, Path(folder), 0, "fp32", True, None, "", print)
-            return [loss for stage in stages for loss in run.try_out(stage, steps // len(stages))]
-    finally:
-        torch.set_num_threads(threads)
+def passes(data, images):
+    """How often an epoch goes through the training split, so that it has about `images` or more."""
+    return max(1, round(images / max(len(data.train), 1)))
+
+
+def probe(method, batches=PROBED):
+    """What a method's code computes before rounding is multiplied: {"stage | quantity": number}, in float32 on the CPU.
+
+    Of every stage the terms and the length of each group's gradient, for its first batches at the initial weights, and the
+    total loss of the first batch after one update by it. Processors differ here by what float32 rounds, about 1e-6;
+    a longer training multiplies such differences until nothing can be told from them.
+    """
+    with tempfile.TemporaryDirectory() as folder, attention_backend(torch.device("cpu"), False):
+        run = Run(method.cpu(), method.data, Path(folder), 0, "fp32", True, None, "", print)
+        return {f"{stage.name} | {name}": float(f"{value:.9g}")
+                for stage in method.stages() for name, value in run.probe(stage, batches)}  # fmt: skip
 
 
 def attention_backend(device, deterministic):
@@ -84,6 +93,12 @@ def attention_backend(device, deterministic):
     if deterministic:
         torch.backends.cudnn.benchmark = False
     return sdpa_kernel(SDPBackend.MATH) if deterministic or device.type == "cpu" else nullcontext()
+
+
+def length_of(group):
+    """Euclidean length of a group's gradient."""
+    found = [p.grad.double().square().sum() for p in group.parameters() if p.grad is not None]
+    return float(torch.stack(found).sum().sqrt()) if found else 0.0
 
 
 def untrained_text(method, stages):
@@ -106,7 +121,7 @@ class Run:
         self.fine, self.checkpoint_every, self.key, self.log = fine, checkpoint_every, key, log
         self.device = next(method.parameters()).device
         self.precision = usable(precision, self.device)
-        self.history, self.skip, self.said, self.caching = [], set(), time.monotonic(), 0.0
+        self.history, self.skip, self.said, self.caching, self.passes = [], set(), time.monotonic(), 0.0, 1
         folder.mkdir(parents=True, exist_ok=True)
 
     def train(self, number, stage, state):
@@ -157,16 +172,27 @@ class Run:
         self.method.after_step(losses.carry)
         return losses.terms
 
-    def try_out(self, stage, steps):
-        """The first `steps` total losses of a stage, each followed by its update."""
+    def probe(self, stage, number):
+        """(quantity, value) of the first `number` batches of a stage; see the function of this name."""
         freeze_all_but(self.method, stage.groups)
         stage.prepare()
         loader, optimisers = self.loader(stage), make_optimisers(self.method, stage.groups)
-        batches = (
-            batch for epoch in itertools.count() for batch in loader.batches(epoch, loader.plan(epoch))
-        )
-        found = [self.step(stage, batch, optimisers) for batch in itertools.islice(batches, steps)]
-        return [round(total(terms, stage.weights).item(), 6) for terms in found]
+        plans = ((epoch, loader.plan(epoch)) for epoch in itertools.count())
+        batches = (batch for epoch, plan in plans for batch in loader.batches(epoch, plan))
+        some = list(itertools.islice(batches, number))
+        for k in reversed(range(number)):  # the first comes last: its gradient is the one that is followed
+            terms = stage.losses(some[k]).terms
+            self.method.zero_grad()
+            total(terms, stage.weights).backward()
+            yield from ((f"{name} of batch {k}", term.item()) for name, term in terms.items())
+            yield from (
+                (f"gradient {g} of batch {k}", length_of(group)) for g, group in enumerate(stage.groups)
+            )
+        self.set_rates(stage, optimisers, 0, 0, len(loader.plan(0)))
+        for optimiser in optimisers:
+            optimiser.step()
+        with torch.no_grad():
+            yield "total after an update", total(stage.losses(some[0]).terms, stage.weights).item()
 
     def loader(self, stage):
         for cached in stage.cache.values():  # reading files is no cost of a method
@@ -174,8 +200,8 @@ class Run:
         began = time.monotonic()
         cached = {name: self.compute(cached) for name, cached in stage.cache.items()}
         self.caching = time.monotonic() - began
-        return Loader(self.data, self.method.size, stage.draws, stage.views, self.seed, self.device, stage.name, cached,
-                      stage.captions)  # fmt: skip
+        return Loader(self.data, self.method.size, stage.draws, stage.views, self.seed, self.device,
+                      stage.chance or stage.name, cached, stage.captions, self.passes)  # fmt: skip
 
     @torch.no_grad()
     def compute(self, cached):

@@ -20,7 +20,7 @@ from PIL import Image
 from data_prep.world import cast, light, people, places, render, vehicles, words
 from data_prep.world.layouts import layout_of
 
-VERSION = 4  # of the renderer: pixels of another version are another world
+VERSION = 5  # of the renderer: pixels of another version are another world
 SIZE = (128, 64)  # height and width of a person's image
 ROOM = 6e3  # bytes that a picture may need, for the check of the disk
 FEW = 400  # shots that are not worth a process of their own
@@ -146,7 +146,7 @@ def describe(name, plan, paths, profile, seed, size):
     cameras = {f"{one['domain']}{one['camid']}": places.camera(seed, one["domain"], one["camid"])
                for one in {(o["domain"], o["camid"]): o for o in plan}.values()}  # fmt: skip
     said = [said_of(seed, one) for one in plan if layout_of(name).annotate]
-    numbers = json.dumps([VERSION, list(size), cameras, plan, paths, said], sort_keys=True)
+    numbers = json.dumps([VERSION, canonical(), list(size), cameras, plan, paths, said], sort_keys=True)
     read_as = layout_of(name).read_as
     splits = [
         split for one in plan if one["pid"] >= 0 for split in read_as.get(one["split"], (one["split"],))
@@ -155,6 +155,26 @@ def describe(name, plan, paths, profile, seed, size):
     return {"name": name, "label": "world", "reader": layout_of(name).reader, "profile": profile, "seed": seed,
             "size": list(size), "version": VERSION, "counts": counts,
             "fingerprint": hashlib.sha256(numbers.encode()).hexdigest()[:16]}  # fmt: skip
+
+
+CANONICAL = ("world_market", "world_c", "world_rgbnt201", "world_market_mm", "world_rgbnt100")
+
+
+@functools.cache
+def canonical():
+    """A hash of the pixels of a few shots of every kind, as this machine computes them: a renderer that draws other pixels
+    makes another world, whatever its VERSION says."""
+    shots = [one for name in CANONICAL for one in cast.plan(name, "smoke", 0)[:1]]
+    return pixel_hash(shots)
+
+
+def pixel_hash(shots, seed=0, size=SIZE):
+    """A hash of the pixels of these shots in all spectra, before they become files."""
+    found = hashlib.sha256()
+    for one in shots:
+        for picture in photograph(one, seed, size, light.SPECTRA).values():
+            found.update(picture.tobytes())
+    return found.hexdigest()[:16]
 
 
 def said_of(seed, one):

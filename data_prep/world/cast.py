@@ -9,10 +9,10 @@ import functools
 from data_prep.world import people, places, vehicles, words
 from data_prep.world.streams import between, stream
 
-SIZES = {  # identities and images of each: train, test; see `plan`
-    "smoke": {"market": (16, 4, 12, 1, 3, 6, 2), "domain": (16, 4, 8, 1, 2), "unseen": (8, 1, 2), "spectra": (16, 4, 8, 1, 2),
+SIZES = {  # identities and images of each: train, test, and how many strangers the gallery holds; see `plan`
+    "smoke": {"market": (16, 4, 12, 1, 3, 6, 2), "domain": (16, 4, 8, 1, 2, 0), "unseen": (8, 1, 2, 0), "spectra": (16, 4, 8, 1, 2),
               "text": (16, 3, 4, 2, 8, 2), "pairs": 96},
-    "laptop": {"market": (200, 10, 400, 2, 5, 120, 30), "domain": (100, 6, 100, 1, 4), "unseen": (60, 1, 3),
+    "laptop": {"market": (200, 10, 400, 2, 5, 1100, 30), "domain": (100, 6, 100, 1, 4, 600), "unseen": (60, 1, 3, 0),
                "spectra": (100, 8, 150, 1, 3), "text": (1000, 2, 20, 4, 240, 2), "pairs": 44000},
     "full": {"market": (751, 17, 750, 4, 18, 2798, 3819)},
 }  # fmt: skip
@@ -84,9 +84,9 @@ def market(seed, profile, domain="A"):
 
 
 def lifelong(seed, profile, domain):
-    """A seen domain (train and test) or an unseen one (test alone)."""
+    """A seen domain (train and test) or an unseen one (test alone). Strangers are people whom nobody asks for."""
     plan, seen = [], domain in places.SEEN
-    train, views, test, queries, gallery = (
+    train, views, test, queries, gallery, strangers = (
         SIZES[profile]["domain"] if seen else (0, 0, *SIZES[profile]["unseen"])
     )
     for k in range(train):
@@ -94,6 +94,8 @@ def lifelong(seed, profile, domain):
     for k in range(test):
         splits = ["query"] * queries + ["gallery"] * gallery
         plan += appearances(seed, "person", f"{domain}:new{k}", domain, splits, 2 * k + 1)
+    for k in range(strangers):
+        plan += appearances(seed, "person", f"{domain}:stranger{k}", domain, ["gallery"], 2 * (test + k) + 1)
     return plan
 
 

@@ -4,19 +4,19 @@ H x W pixels (or rays, before they are shrunk)
 """
 
 import numpy as np
-from PIL import Image
 
+from data_prep.world import exact
 from data_prep.world.places import DARK, sunlight
 from data_prep.world.render import GROUND, SKY, WALL, shrink
 
 SPECTRA = ("rgb", "nir", "tir")
-BILINEAR = Image.Resampling.BILINEAR
+GAMMA = 27  # of 32: the power of the light that a sensor records
 
 
 def expose(traced, parts, cam, spectrum, when, seed, size):
     """uint8 (H, W, 3) of one spectrum by day, dusk or night; `seed` starts the noise."""
     light = SPECTRUM[spectrum](traced, parts, cam, when == "night")
-    return develop(shrink(light), cam, spectrum, when, np.random.Generator(np.random.Philox(key=seed)))
+    return develop(shrink(light), cam, spectrum, when, seed)
 
 
 def visible(traced, parts, cam, night):
@@ -76,23 +76,18 @@ def colour_behind(kind, what):
     return TEXTURES[style](base, point, cam["period"] / 100)
 
 
-def speck(cell):
-    """A number in 0..1 for each cell (n, 3) of whole numbers, without order."""
-    return (np.sin(cell @ np.float32([12.9898, 78.233, 37.719])) * 43758.547) % 1
-
-
 def tiles(base, point, period):
     edge = ((point[:, :2] / period) % 1 < 0.05).any(1)
-    return base * (0.86 + 0.14 * speck(np.floor(point / period)) - 0.15 * edge)[:, None]
+    return base * (0.86 + 0.14 * exact.scrambled(np.floor(point / period)) - 0.15 * edge)[:, None]
 
 
 def asphalt(base, point, _):
-    return base * 0.72 * (0.9 + 0.2 * speck(np.floor(point * 60)))[:, None]
+    return base * 0.72 * (0.9 + 0.2 * exact.scrambled(np.floor(point * 60)))[:, None]
 
 
 def grass(base, point, _):
-    blades = 0.75 + 0.5 * speck(np.floor(point * 45))
-    return np.float32([0.55, 0.95, 0.42]) * base.mean() * blades[:, None]
+    blades = 0.75 + 0.5 * exact.scrambled(np.floor(point * 45))
+    return np.float32([0.55, 0.95, 0.42]) * (base.sum() / 3) * blades[:, None]
 
 
 def panels(base, point, period):
@@ -104,7 +99,7 @@ def bricks(base, point, _):
     row = np.floor(point[:, 2] / 0.11)
     along = point[:, 0] / 0.26 + 0.5 * (row % 2)
     mortar = ((point[:, 2] / 0.11) % 1 < 0.12) | (along % 1 < 0.06)
-    one = speck(np.stack([np.floor(along), row, row * 0], 1))
+    one = exact.scrambled(np.stack([np.floor(along), row, row * 0], 1))
     return np.where(
         mortar[:, None], base * 1.12, base * np.float32([1.05, 0.82, 0.74]) * (0.85 + 0.25 * one)[:, None]
     )
@@ -113,13 +108,17 @@ def bricks(base, point, _):
 def windows(base, point, period):
     column, row = (point[:, 0] / (period + 0.9)) % 1, (point[:, 2] / 1.5) % 1
     glass = (column > 0.2) & (column < 0.8) & (row > 0.3) & (row < 0.85)
-    one = speck(np.floor(np.stack([point[:, 0] / (period + 0.9), point[:, 2] / 1.5, point[:, 2] * 0], 1)))
+    one = exact.scrambled(
+        np.floor(np.stack([point[:, 0] / (period + 0.9), point[:, 2] / 1.5, point[:, 2] * 0], 1))
+    )
     return np.where(glass[:, None], np.float32([70, 86, 104]) * (0.7 + 0.9 * one)[:, None], base)
 
 
 def hedge(base, point, _):
-    leaves = 0.6 + 0.6 * speck(np.floor(point * 24)) * (0.6 + 0.4 * speck(np.floor(point * 7)))
-    return np.float32([0.42, 0.72, 0.36]) * base.mean() * leaves[:, None]
+    leaves = 0.6 + 0.6 * exact.scrambled(np.floor(point * 24)) * (
+        0.6 + 0.4 * exact.scrambled(np.floor(point * 7))
+    )
+    return np.float32([0.42, 0.72, 0.36]) * (base.sum() / 3) * leaves[:, None]
 
 
 TEXTURES = {"tiles": tiles, "asphalt": asphalt, "grass": grass, "panels": panels, "bricks": bricks, "windows": windows,
@@ -128,14 +127,15 @@ TEXTURES = {"tiles": tiles, "asphalt": asphalt, "grass": grass, "panels": panels
 
 def shade(traced, sun, share):
     """Sun, sky and what the ground sends back; and the soft shadow that a person throws on the ground."""
-    light = 0.9 - share + share * 1.15 * np.clip(traced.normal @ sun, 0, None) + 0.12 * traced.normal[..., 2]
+    facing = exact.dot(traced.normal, sun)
+    light = 0.9 - share + share * 1.15 * np.clip(facing, 0, None) + 0.12 * traced.normal[..., 2]
     x, y = traced.point[..., 0], traced.point[..., 1]
-    away = sun[:2] / max(np.linalg.norm(sun[:2]), 1e-6)
-    length = 0.35 + 0.5 * np.linalg.norm(sun[:2]) / sun[2]
+    flat = np.sqrt(sun[0] * sun[0] + sun[1] * sun[1])
+    away, length = sun[:2] / max(flat, 1e-6), 0.35 + 0.5 * flat / sun[2]
     along, across = -(x * away[0] + y * away[1]) - length * 0.7, x * away[1] - y * away[0]
-    cast = 0.42 * np.exp(-((along / length) ** 2) - (across / 0.28) ** 2) + 0.3 * np.exp(
-        -(x * x + y * y) / 0.1
-    )
+    thrown = exact.exponential(np.maximum(-((along / length) ** 2) - (across / 0.28) ** 2, -50))
+    below = exact.exponential(np.maximum(-(x * x + y * y) / 0.1, -50))
+    cast = 0.42 * thrown + 0.3 * below
     return np.where(traced.slot == GROUND, light * (1 - np.minimum(cast, 0.6)), light).astype(np.float32)
 
 
@@ -148,12 +148,13 @@ def lamp(traced):
 def hazed(picture, depth, cam):
     if not cam["haze"]:
         return picture
-    through = np.exp(-np.maximum(depth - cam["distance"] / 200, 0) * cam["haze"] / 400)[..., None]
+    way = np.minimum(np.maximum(depth - cam["distance"] / 200, 0) * cam["haze"] / 400, 50)
+    through = exact.exponential(-way).astype(np.float32)[..., None]
     return picture * through + np.float32([0.74, 0.77, 0.8]) * (1 - through)
 
 
-def develop(picture, cam, spectrum, when, rng):
-    """Gain, cast, detail, blur and grain of the sensor: (H, W, 3) in 0..1 -> uint8."""
+def develop(picture, cam, spectrum, when, seed):
+    """Gain, cast, detail, blur and grain of the sensor: (H, W, 3) in 0..1 -> uint8; `seed` starts the grain."""
     gain, grain, blur = np.float32([1, 1, 1]), cam["grain"], cam["blur"]
     if spectrum == "rgb":
         gain = np.float32([cam[f"cast {k}"] for k in range(3)]) * cam["exposure"] / 1e4
@@ -161,10 +162,10 @@ def develop(picture, cam, spectrum, when, rng):
             exposure, grain = cam.get(when, DARK[when])
             gain = gain * exposure / 100
         picture = saturated(picture, cam.get("saturation", 100) / 100)
-    picture = np.clip(picture * gain, 0, 1) ** np.float32(0.85)
+    picture = exact.root_power(np.clip(picture * gain, 0, 1).astype(np.float32), GAMMA)
     detail = cam["detail"] * (60 if spectrum == "tir" else 100) // 100
     picture = blurred(coarse(picture, detail), blur / 100 + 0.5 * (spectrum == "tir"))
-    noise = rng.standard_normal(picture.shape[:2] + (3 if spectrum == "rgb" else 1,), dtype=np.float32)
+    noise = exact.noise(seed, picture.shape[:2] + (3 if spectrum == "rgb" else 1,))
     return np.clip(np.rint(picture * 255 + noise * (grain / 10)), 0, 255).astype(np.uint8)
 
 
@@ -172,7 +173,7 @@ def saturated(picture, share):
     """With `share` of the colour that it had."""
     if share == 1:
         return picture
-    grey = picture.mean(-1, keepdims=True)
+    grey = (picture[..., :1] + picture[..., 1:2] + picture[..., 2:]) / np.float32(3)
     return (grey + np.float32(share) * (picture - grey)).astype(np.float32)
 
 
@@ -181,17 +182,17 @@ def coarse(picture, detail):
     if detail >= 100:
         return picture
     rows, columns = picture.shape[:2]
-    less = max(columns * detail // 100, 1), max(rows * detail // 100, 1)
-    planes = [Image.fromarray(plane, "F") for plane in np.moveaxis(picture, 2, 0)]
-    planes = [plane.resize(less, BILINEAR).resize((columns, rows), BILINEAR) for plane in planes]
-    return np.stack([np.asarray(plane) for plane in planes], -1)
+    less = exact.resized(
+        exact.resized(picture, max(columns * detail // 100, 1), 1), max(rows * detail // 100, 1), 0
+    )
+    return exact.resized(exact.resized(less, columns, 1), rows, 0)
 
 
 def blurred(picture, sigma):
     """Gaussian blur with `sigma` pixels."""
     if sigma < 0.2:
         return picture
-    kernel = np.exp(-(np.arange(-3.0, 4) ** 2) / (2 * sigma**2))
+    kernel = exact.exponential(-(np.arange(-3.0, 4) ** 2) / (2 * sigma**2))
     kernel = (kernel / kernel.sum()).astype(np.float32)
     for axis in (0, 1):
         pad = [(3, 3) if k == axis else (0, 0) for k in range(3)]

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from data_prep.world import exact
 from data_prep.world.render import BOX, CAPSULE, ELLIPSOID, PLAIN, PRINT, STRIPED, Material, Part
 from data_prep.world.streams import between, near, pick
 
@@ -188,8 +189,8 @@ def body(person, image):
                 "lower skirt",
             )
         )
-    swing = 0.0 if image["moving"] == "standing" else np.sin(np.radians(image["phase"]))
-    lift = 0.0 if image["moving"] == "standing" else np.cos(np.radians(image["phase"]))
+    swing = 0.0 if image["moving"] == "standing" else float(exact.sine(np.radians(image["phase"])))
+    lift = 0.0 if image["moving"] == "standing" else float(exact.cosine(np.radians(image["phase"])))
     for side, sign in (("left", -1), ("right", 1)):
         parts += arm(side, sign, -0.16 * sign * swing, w, limb, skin, person, image)
         parts += leg(side, sign, 0.24 * sign * swing, 0.10 * max(0.0, sign * lift), w, skin, person)

@@ -7,9 +7,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from data_prep.world import people
+from data_prep.world import exact, people
 from data_prep.world.render import BOX, CAPSULE, Material, Part, View
-from data_prep.world.streams import between, near, pick, stream
+from data_prep.world.streams import between, near, pick
 
 
 class Domain(NamedTuple):
@@ -131,7 +131,9 @@ def furniture(cam, image):
 
 def tinted(grey, hue):
     """A muted colour of this lightness."""
-    return tuple(int(np.clip(grey + 30 * np.cos(np.radians(hue + shift)), 0, 255)) for shift in (0, 120, 240))
+    return tuple(
+        int(np.clip(grey + 30 * exact.cosine(np.radians(hue + shift)), 0, 255)) for shift in (0, 120, 240)
+    )
 
 
 def passers_by(seed, image, key):
@@ -139,10 +141,11 @@ def passers_by(seed, image, key):
     if image["passers"] == "0":
         return []
     person = draw_passer(seed, ("passer", *key), key[0].partition(":")[0])
-    rng = stream(seed, "passing", *key)
-    x, y = float(rng.choice([-1, 1]) * rng.uniform(0.45, 0.9)), float(rng.uniform(0.7, 1.6))
+    draw = lambda low, high, name: between(seed, low, high, f"passing {name}", *key)  # noqa: E731
+    side = pick(seed, (-1, 1), "passing side", *key)
+    x, y = side * draw(450, 900, "x") / 1000, draw(700, 1600, "y") / 1000
     pose = {
-        "phase": int(rng.integers(360)),
+        "phase": draw(0, 359, "phase"),
         "moving": "walking",
         "carried": "nothing",
         "carried colour": "black",
@@ -166,9 +169,10 @@ def view(cam, image, width_share=0.5, target=0.88, field=2.0):
     """The View of one image: `field` metres fit its height, `width_share` of that its width."""
     pitch, distance = np.radians(cam["pitch"]), cam["distance"] / 100
     centre = np.array([image["shift x"] / 1000, 0, target + image["shift z"] / 1000])
-    forward = np.array([0, np.cos(pitch), -np.sin(pitch)])
+    sine, cosine = exact.sine(pitch), exact.cosine(pitch)
+    forward = np.array([0, cosine, -sine])
     edge = field / 2 / distance / (image["zoom"] / 100)
-    up = np.array([0, np.sin(pitch), np.cos(pitch)]) * edge
+    up = np.array([0, sine, cosine]) * edge
     return View(
         centre - distance * forward, np.array([edge * width_share, 0, 0]), up, forward, cam["wall"] / 100
     )
@@ -177,6 +181,5 @@ def view(cam, image, width_share=0.5, target=0.88, field=2.0):
 def sunlight(cam):
     """Direction to the sun, of unit length; it never stands behind what the camera looks at."""
     heading, height = np.radians(cam["sun"]), np.radians(cam["sun height"])
-    return np.array(
-        [np.cos(heading) * np.cos(height), -abs(np.sin(heading)) * np.cos(height), np.sin(height)], np.float32
-    )
+    flat, ahead = exact.cosine(height), abs(exact.sine(heading))
+    return np.array([exact.cosine(heading) * flat, -ahead * flat, exact.sine(height)], np.float32)

@@ -11,6 +11,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from data_prep.world.exact import apply, cosine, cross, dot, length, sine
+
 ELLIPSOID, CAPSULE, BOX = range(3)
 PLAIN, STRIPED, CHECKED, DOTTED, PRINT, SMOOTH = range(6)  # the last: neither pattern nor folds
 GROUND, WALL, SKY = -1, -2, -3
@@ -74,23 +76,21 @@ class Frame(NamedTuple):
 
 def frame_of(part, turn):
     """The frame of a part after a turn (3, 3) about the vertical."""
-    start, end = turn @ np.array(part.start), turn @ np.array(part.end)
-    length = np.linalg.norm(end - start)
-    along = (end - start) / max(length, 1e-9) if length > 1e-9 else np.array([0.0, 0, 1])
-    reference = turn @ np.array([0.0, 1, 0])
-    if abs(along @ reference) > 0.9:
+    start, end = apply(turn, np.array(part.start)), apply(turn, np.array(part.end))
+    long = length(end - start)
+    along = (end - start) / long if long > 1e-9 else np.array([0.0, 0, 1])
+    reference = apply(turn, np.array([0.0, 1, 0]))
+    if abs(dot(along, reference)) > 0.9:
         reference = np.array([0.0, 0, 1])
-    across = np.cross(reference, along)
-    across /= np.linalg.norm(across)
+    across = cross(reference, along)
+    across /= length(across)
     mean = sum(part.radii) / 2
-    scale = np.array([*part.radii, mean if part.kind == CAPSULE else max(length / 2, 1e-4)])
-    return Frame(
-        (start + end) / 2, np.stack([across, np.cross(along, across), along]), scale, length / 2 / mean
-    )
+    scale = np.array([*part.radii, mean if part.kind == CAPSULE else max(long / 2, 1e-4)])
+    return Frame((start + end) / 2, np.stack([across, cross(along, across), along]), scale, long / 2 / mean)
 
 
 def turn_by(degrees):
-    c, s = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
+    c, s = cosine(np.radians(degrees)), sine(np.radians(degrees))
     return np.array([[c, -s, 0], [s, c, 0], [0, 0, 1]])
 
 
@@ -132,10 +132,10 @@ def backdrop(view, u, v):
 
 def window(part, frame, view, rows, columns):
     """The slice of rays that can meet a part, or None: its extent along the image axes, seen from its nearest depth."""
-    across, up, forward = (a / np.linalg.norm(a) for a in (view.across, view.up, view.forward))
+    across, up, forward = (a / length(a) for a in (view.across, view.up, view.forward))
     reach = [extent(part.kind, frame, axis) for axis in (across, up, forward)]
     offset = frame.centre - view.eye
-    depth = offset @ forward
+    depth = dot(offset, forward)
     near = depth - reach[2]
     if near <= 0.05:
         return None
@@ -144,8 +144,8 @@ def window(part, frame, view, rows, columns):
         (up, view.up, reach[1], rows, -1),
         (across, view.across, reach[0], columns, 1),
     ):
-        scale = np.linalg.norm(span)
-        middle, corners = offset @ axis, []
+        scale = length(span)
+        middle, corners = dot(offset, axis), []
         for side in (-r, r):
             corners += [(middle + side) / near / scale, (middle + side) / (depth + reach[2]) / scale]
         low, high = sorted((sign * min(corners), sign * max(corners)))
@@ -156,26 +156,26 @@ def window(part, frame, view, rows, columns):
 
 def extent(kind, frame, axis):
     """How far a part reaches from its centre along a unit axis."""
-    shares = np.abs(frame.axes @ axis)
+    shares = np.abs(apply(frame.axes, axis))
     if kind == BOX:
-        return shares @ frame.scale
+        return dot(shares, frame.scale)
     if kind == CAPSULE:
-        return shares[2] * frame.half * frame.scale[2] + np.linalg.norm(shares * frame.scale)
-    return np.linalg.norm(shares * frame.scale)
+        return shares[2] * frame.half * frame.scale[2] + length(shares * frame.scale)
+    return length(shares * frame.scale)
 
 
 def local_rays(frame, view, u, v):
     """Origin (3,) and directions (three arrays) in the unit frame of a part."""
     into = frame.axes / frame.scale[:, None]
-    o = into @ (view.eye - frame.centre)
-    a, b, f = into @ view.across, into @ view.up, into @ view.forward
+    o = apply(into, view.eye - frame.centre)
+    a, b, f = (apply(into, way) for way in (view.across, view.up, view.forward))
     return o, [np.float32(a[k]) * u + (np.float32(b[k]) * v + np.float32(f[k])) for k in range(3)]
 
 
 def hit_sphere(o, d, _):
     """Depth at which rays enter the unit sphere; FAR where they miss it."""
     x, y, z = d
-    return first_root(x * x + y * y + z * z, o[0] * x + o[1] * y + o[2] * z, o @ o - 1)
+    return first_root(x * x + y * y + z * z, o[0] * x + o[1] * y + o[2] * z, dot(o, o) - 1)
 
 
 def hit_capsule(o, d, half):
@@ -220,17 +220,15 @@ def dress(part, frame, view, u, v, depth, mine, normal, pattern, folds):
     o, d = local_rays(frame, view, u, v)
     t = depth[r, c]
     q = np.stack([o[k] + t * d[k][r, c] for k in range(3)], 1).astype(np.float32)
-    outward = (
-        unit_normal(part.kind, q, frame.half) / frame.scale.astype(np.float32) @ frame.axes.astype(np.float32)
-    )
-    normal[r, c] = outward / np.maximum(np.linalg.norm(outward, axis=1, keepdims=True), 1e-9)
+    n = (unit_normal(part.kind, q, frame.half) / frame.scale.astype(np.float32)).astype(np.float32)
+    axes = frame.axes.astype(np.float32)
+    outward = n[:, :1] * axes[0] + n[:, 1:2] * axes[1] + n[:, 2:] * axes[2]
+    normal[r, c] = outward / np.maximum(length(outward), 1e-9)[:, None]
     local = q * frame.scale.astype(np.float32)
     pattern[r, c] = PATTERNS[part.material.style](local)
     if part.material.style != SMOOTH:
         folds[r, c] = (
-            1
-            + 0.05 * np.sin(38 * local[:, 2] + 2.5 * np.sin(17 * local[:, 0]))
-            + 0.03 * np.sin(61 * local[:, 0])
+            1 + 0.05 * sine(38 * local[:, 2] + 2.5 * sine(17 * local[:, 0])) + 0.03 * sine(61 * local[:, 0])
         )
 
 
@@ -253,7 +251,8 @@ def checks(local):
 
 
 def dots(local):
-    return ((local[:, ::2] * 1000 / 62 % 1 - 0.5) ** 2).sum(1) < 0.07
+    off = local[:, ::2] * 1000 / 62 % 1 - 0.5
+    return off[:, 0] ** 2 + off[:, 1] ** 2 < 0.07
 
 
 def chest_print(local):
@@ -278,7 +277,8 @@ def shrink(picture):
     """The mean over SUPERSAMPLING x SUPERSAMPLING rays: (H, W, ...) of the asked size."""
     n = SUPERSAMPLING
     rows, columns = picture.shape[0] // n, picture.shape[1] // n
-    return picture.reshape(rows, n, columns, n, *picture.shape[2:]).mean((1, 3))
+    cells = picture.reshape(rows, n, columns, n, *picture.shape[2:])
+    return sum(cells[:, i, :, j] for i in range(n) for j in range(n)) / np.float32(n * n)
 
 
 def seen_slots(traced):

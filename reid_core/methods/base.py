@@ -5,6 +5,7 @@ parts, never each other.
 """
 
 from collections.abc import Callable
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -12,7 +13,19 @@ import torch
 from torch import nn
 
 from reid_core.augment import Augmentation
+from reid_core.draws import generator
 from reid_core.schedules import Schedule
+
+IMAGES = "images"  # the stream of stages that teach the image tower with P identities x K images: the same for every method
+
+
+@contextmanager
+def chance_of(part):
+    """Draw the initial weights of a part from a stream of its own, which depends on the seed and its name alone: methods and
+    rows that share a part begin with the same one, whatever else they have."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(int(generator(torch.initial_seed(), "initial weights", part).integers(2**62)))
+        yield
 
 
 class Losses(NamedTuple):
@@ -67,6 +80,7 @@ class Stage:
     cache: dict = field(default_factory=dict)  # name -> Cached
     prepare: Callable = lambda: None  # before the first step, and again when a run is taken up
     captions: Any = None  # a CaptionTable where batches carry sentences
+    chance: str = ""  # names the stream of its draws and augmentations; its own name unless told. Stages that share it see the same images
 
 
 class Task(NamedTuple):

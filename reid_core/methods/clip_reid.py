@@ -14,7 +14,7 @@ from reid_core.draws import IdentityBatches, Shuffle
 from reid_core.layers import Head
 from reid_core.loading import TEXT_TOWERS, load_clip
 from reid_core.losses import bank_classification, batch_hard_triplet, identity, supervised_contrastive
-from reid_core.methods.base import Cached, Group, Losses, Method, Stage, Task
+from reid_core.methods.base import IMAGES, Cached, Group, Losses, Method, Stage, Task, chance_of
 from reid_core.prompts import GrowingTable, PromptTemplate
 from reid_core.recipe import Recipe, assumed, one_of, released, values_of
 from reid_core.schedules import warmup_cosine, warmup_milestones
@@ -143,9 +143,10 @@ class VisualPath(Method):
             r.backbone, r.pretrained, self.size, r.stride, cameras=cameras, sie=r.sie, sie_std=r.sie_init_std
         )
         _, last, joint = self.image.widths
-        self.heads = nn.ModuleList(
-            Head(width, data.classes, r.classifier_init_std) for width in (last, joint)
-        )
+        with chance_of("heads"):
+            self.heads = nn.ModuleList(
+                Head(width, data.classes, r.classifier_init_std) for width in (last, joint)
+            )
 
     def features(self, batch):
         """f11, f12, fp of the first view, (B, D) each."""
@@ -174,7 +175,7 @@ class VisualPath(Method):
             [Group([self.image], r.stage2_lr, **decay), Group([self.heads], r.stage2_head_lr, **decay)],
             warmup_milestones(r.stage2_span, r.stage2_warmup_epochs, r.stage2_warmup_factor, r.stage2_milestones,
                               r.stage2_lr_decay_factor),
-            prepare=prepare,
+            prepare=prepare, chance=IMAGES,
         )  # fmt: skip
 
     def train_view(self):
@@ -219,8 +220,9 @@ class ClipReID(VisualPath):
     def __init__(self, recipe, data):
         super().__init__(recipe, data)
         self.text = one_of(TEXT_TOWERS, recipe.text_tower, "text_tower")(self.text, recipe.backbone)
-        self.words = GrowingTable((recipe.n_ctx_learnable, self.text.width), recipe.ctx_init_std)
-        self.words.grow(data.classes, old="dropped")
+        with chance_of("words"):
+            self.words = GrowingTable((recipe.n_ctx_learnable, self.text.width), recipe.ctx_init_std)
+            self.words.grow(data.classes, old="dropped")
         self.template = PromptTemplate(recipe.prompt_template, self.text, self.tokenizer)
         self.register_buffer("bank", torch.zeros(data.classes, self.text.joint_width), persistent=False)
 

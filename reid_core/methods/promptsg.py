@@ -17,15 +17,16 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from open_clip.transformer import QuickGELU, ResidualAttentionBlock
+from open_clip.transformer import ResidualAttentionBlock
 from torch import nn
 
 from reid_core.augment import HALF, IMAGENET_MEAN, IMAGENET_STD, Augmentation, Erasing
+from reid_core.clip import QuickGELU
 from reid_core.draws import IdentityBatches
 from reid_core.layers import Head, Inversion
 from reid_core.loading import TEXT_TOWERS, load_clip
 from reid_core.losses import REDUCTIONS, batch_hard_triplet, identity, supervised_contrastive
-from reid_core.methods.base import Group, Losses, Method, Remembered, Stage, Task
+from reid_core.methods.base import IMAGES, Group, Losses, Method, Remembered, Stage, Task, chance_of
 from reid_core.prompts import PromptTemplate
 from reid_core.recipe import Recipe, assumed, one_of, stated, values_of
 from reid_core.schedules import warmup_milestones
@@ -246,14 +247,17 @@ class PromptSG(Method):
         self.text = one_of(TEXT_TOWERS, r.text_tower, "text_tower")(self.text, r.backbone)
         joint = self.image.joint_width
         widths = {**self.image.state_widths, "v": joint, "z": joint}
-        self.heads = nn.ModuleDict(
-            {name: Head(widths[name], data.classes, r.classifier_init_std) for name in r.id_features}
-        )
+        with chance_of("heads"):
+            self.heads = nn.ModuleDict(
+                {name: Head(widths[name], data.classes, r.classifier_init_std) for name in r.id_features}
+            )
         self.entrance = entrance(r.detach, r.inversion_normalised)
         self.shares = dict.fromkeys(r.triplet_features, r.triplet_feature_weight) | {"z": 1.0}
         self.partners = one_of(PARTNERS, r.supcon_positives, "supcon_positives")
-        self.inversion = self.make_inversion(joint)
-        self.interaction = self.make_interaction(joint)
+        with chance_of("inversion"):
+            self.inversion = self.make_inversion(joint)
+        with chance_of("interaction"):
+            self.interaction = self.make_interaction(joint)
         self.read_sentences()
         self.choose_prompts()
 
@@ -348,6 +352,7 @@ class PromptSG(Method):
                 "learn end to end", r.epochs, IdentityBatches(self.data.labels, r.ids_per_batch, r.images_per_id),
                 [self.train_view()], self.losses, weights, [Group([self.image], r.lr_visual_encoder, **decay), new],
                 warmup_milestones(r.span, r.warmup_epochs, r.warmup_factor, r.lr_milestones, r.lr_decay_factor),
+                chance=IMAGES,
             )
         ]  # fmt: skip
 

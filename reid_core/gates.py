@@ -88,7 +88,8 @@ class TextBaseline(clip_reid.VisualPath):
         curve = warmup_milestones(
             r.stage2_span, r.stage2_warmup_epochs, r.stage2_warmup_factor, r.stage2_milestones
         )
-        return [Stage("learn to read", r.stage2_epochs, draws, [self.train_view()], self.losses,
+        epochs = max(1, r.stage2_epochs // 2)  # an epoch of pairs shows every image twice
+        return [Stage("learn to read", epochs, draws, [self.train_view()], self.losses,
                       {"matching": 1.0, "identity": 1.0}, groups, curve, captions=self.captions)]  # fmt: skip
 
     def losses(self, batch):
@@ -230,23 +231,22 @@ def scores_on(method, domains):
 def measure(seeds=SHOWN, profile="laptop", log=print):
     """Measure what is missing or of other data, weights or recipe. What MEASURES names together is kept as soon as it is done,
     whatever stops the rest."""
-    done = kept(profile)
     for seed in seeds:
         world = World(seed, profile, log)
         for name in MEASURES:
             key, mark = f"{name} of seed {seed}", fingerprint(world, name)
-            if done["measured"].get(key, {}).get("fingerprint") != mark:
-                values_ = dict(getattr(world, name)())
-                done["measured"][key] = {
-                    "fingerprint": mark,
-                    "seed": seed,
-                    "values": values_,
-                    **basis(profile, name),
-                    **provenance(),
-                }
-                write(done, profile)
-    log(as_text(values(done, profile)))
-    return done
+            if kept(profile)["measured"].get(key, {}).get("fingerprint") != mark:
+                told = {"fingerprint": mark, "seed": seed, "values": dict(getattr(world, name)())}
+                add(key, {**told, **basis(profile, name), **provenance()}, profile)
+    log(as_text(values(kept(profile), profile)))
+    return kept(profile)
+
+
+def add(key, measure_, profile):
+    """Write one measure down beside those that others may have written meanwhile: seeds can be measured side by side."""
+    done = kept(profile)
+    done["measured"][key] = measure_
+    write(done, profile)
 
 
 def fingerprint(world, name):

@@ -28,14 +28,19 @@ def interval(runs, task=None, draws=2000):
 def paired(runs, others, task=None, other_task=None, draws=2000):
     """Mean AP of `runs` minus that of `others`, pair by pair of seeds, on the same resampled identities. Each side has its way
     of searching; None is a run's first."""
+    one, two = tables_of(runs, others, task, other_task)
+    return around(by_seed(one) - by_seed(two), by_people(one, draws) - by_people(two, draws))
+
+
+def tables_of(runs, others, task=None, other_task=None):
+    """Two ByIdentity of the runs that share a seed, in the same order of seeds."""
     seeds = {run.spec.seed: run for run in others}
     both = [(run, seeds[run.spec.seed]) for run in runs if run.spec.seed in seeds]
     if not both:
         raise ValueError("expected runs that share seeds, found none; measure both with the same seeds.")
     sides = zip(zip(*both), (task, other_task))
     together = by_identity([(run, asked) for side, asked in sides for run in side])
-    one, two = (ByIdentity(half, together.counts) for half in np.split(together.sums, 2))
-    return around(by_seed(one) - by_seed(two), by_people(one, draws) - by_people(two, draws))
+    return [ByIdentity(half, together.counts) for half in np.split(together.sums, 2)]
 
 
 def around(seeds, people):
@@ -99,6 +104,36 @@ def detectable(runs, task=None, draws=2000):
     people = np.mean([(one.half / 1.96) ** 2 for one in changes])
     factor = sum(quantile(share, luck, people, len(runs)) for share in (0.975, 0.8))
     return float(factor * (luck + people) ** 0.5)
+
+
+class Spread(NamedTuple):
+    """Variances of a paired difference of mean AP (0..1): of one seed, and of who is searched for; and the difference."""
+
+    luck: float
+    people: float
+    mean: float
+
+
+def spread(runs, others, task=None, other_task=None, draws=2000):
+    """The Spread of `runs` minus `others`, pair by pair of seeds."""
+    one, two = tables_of(runs, others, task, other_task)
+    luck = (by_seed(one) - by_seed(two)).var(ddof=1) if len(one.sums) > 1 else float("nan")
+    people = (by_people(one, draws) - by_people(two, draws)).var()
+    return Spread(float(luck), float(people), float((by_seed(one) - by_seed(two)).mean()))
+
+
+MOST_SEEDS = 50  # more than anybody trains
+
+
+def seeds_needed(found):
+    """How many seeds would tell a true difference as large as the one seen from none, four times in five; None where no number up to
+    MOST_SEEDS would, because the people who are searched for spread it too much or it is too small."""
+    for seeds in range(2, MOST_SEEDS + 1):
+        luck = found.luck / seeds
+        factor = sum(quantile(share, luck, found.people, seeds) for share in (0.975, 0.8))
+        if factor * (luck + found.people) ** 0.5 <= abs(found.mean):
+            return seeds
+    return None
 
 
 def renamed(run, like):

@@ -32,7 +32,8 @@ def use(number):
     """Compute with `number` threads from now on; None leaves all cores."""
     if number is None:
         return
-    if not 1 <= number <= (most := os.cpu_count()):
+    most = os.cpu_count()
+    if not 1 <= number <= most:
         raise ValueError(
             f"expected from 1 to {most} threads, one per core, found {number}; correct --threads."
         )

@@ -17,16 +17,16 @@ from reid_core.recipe import STATUSES
 
 ROOT = Path(__file__).resolve().parents[1]
 ORDER = [  # a module imports only from what stands above it
-    "data_prep.world.streams", "data_prep.world.render", "data_prep.world.people", "data_prep.world.vehicles",
+    "data_prep.world.streams", "data_prep.world.exact", "data_prep.world.render", "data_prep.world.people", "data_prep.world.vehicles",
     "data_prep.world.places", "data_prep.world.light", "data_prep.world.words", "data_prep.world.cast",
     "data_prep.world.layouts", "data_prep.world.build", "data_prep.world.truth", "data_prep.manifest", "data_prep.splits",
     "data_prep.public.counts", "data_prep.public.descriptions", "data_prep.public.places", "data_prep.public.files",
-    "data_prep.public.*", "data_prep.public", "data_prep.convert", "data_prep.describe", "data_prep.doctor", "data_prep.join", "data_prep.__main__", "reid_core.weights", "reid_core.draws", "reid_core.augment", "reid_core.data",
+    "data_prep.public.*", "data_prep.public", "data_prep.convert", "data_prep.describe", "data_prep.doctor", "data_prep.join", "data_prep.__main__", "reid_core.threads", "reid_core.tiles", "reid_core.weights", "reid_core.draws", "reid_core.augment", "reid_core.data",
     "reid_core.clip", "reid_core.loading", "reid_core.prompts", "reid_core.layers", "reid_core.losses", "reid_core.recipe", "reid_core.schedules",
     "reid_core.methods.base", "reid_core.methods.*", "reid_core.methods", "reid_core.checkpoint", "reid_core.train",
     "reid_core.rerank", "reid_core.evaluate", "reid_core.explain", "reid_core.intervals", "reid_core.reported", "reid_core.results", "reid_core.looks", "reid_core.kept",
     "reid_core.chapters", "reid_core.tables", "reid_core.figures", "reid_core.maps", "reid_core.flow",
-    "reid_core.pretrain", "reid_core.yardsticks", "reid_core.gates", "reid_core.rates", "reid_core.notebook", "reid_core.bench", "reid_core.__main__",
+    "reid_core.pretrain", "reid_core.yardsticks", "reid_core.gates", "reid_core.rates", "reid_core.fill", "reid_core.bundle", "reid_core.notebook", "reid_core.bench", "reid_core.__main__",
 ]  # fmt: skip
 PACKAGES = {"data_prep", "reid_core", "data_prep.world"}
 SOURCES = sorted(path for package in ("data_prep", "reid_core") for path in (ROOT / package).rglob("*.py"))

@@ -1,0 +1,282 @@
+"""Several runs at a time: order, progress, what stops them, and archives of finished runs."""
+
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import zipfile
+from pathlib import Path
+
+import pytest
+import torch
+from test_results import noisy
+
+from reid_core import bundle, chapters, fill, gates, kept, results
+from reid_core.results import Spec
+
+SPECS = [Spec("clip_reid", "baseline", seed=seed) for seed in range(4)]
+
+
+class Process:
+    """A run that ends after so many looks, with a code."""
+
+    def __init__(self, looks=1, code=0):
+        self.looks, self.code, self.returncode, self.killed = looks, code, None, False
+
+    def poll(self):
+        self.looks -= 1
+        self.returncode = self.code if self.looks < 0 else None
+        return self.returncode
+
+    def kill(self):
+        self.killed = True
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    monkeypatch.setattr(fill, "LOOK_EVERY", 0.001)
+
+
+def all_of(start, jobs=2, minutes=1.0, specs=SPECS):
+    said = []
+    waiting = [(spec, "missing") for spec in specs]
+    return fill.run_all(waiting, time.time() + 60 * minutes, jobs, start, said.append), said
+
+
+def test_runs_begin_in_order_and_never_more_at_once_than_asked_for(quick):
+    began, alive = [], []
+
+    def start(spec):
+        alive[:] = [process for process in alive if process.returncode is None]
+        assert len(alive) < 2
+        began.append(spec)
+        alive.append(Process(looks=3))
+        return alive[-1]
+
+    done, said = all_of(start)
+    assert began == SPECS and sorted(done) == SPECS
+    assert said[-1].startswith("measure: 4 of 4 runs done, 0 under way, about 0 min left")
+
+
+def test_a_run_that_fails_does_not_stop_the_others_and_is_named_at_the_end(quick):
+    with pytest.raises(
+        ValueError, match=f"expected 4 runs to end well, found 1 that did not \\({SPECS[1].name} is the first"
+    ):
+        all_of(lambda spec: Process(code=spec == SPECS[1]))
+
+
+def test_when_the_time_is_up_what_is_under_way_stops_and_nothing_begins(quick):
+    begun = []
+
+    def start(spec):
+        begun.append(Process(looks=10**9))
+        return begun[-1]
+
+    done, said = all_of(start, minutes=0.001)
+    assert done == [] and len(begun) == 2 and all(process.killed for process in begun)
+    assert "the time is up; 2 runs go on the next time" in said[-1]
+
+
+def test_the_rest_is_estimated_from_runs_of_the_same_kind():
+    pace = {("baseline", "world_market"): [100.0, 140.0], ("promptsg", "world_market"): [300.0]}
+    left = [
+        (Spec("clip_reid", "baseline"), ""),
+        (Spec("promptsg", "promptsg"), ""),
+        (Spec("clip_reid", "clip_reid"), ""),
+    ]
+    assert fill.remaining([], left, pace) == pytest.approx(120 + 300 + 180)
+    assert fill.remaining([], left, {}) is None
+    under_way = [fill.Job(SPECS[0], None, time.time() - 90), fill.Job(SPECS[1], None, time.time() - 999)]
+    assert fill.remaining(under_way, [], pace) == pytest.approx(30, abs=2)
+
+
+@pytest.mark.parametrize("jobs", [0, -1, 4096])
+def test_a_number_of_jobs_that_no_machine_runs_is_one_sentence(jobs):
+    with pytest.raises(
+        ValueError,
+        match=rf"expected from 1 to {os.cpu_count()} jobs \(one per core\), found {jobs}; correct --jobs",
+    ):
+        fill.check(jobs, None)
+
+
+def test_a_gpu_that_is_not_there_or_too_small_is_one_sentence(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(ValueError, match="expected a GPU for --device cuda, found none"):
+        fill.check(12, "cuda")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (10e9, 80e9))
+    with pytest.raises(
+        ValueError, match=r"expected from 1 to 3 jobs \(each needs 3 GB of the GPU\), found 12"
+    ):
+        fill.check(12, "cuda")
+    fill.check(3, "cuda")
+
+
+def test_two_fills_of_one_folder_are_refused(tmp_path):
+    with (
+        fill.alone(tmp_path),
+        pytest.raises(ValueError, match="expected nobody else to fill"),
+        fill.alone(tmp_path),
+    ):
+        pytest.fail("two at once")
+    with fill.alone(tmp_path):
+        pass
+
+
+def test_nothing_is_committed_before_the_gates_or_from_a_dirty_tree(monkeypatch, tmp_path):
+    monkeypatch.setattr(results, "ROOT", tmp_path)
+    with pytest.raises(ValueError, match="all gates of the world met"):
+        fill.require()
+    monkeypatch.setattr(gates, "require", lambda: None)
+    monkeypatch.setattr(results, "git", lambda *_: " M reid_core/losses.py")
+    with pytest.raises(ValueError, match="a clean tree, found uncommitted changes"):
+        fill.require()
+
+
+def test_a_run_ends_with_the_program_that_began_it(tmp_path):
+    """Also where that is killed and can tell nobody."""
+    child = "from reid_core import fill; import time; fill.end_with_parent(); print('up', flush=True); time.sleep(60)"
+    parent = (
+        "import subprocess, sys\n"
+        f"child = subprocess.Popen([sys.executable, '-c', {child!r}], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)\n"
+        "child.stdout.readline()\nprint(child.pid, flush=True)\nchild.wait()\n"
+    )
+    process = subprocess.Popen([sys.executable, "-c", parent], stdout=subprocess.PIPE, text=True)
+    pid = int(process.stdout.readline())
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    for _ in range(100):
+        state = Path(f"/proc/{pid}/stat")
+        if not state.exists() or state.read_text().rpartition(")")[2].split()[0] == "Z":
+            return
+        time.sleep(0.1)
+    os.kill(pid, signal.SIGKILL)
+    pytest.fail("the run went on alone")
+
+
+@pytest.fixture
+def shelves(tmp_path, monkeypatch):
+    """Two checkouts, one after the other: function to enter one; its results are empty at first."""
+    monkeypatch.setattr(gates, "require", lambda: None)
+    monkeypatch.setattr(results, "clean_tree", lambda: True)
+    monkeypatch.setattr(results, "outdated", lambda run: "")
+    monkeypatch.setattr(results, "stale", lambda run: "")
+    monkeypatch.setattr(chapters, "wanted", lambda: SPECS)
+
+    def enter(name):
+        monkeypatch.setattr(results, "folder", lambda committed=True: tmp_path / name)
+        (tmp_path / name).mkdir(exist_ok=True)
+
+    return enter
+
+
+def finished(seed):
+    run = dataclasses.replace(
+        noisy(seed), data={"label": "world", "name": "toy", "fingerprint": "f", "counts": {}}
+    )
+    return run.write()
+
+
+@pytest.fixture
+def packed(shelves, tmp_path):
+    """An archive of two runs, and a checkout that has neither."""
+    shelves("gpu")
+    finished(0), finished(1)
+    bundle.pack(tmp_path / "runs.zip", SPECS, log=lambda text: None)
+    shelves("book")
+    return tmp_path / "runs.zip"
+
+
+def test_a_bundle_brings_finished_runs_and_counts_none_twice(packed):
+    said = []
+    assert [run.spec.seed for run in bundle.merge(packed, SPECS, said.append)] == [0, 1]
+    assert results.find(SPECS[1]) == dataclasses.replace(finished(1)) and results.find(SPECS[2]) is None
+    assert bundle.merge(packed, SPECS, said.append) == []
+    assert said == [
+        "merge: 2 runs taken in, 0 were there already",
+        "merge: 0 runs taken in, 2 were there already",
+    ]
+
+
+def changed(path, change):
+    """The archive with its card changed, or a file of it."""
+    with zipfile.ZipFile(path) as archive:
+        files = {name: archive.read(name) for name in archive.namelist()}
+    card = json.loads(files[bundle.CARD])
+    change(card, files)
+    files[bundle.CARD] = json.dumps(card).encode()
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, data in files.items():
+            archive.writestr(name, data)
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        (
+            lambda card, files: card.update(commit="0" * 40),
+            "a bundle of this commit or one before it, found one of 000000000000",
+        ),
+        (
+            lambda card, files: card.update(pixels="others"),
+            "whose renderer draws the pixels of this one .*, found others",
+        ),
+        (
+            lambda card, files: card.update(profile="smoke"),
+            "a bundle of the profile laptop, .*, found 'smoke'",
+        ),
+        (lambda card, files: card.update(clean=False), "a bundle of a clean tree"),
+        (
+            lambda card, files: files.update({next(iter(card["files"])): b"{}"}),
+            "a whole bundle .*, found .* altered",
+        ),
+        (
+            lambda card, files: files.pop(next(iter(card["files"]))),
+            "a whole bundle .*, found one that cannot be read",
+        ),
+    ],
+)
+def test_another_or_spoiled_bundle_is_one_sentence_and_nothing_is_taken(packed, change, message):
+    changed(packed, change)
+    with pytest.raises(ValueError, match=message):
+        bundle.merge(packed, SPECS)
+    assert not any(results.find(spec) for spec in SPECS)
+
+
+@pytest.mark.parametrize("length", [0, 10, 300, -30])
+def test_a_truncated_bundle_is_one_sentence(packed, length):
+    packed.write_bytes(packed.read_bytes()[:length])
+    with pytest.raises(ValueError, match="expected a whole bundle .*, found one that cannot be read"):
+        bundle.merge(packed, SPECS)
+    assert not any(results.find(spec) for spec in SPECS)
+
+
+def test_a_bundle_of_stale_runs_or_of_runs_that_no_page_prints_is_one_sentence(packed, monkeypatch):
+    with pytest.raises(ValueError, match="expected runs that the book prints"):
+        bundle.merge(packed, SPECS[:1])
+    monkeypatch.setattr(results, "outdated", lambda run: "its data changed")
+    with pytest.raises(
+        ValueError, match="expected runs of this world, weights and code in .*: its data changed"
+    ):
+        bundle.merge(packed, SPECS)
+    with pytest.raises(ValueError, match="expected a bundle at .*, found nothing"):
+        bundle.merge(packed.with_name("no.zip"), SPECS)
+
+
+def test_pictures_of_another_run_are_refused(shelves, tmp_path):
+    import io
+
+    import numpy as np
+    from test_kept import noise
+
+    shelves("gpu")
+    run, buffer = finished(0), io.BytesIO()
+    np.savez_compressed(buffer, **noise("another")._asdict())
+    kept.path_of(run.spec).write_bytes(buffer.getvalue())
+    bundle.pack(tmp_path / "runs.zip", SPECS, log=lambda text: None)
+    shelves("book")
+    with pytest.raises(ValueError, match="expected the pictures of .*, found those of another run"):
+        bundle.merge(tmp_path / "runs.zip", SPECS)

@@ -12,7 +12,7 @@ from data_prep.world.streams import between, stream
 SIZES = {  # identities and images of each: train, test, and how many strangers the gallery holds; see `plan`
     "smoke": {"market": (16, 4, 12, 1, 3, 6, 2), "domain": (16, 4, 8, 1, 2, 0), "unseen": (8, 1, 2, 0), "spectra": (16, 4, 8, 1, 2),
               "text": (16, 3, 4, 2, 8, 2), "pairs": 96},
-    "laptop": {"market": (200, 10, 400, 2, 5, 1100, 30), "domain": (100, 6, 100, 1, 4, 600), "unseen": (60, 1, 3, 0),
+    "laptop": {"market": (200, 10, 400, 2, 5, 1100, 30), "domain": (100, 6, 100, 1, 4, 300), "unseen": (60, 1, 3, 0),
                "spectra": (100, 8, 150, 1, 3), "text": (1000, 2, 20, 4, 240, 2), "pairs": 44000},
     "full": {"market": (751, 17, 750, 4, 18, 2798, 3819)},
 }  # fmt: skip

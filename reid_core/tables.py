@@ -114,7 +114,7 @@ def comparison(specs, metrics, wanted, caption, committed=True):
     for metric in metrics:
         headings += [f"{metric}, paper", f"{metric}, ours on real data", f"{metric}, ours on the world"]
     for label, row in specs.items():
-        runs = [run for spec in row if (run := results.find(spec, committed))]
+        runs = found(row, committed)
         cells, protocols = [label], protocols | dict.fromkeys(run.protocol() for run in runs)
         for metric in metrics:
             real, world = ([r for r in runs if r.data["label"] == kind] for kind in ("real", "world"))
@@ -168,7 +168,8 @@ class Row(NamedTuple):
 
 
 def ablation(rows, reference, caption, metric="mAP", committed=True, printed_on=""):
-    """A printed ablation beside ours: {label: Row}, each compared with the row `reference`, pair by pair of seeds.
+    """A printed ablation beside ours: {label: Row}, each compared with the row `reference`, pair by pair of seeds. Above it stands
+    how small a difference it can show.
 
     An effect is a row minus the reference, in points; ours carries its 95 % interval. A verdict compares its sign with
     that of the printed effect, which was found on the data set `printed_on`. The paper has columns where it prints something.
@@ -186,12 +187,13 @@ def ablation(rows, reference, caption, metric="mAP", committed=True, printed_on=
                 *theirs,
                 ours(one.runs, metric, one.row.task),
                 change_cell(one.change, [*one.runs, *one.others]),
-                one.verdict,
+                spoken(one),
             ]
         )
     headings = two_columns(metric, f", paper{f' on {printed_on}' if printed_on else ''}") * paper
     headings += two_columns(metric, ", ours" + "".join(f" on {PLACES[one]}" for one in labels))
-    return table(["row", *headings, "verdict"], lines, caption + finding(beside_it) + ranked_how(protocols))
+    told = table(["row", *headings, "verdict"], lines, caption + finding(beside_it) + ranked_how(protocols))
+    return HTML(detectable(rows[reference], committed) + told.data)
 
 
 def finding(rows):
@@ -212,6 +214,15 @@ def two_columns(metric, whose):
     return [metric + whose, "effect" + whose]
 
 
+def spoken(one):
+    """A verdict as a table says it: where nothing can be told, with the number of seeds that would tell."""
+    if one.verdict != intervals.UNCERTAIN:
+        return one.verdict
+    seeds = intervals.seeds_needed(one.spread)
+    more = f"{seeds} seeds would" if seeds else f"no {intervals.MOST_SEEDS} seeds would"
+    return f"{one.verdict} ({more})"
+
+
 class Compared(NamedTuple):
     """A Row beside the reference of its table."""
 
@@ -221,6 +232,7 @@ class Compared(NamedTuple):
     others: list  # of the reference
     effect: float | None  # printed
     change: object  # intervals.Interval or None
+    spread: object  # intervals.Spread or None
     verdict: str
 
 
@@ -233,16 +245,26 @@ def beside(label, row, base, itself, committed):
     effect = None if None in (row.printed, base.printed) or itself else row.printed - base.printed
     runs, others = (found(one.specs, committed, one.task) for one in (row, base))
     ours, theirs = alike(runs, others), alike(others, runs)
-    change = intervals.paired(ours, theirs, row.task, base.task) if ours and not itself else None
+    sides = (ours, theirs, row.task, base.task)
+    change, spread = (
+        work(*sides) if ours and not itself else None for work in (intervals.paired, intervals.spread)
+    )
     said = ONE_SEED if change and len(ours) == 1 else judged(change, effect)
     said = STALE if change and any(map(results.outdated, [*ours, *theirs])) else said
-    return Compared(label, row, runs, others, effect, change, said)
+    return Compared(label, row, runs, others, effect, change, spread, said)
 
 
 def alike(runs, others):
     """The runs with a partner among the others: of the same seed, on the same images and not on others of their name."""
     there = {(run.spec.seed, run.data.get("fingerprint")) for run in others}
     return [run for run in runs if (run.spec.seed, run.data.get("fingerprint")) in there]
+
+
+def of_one_world(runs):
+    """The runs on the same images as those that still hold, or as the last of them: runs of an older world beside them are no
+    matter of chance."""
+    holding = [run for run in runs if not results.outdated(run)] or runs[-1:]
+    return [run for run in runs if run.data.get("fingerprint") == holding[0].data.get("fingerprint")]
 
 
 ONE_SEED = "one seed: no verdict"
@@ -263,7 +285,7 @@ def overview(parts, caption, committed=True):
 def found(specs, committed=True, task=None):
     """The runs there are, of those that were tested in this way of searching."""
     runs = [run for spec in specs if (run := results.find(spec, committed))]
-    return [run for run in runs if task in (None, *run.scores)]
+    return of_one_world([run for run in runs if task in (None, *run.scores)])
 
 
 def signed(value, kind=""):
@@ -284,19 +306,16 @@ def judged(change, effect):
     return said if effect is not None else {"holds": "better", "fails": "worse"}.get(said, said)
 
 
-def smallest(*rows, committed=True):
-    """How small a difference a table can show, to be said before it; each of `rows` are the specs of a reference."""
-    return HTML("".join(detectable(specs, committed) for specs in rows))
-
-
-def detectable(specs, committed):
-    runs = found(specs, committed)
+def detectable(row, committed=True):
+    """How small a difference a table can show whose reference is this Row, to be said above it."""
+    runs = found(row.specs, committed, row.task)
     if len(runs) < 2:
         return paragraph(
-            "How small a difference this table can show is not known: fewer than two seeds were run."
+            "How small a difference this table can show is not known: fewer than two seeds of its reference were run."
         )
-    return paragraph(f"With {len(runs)} seeds and {runs[0].data['counts']['query']['identities']} people of {results.called(specs[0].data)} searched for, "
-            f"a true difference of {intervals.detectable(runs):.1f} points of mAP would be found four times in five.")  # fmt: skip
+    people = len(np.unique(runs[0].scores[row.task or next(iter(runs[0].scores))]["pids"]))
+    return paragraph(f"This table can resolve differences of about {intervals.detectable(runs, row.task):.1f} points of mAP (80 % power, "
+                     f"{len(runs)} seeds, {people} identities).")  # fmt: skip
 
 
 def speed(told, printed, caption, names=None):

@@ -136,6 +136,31 @@ def test_luck_in_training_hides_differences_as_small_as_itself():
     assert detectable(lucky, draws=300) > 5 > 2 > detectable(steady, draws=300)
 
 
+def test_the_seeds_that_would_tell_are_those_after_which_a_difference_can_be_told():
+    """Of a true difference of two points and a luck of three, so many seeds find it four times in five."""
+    found = intervals.Spread(luck=0.03**2, people=0.001**2, mean=0.02)
+    seeds = intervals.seeds_needed(found)
+    rng, told = np.random.default_rng(0), 0
+    for _ in range(400):
+        half = intervals.quantile(0.975, found.luck / seeds, found.people, seeds)
+        some = rng.normal(0.02, 0.03, seeds)
+        told += abs(some.mean()) > half * (some.var(ddof=1) / seeds + found.people) ** 0.5
+    assert 0.72 < told / 400 < 0.9 and seeds > 10
+    assert intervals.seeds_needed(found._replace(people=0.02**2)) is None, (
+        "more seeds do not change who is searched for"
+    )
+    assert intervals.seeds_needed(found._replace(mean=0.0)) is None
+
+
+def test_the_spread_of_a_difference_is_that_of_its_pairs():
+    ups = (0.0, 0.01, 0.04)
+    runs, others = ([noisy(s, shift) for s, shift in enumerate(some)] for some in (ups, (0.0, 0.0, 0.0)))
+    found = intervals.spread(runs, others)
+    assert found.luck == pytest.approx(np.var(ups, ddof=1), rel=0.05) and found.mean == pytest.approx(
+        np.mean(ups), abs=1e-3
+    )
+
+
 def test_a_verdict_needs_an_interval_without_zero():
     assert verdict(intervals.Interval(1.0, 0.2, 1.8), printed=3.0) == "holds"
     assert verdict(intervals.Interval(-1.0, -1.8, -0.2), printed=3.0) == "fails"

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from reid_core import __main__, chapters, gates
+from reid_core import __main__, chapters, fill
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -63,8 +63,8 @@ def test_the_results_are_made_of_every_run_that_the_book_prints():
 
 
 def test_a_run_that_the_book_does_not_print_is_refused_by_name(monkeypatch):
-    monkeypatch.setattr(gates, "require", lambda: None)
+    monkeypatch.setattr(fill, "require", lambda: None)
     with pytest.raises(
         SystemExit, match="expected the name of a run that the book shows, found 'full'; --list prints them"
     ):
-        __main__.main(["results", "--only", "full"])
+        __main__.main(["measure", "--only", "full"])

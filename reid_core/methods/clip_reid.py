@@ -298,7 +298,7 @@ CONTROLS = {  # what remains of a gain when the language is taken away
     "control: random text tower": {"text_tower": "random"},
     "control: another's sentence": {"sentences_moved": 1},
 }
-LONGER = {"four times the epochs": {"stage1_epochs": 480, "stage2_epochs": 240}}
+LONGER = {"twice the epochs": {"stage1_epochs": 240, "stage2_epochs": 120}}
 ABLATIONS = {
     "full": {},
     **ROWS,

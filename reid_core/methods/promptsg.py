@@ -463,8 +463,8 @@ CONTROLS = {  # what remains of a gain when the language is taken away
     "control: words without meaning": {"prompt_composed": "{identity}", "prompt_simplified": "X X X X X"},
 }
 LONGER = {  # whether the interaction, which starts from random weights, only lacks time
-    "four times the epochs": {"epochs": 240},
-    "no interaction, four times the epochs": {**BARE, "epochs": 240},
+    "twice the epochs": {"epochs": 120},
+    "no interaction, twice the epochs": {**BARE, "epochs": 120},
 }
 ABLATIONS = {
     "full": {},

@@ -8,6 +8,8 @@ PROFILE ?= laptop
 MINUTES ?= 60
 CORES ?= 2
 BIN := $(VENV)/bin
+# one thread for each of several processes
+ALONE := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1
 
 .PHONY: book test unit notebooks lint results gates bench clean
 
@@ -17,11 +19,11 @@ book: $(VENV)/ready
 test: lint unit notebooks
 
 unit: $(VENV)/ready
-	$(BIN)/python -m pytest tests
+	$(ALONE) $(BIN)/python -m pytest -n $(CORES) --dist loadfile --durations 10 tests
 
 notebooks: $(VENV)/ready
 	$(BIN)/python book/build.py smoke build/smoke
-	$(BIN)/python -m pytest --nbval-lax --nbval-current-env build/smoke
+	$(ALONE) $(BIN)/python -m pytest -n $(CORES) --dist loadfile --nbval-lax --nbval-current-env --nbval-cell-timeout 300 build/smoke
 
 lint: $(VENV)/ready
 	$(BIN)/ruff check --quiet .

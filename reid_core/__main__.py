@@ -4,7 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from reid_core import bench, bundle, chapters, fill, gates, kept, pretrain, rates, results, threads
+from reid_core import bench, bundle, chapters, fill, gates, kept, lengths, pretrain, rates, results, threads
 from reid_core.recipe import PROFILES
 
 
@@ -75,6 +75,14 @@ def parser():
         metavar="P,N",
         help="try factors on the rates (pretrained, new) instead, on the development seed",
     )
+    world.add_argument(
+        "--lengths", action="store_true", help="try lengths of training instead, on the development seed"
+    )
+    world.add_argument(
+        "--jobs", type=int, default=1, help="trainings of --lengths at a time, each with one thread"
+    )
+    world.add_argument("--minutes", type=float, default=60, help="of --lengths")
+    world.add_argument("--length", metavar="NAME", help=argparse.SUPPRESS)  # how --lengths begins one
     world.set_defaults(run=measure_gates)
     speed = commands.add_parser("bench", help="speed and memory, as ratios within one run")
     speed.add_argument(
@@ -115,7 +123,13 @@ def measure_one(specs, options):
 
 
 def measure_gates(options):
-    if options.rates:
+    if options.length:
+        fill.end_with_parent()
+        threads.use(1)
+        lengths.measure(next(one for one in lengths.wanted() if one.name == options.length))
+    elif options.lengths:
+        fill.fill_lengths(options.minutes, options.jobs)
+    elif options.rates:
         rates.measure([tuple(map(float, pair.split(","))) for pair in options.rates], profile=options.profile)
     else:
         gates.measure(options.seeds, options.profile)

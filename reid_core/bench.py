@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
-from reid_core import evaluate, results
+from reid_core import evaluate, results, threads
 from reid_core.data import Batch, PixelStore
 from reid_core.loading import load_clip, open_model
 from reid_core.methods import base, promptsg
@@ -283,4 +283,60 @@ def like_msmt17(folder):
     return sum(images for images, *_ in MSMT17.values())
 
 
-PARTS = {"tower": tower, "ranking": ranking, "prompts": prompts, "pixels": pixels, "index": index}
+SECONDS = 8  # of training in each process of `contention`
+WAITS = {"bounded": threads.SPINS, "as the library waits": "300000"}  # turns that a waiting thread spins
+
+
+def contention(device):
+    """Training on a processor alone, beside a busy program, and two at once, with and without bounded spinning: images per second of
+    one training, relative to one that runs alone."""
+    found = {}
+    for wait, turns in WAITS.items():
+        one, narrow = pace_of(turns), pace_of(turns, threads.SINGLE)
+        found[f"alone, {wait}"] = together([one])
+        found[f"beside a busy program, {wait}"] = together([one], busy=True)
+        found[f"two at once, {wait}"] = together([one, one])
+        found[f"two at once on one thread each, {wait}"] = together([narrow, narrow])
+    alone = found[f"alone, {next(iter(WAITS))}"]
+    ratios = {name: round(images / alone, 3) for name, images in found.items()}
+    print(f"training of tiny at 128x64 on {os.cpu_count()} cores: {alone:.0f} images/s alone; relative to that, each training: "
+          + ", ".join(f"{name} {ratio:.2f}" for name, ratio in ratios.items()))  # fmt: skip
+    return {"ratios": ratios, "images per second alone": round(alone, 1), "batch": 64, "model": "tiny"}
+
+
+def pace_of(turns, more=None):
+    """The environment of a training whose waiting threads spin so often."""
+    return {**os.environ, "GOMP_SPINCOUNT": turns, **(more or {})}
+
+
+def together(environments, busy=False):
+    """Mean images per second of trainings that run at the same time, perhaps beside a program that keeps one core busy."""
+    begun = [subprocess.Popen([sys.executable, "-c", f"from reid_core.bench import train_for; print(train_for({SECONDS}))"],
+                              stdout=subprocess.PIPE, text=True, env=one) for one in environments]  # fmt: skip
+    other = subprocess.Popen([sys.executable, "-c", "while True: pass"]) if busy else None
+    try:
+        return statistics.mean(float(one.communicate()[0].splitlines()[-1]) for one in begun)
+    finally:
+        if other:
+            other.kill()
+
+
+def train_for(seconds, batch=64):
+    """Images per second of training steps of the tiny tower, for so long."""
+    image = load_clip("tiny", None, (128, 64)).image
+    optimiser, images = torch.optim.Adam(image.parameters(), 1e-4, fused=True), torch.randn(batch, 3, 128, 64)
+    step = functools.partial(
+        train_step, lambda: image.joint_cls(image(images)), optimiser, torch.device("cpu")
+    )
+    with attention_backend(torch.device("cpu"), False):
+        for _ in range(3):
+            step()
+        began, steps = time.perf_counter(), 0
+        while time.perf_counter() - began < seconds:
+            step()
+            steps += 1
+    return batch * steps / (time.perf_counter() - began)
+
+
+PARTS = {"tower": tower, "ranking": ranking, "prompts": prompts, "pixels": pixels, "index": index,
+         "contention": contention}  # fmt: skip

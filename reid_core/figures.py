@@ -258,3 +258,21 @@ def picture(data, split, shot, spectrum=0):
     return np.asarray(
         Image.open(data.manifest.root / getattr(data, split).paths[shot, spectrum]).convert("RGB")
     )
+
+
+def lengths(found, titles):
+    """mAP against steps of training, {(method, data): {part: Point}}; bars are the standard deviation over seeds. A panel for each
+    of `titles`, {data: words}."""
+    figure, axes = plt.subplots(1, len(titles), figsize=(4.6 * len(titles), 3), sharey=True, squeeze=False)
+    for axis, (data, title) in zip(axes[0], titles.items()):
+        for (method, where), points in found.items():
+            if where == data:
+                steps, means, spread = zip(
+                    *((p.steps, p.mean, np.nan_to_num(p.spread)) for p in points.values())
+                )
+                axis.errorbar(steps, means, spread, color=COLOURS[method], ls=STYLES[method], marker="o", ms=4,
+                              capsize=3, label=method)  # fmt: skip
+        axis.set(xlabel="steps of the image tower", title=title)
+    axes[0, 0].set(ylabel="mAP, per cent")
+    axes[0, 0].legend(frameon=False, fontsize=8)
+    return figure

@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from reid_core import gates, results, threads
+from reid_core import gates, lengths, results, threads
 from reid_core.data import FILTERS, build_folder, load_data
 
 GPU_ROOM = 3e9  # bytes of a GPU's memory that one training of the laptop profile may need
@@ -121,29 +121,34 @@ class Job(NamedTuple):
 
 
 def process_for(device):
-    """spec -> a process that measures it. It ends when this program does: it reads from a pipe that closes then."""
+    """spec -> a process that measures it."""
+    more = ["--device", device] if device else []
+    return lambda spec: begin(
+        spec, "runs", ["measure", "--only", spec.name, "--due", "--threads", "1", *more]
+    )
 
-    def start(spec):
-        place = build_folder() / "runs" / spec.name
-        place.mkdir(parents=True, exist_ok=True)
-        command = [
-            sys.executable,
-            "-m",
-            "reid_core",
-            "measure",
-            "--only",
-            spec.name,
-            "--due",
-            "--threads",
-            "1",
-        ]
-        command += ["--device", device] if device else []
-        with open(place / "measure.log", "w") as told:
-            return subprocess.Popen(
-                command, stdin=subprocess.PIPE, stdout=told, stderr=subprocess.STDOUT, env=threads.single()
-            )
 
-    return start
+def begin(spec, shelf, words):
+    """A process with one thread; what it says goes to measure.log in its folder. It ends when this program does: it reads
+    from a pipe that closes then."""
+    place = build_folder() / shelf / spec.name
+    place.mkdir(parents=True, exist_ok=True)
+    command = [sys.executable, "-m", "reid_core", *words]
+    pipes = {"stdin": subprocess.PIPE, "stderr": subprocess.STDOUT}
+    with open(place / "measure.log", "w") as told:
+        return subprocess.Popen(command, stdout=told, env=threads.single(), **pipes)
+
+
+def fill_lengths(minutes, jobs, log=print):
+    """Measure what `reid_core.lengths` lacks, as `fill` measures runs."""
+    check(jobs, None)
+    with alone(build_folder() / "lengths"):
+        waiting = [(one, "missing") for one in lengths.due()]
+        log(f"lengths: {len(waiting)} of {len(lengths.wanted())} trainings are due")
+        for name in lengths.STEADY:
+            load_data(f"{name}#{gates.DEVELOPMENT}")
+        begin_one = lambda one: begin(one, "lengths", ["gates", "--length", one.name])  # noqa: E731
+        run_all(waiting, time.time() + 60 * minutes, jobs, begin_one, log)
 
 
 def end_with_parent():

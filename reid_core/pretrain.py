@@ -17,6 +17,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from data_prep.world import people, truth
+from data_prep.world.build import VERSION
 from reid_core import results, tables, train, weights
 from reid_core.augment import HALF, Augmentation
 from reid_core.data import CaptionTable, build_folder, load_data, still_batches
@@ -201,7 +202,7 @@ def pretrain(kind, data="world_pairs", profile="laptop", epochs=None, device=Non
     state, notes = {"clip": clip_state, "attributes": image_state}[kind](method.cpu())
     record = {
         "model": name, "made by": f"python -m reid_core pretrain {kind}", "pairs": len(pairs.train),
-        "data": results.describe(pairs), "recipe": results.plain(recipe.__dict__), "history": history,
+        "data": results.describe(pairs), "renderer": VERSION, "recipe": results.plain(recipe.__dict__), "history": history,
         **began, "torch": torch.__version__,
         "date": datetime.date.today().isoformat(), "minutes": round(sum(h["seconds"] for h in history) / 60, 1),
     }  # fmt: skip

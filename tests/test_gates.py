@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from data_prep.join import join
-from reid_core import gates, rates, yardsticks
+from reid_core import gates, lengths, rates, yardsticks
 from reid_core.data import ReidData, load_data
 from reid_core.gates import GATES, Gate, finding, rows, verdict
 from reid_core.methods import clip_reid
@@ -254,3 +254,43 @@ def test_no_baseline_reads_a_rate_that_the_mark_of_a_measure_leaves_out(Kind, da
     watched = Watched(world.recipe)
     Kind(watched, world.data(data)).stages()
     assert "stage2_head_lr" in watched.read and not watched.read & set(gates.NOT_READ)
+
+
+@pytest.fixture
+def few_lengths(tmp_path, monkeypatch):
+    monkeypatch.setattr(lengths, "place", lambda: tmp_path / "lengths.json")
+    monkeypatch.setattr(lengths, "basis", lambda: {"weights": "w"})
+    told = iter([70.0, 70.4, 75.0, 75.2, 78.0, 78.1])
+    for share in (0.25, 0.5, 1.0):
+        for seed in (0, 1):
+            one = lengths.Length("clip_reid", "baseline", "world_market", share, seed)
+            lengths.write(one.name, {"mAP": next(told), "images": 64 * 1440 * share, "weights": "w"})
+
+
+def test_lengths_tell_the_steps_the_mean_and_the_spread_of_seeds(few_lengths):
+    found = lengths.points()
+    assert list(found) == [("baseline", "world_market")]
+    point = found["baseline", "world_market"][0.5]
+    assert (point.steps, point.mean, point.seeds) == (720, 75.1, 2) and point.spread == pytest.approx(
+        0.1414, abs=1e-3
+    )
+    assert "steady enough: 0.25, 0.5, 1" in lengths.finding(
+        found
+    ) and "all of the epochs add +3.0 to +3.0" in lengths.finding(found)
+    assert lengths.as_table(found).data.count("<tr>") == 4
+
+
+def test_a_length_that_spreads_too_much_is_marked_and_not_called_steady(few_lengths):
+    wide = lengths.Length("clip_reid", "baseline", "world_market", 0.25, 1)
+    lengths.write(wide.name, {"mAP": 72.0, "images": 64 * 360, "weights": "w"})
+    found = lengths.points()
+    assert (
+        "steady enough: 0.5, 1" in lengths.finding(found)
+        and lengths.as_table(found).data.count('class="changed"') == 1
+    )
+
+
+def test_a_length_of_other_weights_is_due_again(few_lengths, monkeypatch):
+    assert len(lengths.wanted()) - len(lengths.due()) == 6
+    monkeypatch.setattr(lengths, "basis", lambda: {"weights": "others"})
+    assert lengths.due() == lengths.wanted() and lengths.points() == {}

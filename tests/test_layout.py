@@ -26,7 +26,7 @@ ORDER = [  # a module imports only from what stands above it
     "reid_core.methods.base", "reid_core.methods.*", "reid_core.methods", "reid_core.checkpoint", "reid_core.train",
     "reid_core.rerank", "reid_core.evaluate", "reid_core.explain", "reid_core.intervals", "reid_core.reported", "reid_core.results", "reid_core.looks", "reid_core.kept",
     "reid_core.chapters", "reid_core.tables", "reid_core.figures", "reid_core.maps", "reid_core.flow",
-    "reid_core.pretrain", "reid_core.yardsticks", "reid_core.gates", "reid_core.rates", "reid_core.fill", "reid_core.bundle", "reid_core.notebook", "reid_core.bench", "reid_core.__main__",
+    "reid_core.pretrain", "reid_core.yardsticks", "reid_core.gates", "reid_core.rates", "reid_core.lengths", "reid_core.fill", "reid_core.bundle", "reid_core.notebook", "reid_core.bench", "reid_core.__main__",
 ]  # fmt: skip
 PACKAGES = {"data_prep", "reid_core", "data_prep.world"}
 SOURCES = sorted(path for package in ("data_prep", "reid_core") for path in (ROOT / package).rglob("*.py"))
@@ -86,7 +86,7 @@ def test_papers_do_not_import_each_other():
             assert not papers & set(imports(path)), f"{module_of(path)} imports another paper"
 
 
-RECIPES = {module.RECIPE for module in METHODS.values()} | set(PLANNED.values())
+RECIPES = list(dict.fromkeys([*(module.RECIPE for module in METHODS.values()), *PLANNED.values()]))
 
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda recipe: type(recipe).__name__)

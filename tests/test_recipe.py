@@ -17,12 +17,12 @@ class Toy(Recipe):
 
 def test_a_table_shows_printed_value_origin_rule_and_value_used():
     line = Toy().at(PROFILES["laptop"]).table()[0]
-    assert line == ("epochs", 60, "stated", "Sec. 5", "epochs", 15)
+    assert line == ("epochs", 60, "stated", "Sec. 5", "epochs", 30)
 
 
 def test_a_profile_changes_only_fields_with_a_rule():
     small = Toy().at(PROFILES["laptop"])
-    assert small.changes() == {"epochs": 15, "width": 64} | (
+    assert small.changes() == {"epochs": 30, "width": 64} | (
         {} if small.rate == 5e-6 else {"rate": small.rate}
     )
     assert Toy().at(PROFILES["paper"]) == Toy()

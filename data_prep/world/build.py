@@ -143,10 +143,7 @@ def check_room(folder, paths, size):
 
 def describe(name, plan, paths, profile, seed, size):
     """world.json: what a reader needs to know, and what tells this world from any other."""
-    cameras = {f"{one['domain']}{one['camid']}": places.camera(seed, one["domain"], one["camid"])
-               for one in {(o["domain"], o["camid"]): o for o in plan}.values()}  # fmt: skip
-    said = [said_of(seed, one) for one in plan if layout_of(name).annotate]
-    numbers = json.dumps([VERSION, canonical(), list(size), cameras, plan, paths, said], sort_keys=True)
+    marks = [VERSION, canonical(), *scene(name, plan, paths, seed, size)]
     read_as = layout_of(name).read_as
     splits = [
         split for one in plan if one["pid"] >= 0 for split in read_as.get(one["split"], (one["split"],))
@@ -154,7 +151,20 @@ def describe(name, plan, paths, profile, seed, size):
     counts = {split: splits.count(split) for split in dict.fromkeys(splits)}
     return {"name": name, "label": "world", "reader": layout_of(name).reader, "profile": profile, "seed": seed,
             "size": list(size), "version": VERSION, "counts": counts,
-            "fingerprint": hashlib.sha256(numbers.encode()).hexdigest()[:16]}  # fmt: skip
+            "fingerprint": digest_of(marks)}  # fmt: skip
+
+
+def scene(name, plan, paths, seed, size):
+    """Everything that a world shows and says, in numbers and words: size, cameras, shots, files and sentences."""
+    cameras = {f"{one['domain']}{one['camid']}": places.camera(seed, one["domain"], one["camid"])
+               for one in {(o["domain"], o["camid"]): o for o in plan}.values()}  # fmt: skip
+    said = [said_of(seed, one) for one in plan if layout_of(name).annotate]
+    return list(size), cameras, plan, paths, said
+
+
+def digest_of(marks):
+    """Sixteen digits that change with any of these numbers and words."""
+    return hashlib.sha256(json.dumps(marks, sort_keys=True).encode()).hexdigest()[:16]
 
 
 CANONICAL = ("world_market", "world_c", "world_rgbnt201", "world_market_mm", "world_rgbnt100")

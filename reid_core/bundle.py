@@ -47,7 +47,7 @@ def merge(path, specs, log=print):
     """Take the runs of an archive into results/, once everything about them has been checked: all of them, or none."""
     gates.require()
     wanted = {spec.name: spec for spec in specs}
-    with fill.alone(results.folder()):
+    with checkpoint.alone(results.folder(), "fills"):
         card, files = opened(path)
         check_card(card, path)
         runs = [

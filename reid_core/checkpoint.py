@@ -1,9 +1,11 @@
 """Training state on disk: written whole or not at all, verified when read, the last two kept."""
 
+import fcntl
 import hashlib
 import io
 import itertools
 import os
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -66,6 +68,24 @@ def put_aside(folder, key, log=print):
     log(
         f"expected an interrupted run of {key} in {folder.name}, found one of {state['key']}; it now lies in {aside.name}."
     )
+
+
+@contextmanager
+def alone(folder, does):
+    """Hold a folder for one program; another that `does` the same there is refused. The kernel gives the lock back, whatever
+    happens to the program."""
+    folder.mkdir(parents=True, exist_ok=True)
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(handle)
+        raise ValueError(f"expected nobody else here who {does} {folder}, found another program that does; wait for it, or work in a "
+                         f"second worktree.") from None  # fmt: skip
+    try:
+        yield
+    finally:
+        os.close(handle)
 
 
 def clear(folder):

@@ -4,19 +4,17 @@ Each run is a process of its own with one thread. Whatever stops it, or this pro
 call takes it up.
 """
 
-import fcntl
 import os
 import subprocess
 import sys
 import threading
 import time
-from contextlib import contextmanager
 from typing import NamedTuple
 
 import numpy as np
 import torch
 
-from reid_core import gates, lengths, results, threads
+from reid_core import checkpoint, gates, lengths, results, threads
 from reid_core.data import FILTERS, build_folder, load_data
 
 GPU_ROOM = 3e9  # bytes of a GPU's memory that one training of the laptop profile may need
@@ -29,7 +27,7 @@ def fill(specs, minutes, jobs=1, device=None, start=None, log=print):
     done. What is under way then stops, and goes on in the next call. `start` begins a job. Returns the specs that were done."""
     check(jobs, device)
     require()
-    with alone(results.folder()):
+    with checkpoint.alone(results.folder(), "fills"):
         waiting = due(specs, log)
         prepare([spec for spec, _ in waiting], log)
         return run_all(waiting, time.time() + 60 * minutes, jobs, start or process_for(device), log)
@@ -56,21 +54,6 @@ def require():
         raise ValueError(
             "expected a clean tree, found uncommitted changes; commit them, so that a run names its code."
         )
-
-
-@contextmanager
-def alone(folder):
-    """Hold the folder of results; a second program that fills it is refused. The kernel gives the lock back, whatever happens."""
-    folder.mkdir(parents=True, exist_ok=True)
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield
-    except BlockingIOError:
-        raise ValueError(f"expected nobody else to fill {folder}, found another program that does; wait for it, or use a second "
-                         f"worktree.") from None  # fmt: skip
-    finally:
-        os.close(handle)
 
 
 def due(specs, log=print):
@@ -142,7 +125,7 @@ def begin(spec, shelf, words):
 def fill_lengths(minutes, jobs, log=print):
     """Measure what `reid_core.lengths` lacks, as `fill` measures runs."""
     check(jobs, None)
-    with alone(build_folder() / "lengths"):
+    with checkpoint.alone(build_folder() / "lengths", "fills"):
         waiting = [(one, "missing") for one in lengths.due()]
         log(f"lengths: {len(waiting)} of {len(lengths.wanted())} trainings are due")
         for name in lengths.STEADY:

@@ -196,17 +196,18 @@ def measure(spec, *, committed=False, device=None, checkpoint_every=None, determ
     method, data = build(spec)
     evaluate.able(method, data)  # rather now than after hours of training
     checkpoint.put_aside(place, key := run_key(spec, method, data), log)
-    history = train.fit(
-        method, data, place, seed=spec.seed, precision=profile.precision, device=device,
-        fine=profile.fine, epoch_images=profile.epoch_images, checkpoint_every=checkpoint_every, deterministic=deterministic, key=key, log=log,
-    )  # fmt: skip
-    scores = tested(method, data, ways=ways_of(spec)) | elsewhere(method, spec, log)
-    cost = what_it_cost(method, history, time.time() - began)
-    run = Run(
-        spec, describe(data), plain(dataclasses.asdict(method.recipe)), plain(method.recipe.changes()), scores, history,
-        cost, provenance(method, profile.precision), fingerprint(spec) if committed else {},
-    ).write(committed)  # fmt: skip
-    checkpoint.clear(place)
+    with checkpoint.alone(place, "trains"):
+        history = train.fit(
+            method, data, place, seed=spec.seed, precision=profile.precision, device=device, fine=profile.fine,
+            epoch_images=profile.epoch_images, checkpoint_every=checkpoint_every, deterministic=deterministic, key=key, log=log,
+        )  # fmt: skip
+        scores = tested(method, data, ways=ways_of(spec)) | elsewhere(method, spec, log)
+        cost = what_it_cost(method, history, time.time() - began)
+        run = Run(
+            spec, describe(data), plain(dataclasses.asdict(method.recipe)), plain(method.recipe.changes()), scores, history,
+            cost, provenance(method, profile.precision), fingerprint(spec) if committed else {},
+        ).write(committed)  # fmt: skip
+        checkpoint.clear(place)
     return run
 
 

@@ -1,6 +1,8 @@
 """Training state on disk."""
 
 import errno
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -65,3 +67,22 @@ def test_an_interrupted_run_of_another_recipe_makes_room_and_is_kept(tmp_path):
 def made(folder):
     folder.mkdir()
     return folder
+
+
+def test_two_trainings_of_one_run_are_refused_and_a_dead_one_holds_nothing(tmp_path):
+    code = f"from pathlib import Path; from reid_core import checkpoint\nwith checkpoint.alone(Path({str(tmp_path)!r}), 'trains'): print('up', flush=True); input()"
+    holder = subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert holder.stdout.readline() == "up\n"
+    with (
+        pytest.raises(
+            ValueError, match="expected nobody else here who trains .*, found another program that does"
+        ),
+        checkpoint.alone(tmp_path, "trains"),
+    ):
+        pytest.fail("two at once")
+    holder.kill()
+    holder.wait()
+    with checkpoint.alone(tmp_path, "trains"):
+        pass

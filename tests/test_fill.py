@@ -14,7 +14,7 @@ import pytest
 import torch
 from test_results import noisy
 
-from reid_core import bundle, chapters, fill, gates, kept, results
+from reid_core import bundle, chapters, checkpoint, fill, gates, kept, results
 from reid_core.results import Spec
 
 SPECS = [Spec("clip_reid", "baseline", seed=seed) for seed in range(4)]
@@ -115,15 +115,15 @@ def test_a_gpu_that_is_not_there_or_too_small_is_one_sentence(monkeypatch):
     fill.check(3, "cuda")
 
 
-def test_two_fills_of_one_folder_are_refused(tmp_path):
+def test_two_fills_of_one_folder_are_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(fill, "require", lambda: None)
+    monkeypatch.setattr(results, "folder", lambda committed=True: tmp_path)
     with (
-        fill.alone(tmp_path),
-        pytest.raises(ValueError, match="expected nobody else to fill"),
-        fill.alone(tmp_path),
+        checkpoint.alone(tmp_path, "fills"),
+        pytest.raises(ValueError, match="expected nobody else here who fills .*, found another"),
     ):
-        pytest.fail("two at once")
-    with fill.alone(tmp_path):
-        pass
+        fill.fill([], 1)
+    assert fill.fill([], 1, log=lambda text: None) == []
 
 
 def test_nothing_is_committed_before_the_gates_or_from_a_dirty_tree(monkeypatch, tmp_path):

@@ -76,6 +76,9 @@ def parser():
         help="try factors on the rates (pretrained, new) instead, on the development seed",
     )
     world.add_argument(
+        "--only", nargs="+", choices=list(gates.MEASURES), help="some of what is measured together"
+    )
+    world.add_argument(
         "--lengths", action="store_true", help="try lengths of training instead, on the development seed"
     )
     world.add_argument(
@@ -132,7 +135,7 @@ def measure_gates(options):
     elif options.rates:
         rates.measure([tuple(map(float, pair.split(","))) for pair in options.rates], profile=options.profile)
     else:
-        gates.measure(options.seeds, options.profile)
+        gates.measure(options.seeds, options.profile, options.only)
 
 
 def train_one(options):

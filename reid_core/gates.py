@@ -228,12 +228,12 @@ def scores_on(method, domains):
     return {name: summary(method, data)["mAP"] for name, data in domains.items()}
 
 
-def measure(seeds=SHOWN, profile="laptop", log=print):
+def measure(seeds=SHOWN, profile="laptop", only=None, log=print):
     """Measure what is missing or of other data, weights or recipe. What MEASURES names together is kept as soon as it is done,
-    whatever stops the rest."""
+    whatever stops the rest; `only` names some."""
     for seed in seeds:
         world = World(seed, profile, log)
-        for name in MEASURES:
+        for name in only or MEASURES:
             key, mark = f"{name} of seed {seed}", fingerprint(world, name)
             if kept(profile)["measured"].get(key, {}).get("fingerprint") != mark:
                 told = {"fingerprint": mark, "seed": seed, "values": dict(getattr(world, name)())}

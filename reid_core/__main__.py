@@ -106,9 +106,13 @@ def measure_book(options):
         return bundle.merge(Path(options.merge), specs.values())
     if options.only:
         return measure_one(specs, options)
-    fill.fill(specs.values(), options.minutes, options.jobs, options.device)
-    if options.bundle:
-        bundle.pack(Path(options.bundle), specs.values())
+    fill.check(options.jobs, options.device)
+    fill.require()
+    try:
+        fill.fill(specs.values(), options.minutes, options.jobs, options.device)
+    finally:  # what was finished is packed, whatever became of the rest
+        if options.bundle:
+            bundle.pack(Path(options.bundle), specs.values())
 
 
 def measure_one(specs, options):

@@ -29,7 +29,7 @@ def fill(specs, minutes, jobs=1, device=None, start=None, log=print):
     require()
     with checkpoint.alone(results.folder(), "fills"):
         waiting = due(specs, log)
-        prepare([spec for spec, _ in waiting], log)
+        prepare([spec for spec, _ in waiting] if minutes > 0 else [], log)
         return run_all(waiting, time.time() + 60 * minutes, jobs, start or process_for(device), log)
 
 

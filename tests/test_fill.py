@@ -14,7 +14,7 @@ import pytest
 import torch
 from test_results import noisy
 
-from reid_core import bundle, chapters, checkpoint, fill, gates, kept, results
+from reid_core import __main__, bundle, chapters, checkpoint, fill, gates, kept, results
 from reid_core.results import Spec
 
 SPECS = [Spec("clip_reid", "baseline", seed=seed) for seed in range(4)]
@@ -280,3 +280,19 @@ def test_pictures_of_another_run_are_refused(shelves, tmp_path):
     shelves("book")
     with pytest.raises(ValueError, match="expected the pictures of .*, found those of another run"):
         bundle.merge(tmp_path / "runs.zip", SPECS)
+
+
+def test_what_was_finished_is_packed_whatever_became_of_the_rest(monkeypatch, tmp_path):
+    packed = []
+    monkeypatch.setattr(fill, "require", lambda: None)
+    monkeypatch.setattr(bundle, "pack", lambda path, specs: packed.append(path))
+
+    def fails(*_):
+        raise ValueError("expected 4 runs to end well, found 1 that did not; see its log.")
+
+    monkeypatch.setattr(fill, "fill", fails)
+    with pytest.raises(SystemExit, match="found 1 that did not"):
+        __main__.main(["measure", "--bundle", str(tmp_path / "runs.zip")])
+    with pytest.raises(SystemExit, match="found 0; correct --jobs"):
+        __main__.main(["measure", "--jobs", "0", "--bundle", str(tmp_path / "none.zip")])
+    assert packed == [tmp_path / "runs.zip"]

@@ -345,14 +345,14 @@ def finding(found, limits=GATES):
     seeds = {seed for told in found.values() for seed in told}
     ends = {name: verdict(gate, found.get(name, {})) for name, gate in limits.items()}
     ends |= {name: "not measured" for name in limits if seeds - set(found.get(name, {}))}
-    missed = [name for name, end in ends.items() if end in ("MISSED", "not measured")]
+    open_ = {word: [name for name, end in ends.items() if end == word] for word in ("MISSED", "not measured")}
     kept_ = sum(end == "met" for end in ends.values())
     told = (
         f"{kept_} of {len(ends)} gates are met on all of {len(seeds)} world seeds"
         if kept_
         else f"Measured on {len(seeds)} world seeds"
     )
-    return told + (f"; missed: {', '.join(missed)}" if missed else "")
+    return told + "".join(f"; {word.lower()}: {', '.join(names)}" for word, names in open_.items() if names)
 
 
 def require(profile="laptop"):

@@ -23,7 +23,7 @@ def test_the_finding_names_what_was_missed_and_what_was_not_measured():
     found = {name: {0: gate.low + 1} for name, gate in GATES.items()} | {"zero-shot": {0: 2.0}}
     del found["forgetting"]
     said = finding(found)
-    assert said.endswith("missed: zero-shot, forgetting") and said.startswith(
+    assert said.endswith("; missed: zero-shot; not measured: forgetting") and said.startswith(
         f"{len(GATES) - 2} of {len(GATES)}"
     )
 

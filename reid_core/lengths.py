@@ -1,5 +1,5 @@
 """How long must a laptop train? Scores against the part of the published epochs, with their spread over training seeds, on the
-development world: what the length of the profile `laptop` was chosen by.
+development world: what the length of the profile `laptop` is judged by.
 
 python -m reid_core gates --lengths --jobs 2
 """

@@ -1,8 +1,8 @@
 """How many threads compute, and how they wait.
 
 OpenMP's threads spin while they wait for each other. Alone on a machine that saves a little; beside another busy program each
-thread burns the time slice that the one it waits for needs, and training falls to a fiftieth of its pace. A bounded spin costs
-nothing alone. The library reads the variable when it is loaded: import this project before torch.
+thread burns the time slice that the one it waits for needs, and training may fall to a fiftieth of its pace. What a bounded spin
+costs alone differs between machines: `python -m reid_core bench contention` shows both. The library reads the variable when it is loaded: import this project before torch.
 """
 
 import os

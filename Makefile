@@ -33,7 +33,7 @@ results: $(VENV)/ready
 	$(BIN)/python -m reid_core measure --minutes $(MINUTES) --jobs $(CORES)
 
 gates: $(VENV)/ready
-	$(BIN)/python -m data_prep gates
+	$(BIN)/python -m reid_core gates
 
 bench: $(VENV)/ready
 	$(BIN)/python -m reid_core bench

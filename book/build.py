@@ -17,6 +17,7 @@ import guards
 import nbformat
 import pages
 import papermill
+import rooms
 import yaml
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -116,6 +117,7 @@ def stage(folder, records):
     for source in records:
         (staged / source).parent.mkdir(parents=True, exist_ok=True)
         nbformat.write(presentable(nbformat.read(folder / source, as_version=4)), staged / source)
+    rooms.write(staged / "book")
     for name, text in pages.generated(records).items():
         (staged / "book" / name).write_text(text)
     return staged

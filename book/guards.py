@@ -56,8 +56,8 @@ def check_cell(marks, content):
         return []
     if "data-run" not in marks:
         return [f"the number {content.strip()!r} has no run"]
-    if "real" in kinds and marks["data-label"] != "real":
-        return [f"the {marks['data-label']} number {content.strip()!r} stands in a column for real data"]
+    if "real" in kinds and marks["data-origin"] != "real":
+        return [f"the {marks['data-origin']} number {content.strip()!r} stands in a column for real data"]
     runs = zip(marks["data-run"].split(), marks["data-sha"].split())
     return [
         f"the number {content.strip()!r} is older than its run {run}"

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import torch
 
-from reid_core import results
-from reid_core.methods import METHODS, PLANNED
+from reid_core.methods import PAPERS
+from reid_core.runs.run import BOOK
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -26,18 +26,17 @@ def status(records):
             f"| {source} | {record['profile']} | {record['seconds']:.0f} | {record['failure'] or 'ran'} |"
         )
     lines += ["", "## Methods", "", "| method | state | committed runs |", "|---|---|---|"]
-    for name, module in METHODS.items():
+    for name, paper in PAPERS.items():
+        state = "runs" if paper.complete else "stages planned and checked, losses to come"
         lines.append(
-            f"| {name}: {', '.join(module.VARIANTS)} | runs | {len(results.load(method=name)) or 'none'} |"
+            f"| {name}: {', '.join(paper.variants)} | {state} | {len(BOOK.load(method=name)) or 'none'} |"
         )
-    for planned in PLANNED:
-        lines.append(f"| {planned.__name__} | stages planned and checked, losses to come | none |")
     lines += ["", "## Committed runs", ""]
     return "\n".join(lines + committed_runs()) + "\n"
 
 
 def committed_runs():
-    runs = results.load()
+    runs = BOOK.load()
     if not runs:
         return ["None yet: no run is committed before the synthetic world has met its gates."]
     lines = [

@@ -53,7 +53,7 @@ def complaint(test, manifest):
 
 def summary(manifest, missing):
     fingerprint = "" if missing else f", fingerprint {manifest.fingerprint}"
-    lines = [f"{manifest.name} ({manifest.label}){fingerprint}", *manifest.notes]
+    lines = [f"{manifest.name} ({manifest.origin}){fingerprint}", *manifest.notes]
     if manifest.trials:
         lines.append(manifest.trials.words)
     for split, numbers in manifest.counts().items():

@@ -48,13 +48,13 @@ def common_root(manifests):
 
 def manifest_of(name, manifests, table, **more):
     """The checked manifest of a joint table. World images and photographs are never joined."""
-    labels = {manifest.label for manifest in manifests}
-    if len(labels) > 1:
-        raise ValueError(f"expected data sets of one kind, found {' and '.join(sorted(labels))}; world images and photographs "
+    origins = {manifest.origin for manifest in manifests}
+    if len(origins) > 1:
+        raise ValueError(f"expected data sets of one kind, found {' and '.join(sorted(origins))}; world images and photographs "
                          f"are never joined.")  # fmt: skip
     seeds = {manifest.seed for manifest in manifests}
     prints = " ".join(manifest.fingerprint for manifest in manifests)
-    return from_table(name, common_root(manifests), table, label=labels.pop(), protocol=manifests[-1].protocol,
+    return from_table(name, common_root(manifests), table, origin=origins.pop(), protocol=manifests[-1].protocol,
                       seed=seeds.pop() if len(seeds) == 1 else None,
                       scene_fingerprint=hashlib.sha256(prints.encode()).hexdigest()[:16], **more)  # fmt: skip
 

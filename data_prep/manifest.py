@@ -51,12 +51,12 @@ class Trials(NamedTuple):
 
 @dataclass(frozen=True)
 class Manifest:
-    """What is on disk. `label` is "real" or "world", and every number made from the data carries it."""
+    """What is on disk. `origin` is "real" or "world", and every number made from the data carries it."""
 
     name: str
     root: Path
     table: pd.DataFrame
-    label: str = "real"
+    origin: str = "real"
     protocol: str = "market"
     seed: int | None = None
     notes: tuple = ()

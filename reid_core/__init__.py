@@ -2,10 +2,10 @@
 
 import warnings
 
-from reid_core import threads, tiles
+from reid_core import processor
 
-threads.bound_spinning()
-tiles.guard()
+processor.bound_spinning()
+processor.guard_tiles()
 warnings.filterwarnings(
     "ignore", message="IProgress not found"
 )  # a page needs no progress bars; before tqdm is met

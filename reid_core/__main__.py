@@ -1,16 +1,23 @@
-"""python -m reid_core train METHOD | measure | looks | pretrain MODEL | gates | bench"""
+"""python -m reid_core train METHOD | measure | visuals | pretrain MODEL | gates | bench"""
 
 import argparse
 import sys
 from pathlib import Path
 
-from reid_core import bench, bundle, chapters, fill, gates, kept, lengths, pretrain, rates, results, threads
-from reid_core.recipe import PROFILES
+from reid_core import processor
+from reid_core.analysis import bench, visuals
+from reid_core.calibrate import gates, lengths, pretrain, rates
+from reid_core.methods import METHODS
+from reid_core.recipe import PROFILES, profile_called
+from reid_core.report import chapters
+from reid_core.runs import bundle, fill
+from reid_core.runs.run import BOOK, OWN, Spec, known
 
 
 def main(arguments=None):
     options = parser().parse_args(arguments)
     try:
+        refuse_old_names(options)
         options.run(options)
     except (ValueError, OSError, ArithmeticError) as error:
         sys.exit(f"reid_core: {error}")
@@ -34,8 +41,9 @@ def parser():
     train.add_argument("--checkpoint-every", type=int, metavar="STEPS", help="also within an epoch")
     train.add_argument("--deterministic", action="store_true", help="repeat bits on a GPU, too; slower")
     train.add_argument(
-        "--keep", action="store_true", help="write to results/, the book's, instead of build/results"
+        "--into-book", action="store_true", help="write to results/, the book's, instead of build/results"
     )
+    train.add_argument("--keep", action="store_true", help=argparse.SUPPRESS)
     train.set_defaults(run=train_one)
     book = commands.add_parser(
         "measure", help="measure what the book lacks or has stale, headline rows first"
@@ -55,9 +63,9 @@ def parser():
     book.add_argument("--due", action="store_true", help=argparse.SUPPRESS)  # how --jobs begins a run
     book.set_defaults(run=measure_book)
     shown = commands.add_parser(
-        "looks", help="keep what runs show whose weights are still here, beside their numbers"
+        "visuals", help="keep what runs show whose weights are still here, beside their numbers"
     )
-    shown.set_defaults(run=lambda options: kept.fill())
+    shown.set_defaults(run=lambda options: visuals.fill())
     own = commands.add_parser("pretrain", help="make the models that come with the project again")
     own.add_argument("model", help=", ".join(pretrain.KINDS))
     own.add_argument("--profile", default="laptop", help=", ".join(PROFILES))
@@ -92,10 +100,29 @@ def parser():
         "parts", nargs="*", metavar="PART", help=f"all of {', '.join(bench.PARTS)} unless told"
     )
     speed.add_argument(
-        "--keep", action="store_true", help="write to results/bench.json, which the book shows"
+        "--into-book", action="store_true", help="write to results/bench.json, which the book shows"
     )
-    speed.set_defaults(run=lambda options: bench.run(options.parts, options.keep))
+    speed.add_argument("--keep", action="store_true", help=argparse.SUPPRESS)
+    speed.set_defaults(run=lambda options: bench.run(options.parts, options.into_book))
+    for old in RENAMED:
+        commands.add_parser(old, add_help=False).set_defaults(run=None, renamed=old)
     return top
+
+
+RENAMED = {"looks": "visuals", "results": "measure"}  # commands of earlier versions
+
+
+def refuse_old_names(options):
+    """One sentence with the new name of what was called otherwise before."""
+    old = getattr(options, "renamed", None)
+    if old:
+        raise ValueError(
+            f"expected the command {RENAMED[old]}, found {old}, as it was called before; run it under its new name."
+        )
+    if getattr(options, "keep", False):
+        raise ValueError(
+            "expected --into-book, found --keep, as it was called before; run it with the new name."
+        )
 
 
 def measure_book(options):
@@ -103,16 +130,23 @@ def measure_book(options):
     if options.list:
         return print(*specs, sep="\n")
     if options.merge:
+        gates.require()
         return bundle.merge(Path(options.merge), specs.values())
     if options.only:
         return measure_one(specs, options)
     fill.check(options.jobs, options.device)
-    fill.require()
+    before_the_book()
     try:
         fill.fill(specs.values(), options.minutes, options.jobs, options.device)
     finally:  # what was finished is packed, whatever became of the rest
         if options.bundle:
             bundle.pack(Path(options.bundle), specs.values())
+
+
+def before_the_book():
+    """Raise unless the world has met its gates and a commit holds the code: no number enters the book otherwise."""
+    gates.require()
+    fill.require()
 
 
 def measure_one(specs, options):
@@ -121,21 +155,21 @@ def measure_one(specs, options):
         raise ValueError(
             f"expected the name of a run that the book shows, found {options.only!r}; --list prints them."
         )
-    fill.require()
+    before_the_book()
     if options.due:
         fill.end_with_parent()
     if options.due or fill.why_due(specs[options.only]):
-        threads.use(options.threads)
-        kept.measure(specs[options.only], committed=True, device=options.device)
+        processor.use_threads(options.threads)
+        visuals.measure_and_keep(specs[options.only], shelf=BOOK, device=options.device)
 
 
 def measure_gates(options):
     if options.length:
         fill.end_with_parent()
-        threads.use(1)
+        processor.use_threads(1)
         lengths.measure(next(one for one in lengths.wanted() if one.name == options.length))
     elif options.lengths:
-        fill.fill_lengths(options.minutes, options.jobs)
+        lengths.fill(options.minutes, options.jobs)
     elif options.rates:
         rates.measure([tuple(map(float, pair.split(","))) for pair in options.rates], profile=options.profile)
     else:
@@ -143,23 +177,23 @@ def measure_gates(options):
 
 
 def train_one(options):
-    results.known(results.METHODS, options.method, "method")
-    variant = options.variant or next(iter(results.METHODS[options.method].VARIANTS))
-    profile = results.profile_called(options.profile)
+    known(METHODS, options.method, "method")
+    variant = options.variant or next(iter(METHODS[options.method].variants))
+    profile = profile_called(options.profile)
     row = " + ".join([options.row, *options.set])
-    spec = results.Spec(
-        options.method, variant, row, options.data or profile.data, profile.name, options.seed
-    )
-    threads.use(options.threads)
-    if options.keep:
-        fill.require()
-    run = kept.measure(spec, committed=options.keep, device=options.device,
+    spec = Spec(options.method, variant, row, options.data or profile.data, profile.name, options.seed)
+    processor.use_threads(options.threads)
+    shelf = BOOK if options.into_book else OWN
+    if options.into_book:
+        before_the_book()
+    run = visuals.measure_and_keep(spec, shelf=shelf, device=options.device,
                           checkpoint_every=options.checkpoint_every, deterministic=options.deterministic)  # fmt: skip
-    for task, scores in run.scores.items():
-        print(task, *(f"{name} {value:.1f}" for name, value in scores["summary"].items()), sep="  ")
-        print(f"  {scores['protocol']}")
+    for record in run.scores:
+        numbers = (f"{name} {value:.1f}" for name, value in record["summary"].items())
+        print(f"{record['task']} on {record['data']}", *numbers, sep="  ")
+        print(f"  {record['protocol']}")
     print(f"{run.cost['minutes']} min, {run.cost['images per second']} images/s, {run.cost['peak memory MB']} MB; "
-          f"data: {run.data['label']}; written to {run.path(options.keep)}")  # fmt: skip
+          f"data: {run.data['origin']}; written to {shelf.path(run.spec)}")  # fmt: skip
 
 
 if __name__ == "__main__":

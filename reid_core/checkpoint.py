@@ -57,7 +57,7 @@ def latest(folder, log=print):
     return None
 
 
-def put_aside(folder, key, log=print):
+def set_aside_other_run(folder, key, log=print):
     """Make room for a run of this key where another one was interrupted: its folder gets another name, and nothing is lost."""
     state = latest(folder, log)
     if state is None or state["key"] == key:

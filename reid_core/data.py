@@ -8,41 +8,28 @@ starves it and nothing makes a seed depend on the machine.
 
 import copy
 import hashlib
+import itertools
 import json
 import os
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 from PIL import Image
 
-from data_prep import public
+from data_prep import catalogue
 from data_prep.manifest import MODALITIES
-from data_prep.world import build as world_build
-from data_prep.world.cast import SETS
-from data_prep.world.layouts import layout_of
 from reid_core.augment import augment, draw_choices, normalise
-from reid_core.draws import Dice, generator
+from reid_core.samplers import SamplerRng, generator
 
-ROOT = Path(__file__).resolve().parents[1]
 FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 DEVICE_SHARE = 0.4  # a store moves to the device when it needs less than this part of the free memory
 
 
-def build_folder():
-    """Where everything goes that can be made again: $REID_BUILD, or build/ in the project."""
-    return Path(os.environ.get("REID_BUILD", ROOT / "build"))
-
-
-def cache_folder():
-    """Where decoded images are kept: $REID_CACHE, or cache/ in the build folder."""
-    return Path(os.environ.get("REID_CACHE", build_folder() / "cache"))
-
-
 @dataclass(frozen=True)
-class Rows:
+class Shots:
     """The shots of a split, as arrays of length S."""
 
     paths: np.ndarray  # (S, M)
@@ -51,6 +38,7 @@ class Rows:
     camids: np.ndarray
     scenes: np.ndarray
     domains: np.ndarray
+    present: np.ndarray  # (S, M) whether the spectrum is there, or taken away by `ReidData.without`
     captions: list = field(default_factory=list)
     parts: list = field(default_factory=list)
 
@@ -59,16 +47,23 @@ class Rows:
 
     def pick(self, index):
         """The rows at `index`, in that order, possibly repeated."""
-        arrays = (self.paths, self.tiles, self.pids, self.camids, self.scenes, self.domains)
+        arrays = (self.paths, self.tiles, self.pids, self.camids, self.scenes, self.domains, self.present)
         said = ([column[k] for k in index] if column else [] for column in (self.captions, self.parts))
-        return Rows(*(array[index] for array in arrays), *said)
+        return Shots(*(array[index] for array in arrays), *said)
 
 
-def rows_of(table):
+def shots_of(table):
     """Group a manifest's rows into shots: one entry per shot, one column per modality."""
     if not len(table):
-        nothing = np.empty((0, 1), dtype=object), np.empty((0, 1), np.int64)
-        return Rows(*nothing, *(np.empty(0, np.int64) for _ in range(3)), np.empty(0, dtype=object))
+        return Shots(
+            paths=np.empty((0, 1), object),
+            tiles=np.empty((0, 1), np.int64),
+            pids=np.empty(0, np.int64),
+            camids=np.empty(0, np.int64),
+            scenes=np.empty(0, np.int64),
+            domains=np.empty(0, object),
+            present=np.empty((0, 1), bool),
+        )
     order = [name for name in MODALITIES if name in set(table.modality)]
     paths = table.pivot(index="shot", columns="modality", values="path")[order]
     if paths.isna().any(axis=None):
@@ -78,8 +73,17 @@ def rows_of(table):
         )
     first = table.drop_duplicates("shot").set_index("shot").loc[paths.index]
     tiles = table.pivot(index="shot", columns="modality", values="tile")[order].to_numpy()
-    columns = [first[name].to_numpy(copy=True) for name in ("pid", "camid", "scene", "domain")]
-    return Rows(paths.to_numpy(), tiles, *columns, list(first.captions), list(first.parts))
+    return Shots(
+        paths=paths.to_numpy(),
+        tiles=tiles,
+        pids=first.pid.to_numpy(copy=True),
+        camids=first.camid.to_numpy(copy=True),
+        scenes=first.scene.to_numpy(copy=True),
+        domains=first.domain.to_numpy(copy=True),
+        present=np.ones(tiles.shape, bool),
+        captions=list(first.captions),
+        parts=list(first.parts),
+    )
 
 
 class PixelStore:
@@ -88,7 +92,7 @@ class PixelStore:
     def __init__(self, root, rows, size, filter, cache=None):
         self.shape, self.M = (rows.paths.size, 3, *size), rows.paths.shape[1]
         files = [(Path(root) / path, int(tile)) for path, tile in zip(rows.paths.ravel(), rows.tiles.ravel())]
-        self.path = Path(cache or cache_folder()) / f"{store_key(files, size, filter)}.u8"
+        self.path = Path(cache or catalogue.cache_folder()) / f"{store_key(files, size, filter)}.u8"
         if not self.path.exists():
             decode_all(files, self.path, size, FILTERS[filter])
         self.pixels = torch.from_numpy(np.memmap(self.path, np.uint8, "c", shape=self.shape))
@@ -167,24 +171,61 @@ def decode(path, size, filter, tile=-1):
         ) from error
 
 
-@dataclass
+@dataclass(kw_only=True)
 class Batch:
-    """What a stage's losses see. `views` holds one tensor (B, M, 3, H, W) per augmentation of the stage."""
+    """What a method sees of some shots, from the `Loader` and from `still_batches` alike: all tensors are on the device."""
 
-    rows: torch.Tensor  # (B,) shot numbers in the training split
-    pids: torch.Tensor  # (B,) class indices 0..C-1
-    camids: torch.Tensor  # (B,) camera indices, -1 for a camera that training never saw
-    views: list
-    cached: dict = field(default_factory=dict)  # what the stage's cache says about these rows
-    text: torch.Tensor | None = None  # (B, L) token ids
-    lengths: list = field(default_factory=list)  # tokens per sentence, on the host
-    sizes: tuple = ()  # of the parts that were zipped
+    index: torch.Tensor  # (B,) positions in the split
+    labels: (
+        torch.Tensor
+    )  # (B,) class indices 0..C-1 of the training identities; -1 for somebody whom training never saw
+    cameras: torch.Tensor  # (B,) camera indices; -1 for a camera that training never saw
+    views: list = field(default_factory=list)  # one (B, M, 3, H, W) per augmentation of the stage
+    present: torch.Tensor | None = (
+        None  # (B, M) which spectra there are; an absent one is black before normalising
+    )
+    text: torch.Tensor | None = (
+        None  # (N, L) token ids of the N <= B rows that carry a sentence, in their order
+    )
+    lengths: list = field(default_factory=list)  # (N,) tokens of each sentence, on the host
+    captioned: np.ndarray | None = (
+        None  # (B,) which rows carry a sentence, on the host; None where no row does
+    )
+    sizes: tuple = ()  # of the parts that a sampler zipped
+    cached: dict = field(
+        default_factory=dict
+    )  # name -> (B, ...): what the stage's cache says about these rows
     rng: np.random.Generator | None = None  # for a method's own chance, the same on every machine
 
     @property
     def images(self):
         """The first view."""
         return self.views[0]
+
+    def parts(self):
+        """The sub-batches that a sampler zipped, in order; a batch that was not zipped is its own only part."""
+        ends = np.cumsum([0, *(self.sizes or (len(self.index),))])
+        return [self.rows(slice(start, end)) for start, end in itertools.pairwise(ends)]
+
+    def rows(self, some):
+        """The sub-batch at a slice, sentences included."""
+        before, end = (int(self.carrying()[:place].sum()) for place in (some.start, some.stop))
+        return Batch(
+            index=self.index[some],
+            labels=self.labels[some],
+            cameras=self.cameras[some],
+            views=[view[some] for view in self.views],
+            present=None if self.present is None else self.present[some],
+            text=None if self.text is None else self.text[before:end],
+            lengths=self.lengths[before:end],
+            captioned=None if self.captioned is None else self.captioned[some],
+            cached={name: value[some] for name, value in self.cached.items()},
+            rng=self.rng,
+        )
+
+    def carrying(self):
+        """(B,) which rows carry a sentence."""
+        return np.zeros(len(self.index), bool) if self.captioned is None else self.captioned
 
 
 class ReidData:
@@ -193,7 +234,7 @@ class ReidData:
     def __init__(self, manifest, cache=None):
         self.manifest, self.cache = manifest, cache
         self.train, self.val, self.query, self.gallery = (
-            rows_of(manifest.split(name)) for name in ("train", "val", "query", "gallery")
+            shots_of(manifest.split(name)) for name in ("train", "val", "query", "gallery")
         )
         self.pids, self.labels = np.unique(self.train.pids, return_inverse=True)
         self.cameras = np.unique(self.train.camids)
@@ -203,22 +244,37 @@ class ReidData:
         return len(self.pids)
 
     @property
-    def label(self):
-        return self.manifest.label
+    def origin(self):
+        """ "real" or "world": it stands beside every number that is made from the data."""
+        return self.manifest.origin
+
+    def labels_of(self, split):
+        """Class indices (S,) of a split: positions among the training identities, -1 for somebody whom training never saw."""
+        return place_among(self.pids, getattr(self, split).pids)
 
     def camera_index(self, camids):
         """Position of each camera among those of the training split, -1 for one that it lacks."""
-        place = np.searchsorted(self.cameras, camids).clip(max=len(self.cameras) - 1)
-        return (
-            np.where(self.cameras[place] == camids, place, -1)
-            if len(self.cameras)
-            else np.full(len(camids), -1)
-        )
+        return place_among(self.cameras, camids)
 
-    def abroad(self):
+    def without_cameras(self):
         """The same data for a model that was trained elsewhere and knows none of these cameras."""
         other = copy.copy(self)
         other.cameras = self.cameras[:0]
+        return other
+
+    def without(self, *spectra):
+        """The same data with these spectra ("rgb", "nir", "tir") taken away in the test: the missing-modality protocol."""
+        order = [name for name in MODALITIES if name in set(self.manifest.table.modality)]
+        unknown = [name for name in spectra if name not in order]
+        if unknown:
+            raise ValueError(
+                f"expected spectra among {', '.join(order)}, which {self.manifest.name} has, found {unknown[0]!r}; correct the name."
+            )
+        gone = np.isin(order, spectra)
+        other = copy.copy(self)
+        other.query, other.gallery = (
+            replace(shots, present=shots.present & ~gone) for shots in (self.query, self.gallery)
+        )
         return other
 
     def store(self, split, size, filter):
@@ -226,52 +282,102 @@ class ReidData:
         return PixelStore(self.manifest.root, getattr(self, split), tuple(size), filter, self.cache)
 
 
-class Loader:
-    """Batches of one stage, the same from any step of any epoch on, however often a run is taken up."""
+def place_among(known, values):
+    """Position of each value in the sorted array `known`, -1 for one that is not there."""
+    if not len(known):
+        return np.full(len(values), -1)
+    place = np.searchsorted(known, values).clip(max=len(known) - 1)
+    return np.where(known[place] == values, place, -1)
 
-    def __init__(self, data, size, draws, views, seed, device, name="", cached=None, captions=None, passes=1):
-        self.data, self.size, self.draws, self.views, self.passes = data, size, draws, views, passes
-        self.seed, self.device, self.name, self.cached, self.captions = (
-            seed,
-            device,
-            name,
-            cached or {},
-            captions,
-        )
+
+class Loader:
+    """Batches of one stage, the same from any step of any epoch on, however often a run is taken up.
+
+    `stream` names the random numbers of sampler and augmentations; an epoch goes through the data `passes` times.
+    """
+
+    def __init__(
+        self,
+        data,
+        *,
+        size,
+        sampler,
+        views,
+        seed=0,
+        device="cpu",
+        stream="",
+        cached=None,
+        captions=None,
+        passes=1,
+    ):
+        self.data, self.size, self.sampler, self.views = data, size, sampler, views
+        self.seed, self.device, self.stream, self.passes = seed, device, stream, passes
+        self.cached, self.captions = cached or {}, captions
         self.stores = [data.store("train", size, view.filter).to(device) for view in views]
-        self.labels = torch.from_numpy(data.labels).to(device)
-        self.camids = torch.from_numpy(data.camera_index(data.train.camids)).to(device)
+        self.columns = Columns(data, "train", device)
 
     def plan(self, epoch):
-        """The draws of an epoch, which goes through the data `passes` times."""
-        dice = Dice(self.seed, "draws", self.name, epoch)
-        return [draw for _ in range(self.passes) for draw in self.draws.epoch(dice)]
+        """The `BatchIndex` of every step of an epoch."""
+        rng = SamplerRng(self.seed, "draws", self.stream, epoch)
+        return [batch for _ in range(self.passes) for batch in self.sampler.epoch(rng)]
 
     def batches(self, epoch, plan, first=0):
         """The batches of an epoch's plan from step `first` on; on a GPU, one is read ahead."""
         jobs = (
-            (plan[k], generator(self.seed, "views", self.name, epoch, k)) for k in range(first, len(plan))
+            (plan[k], generator(self.seed, "views", self.stream, epoch, k)) for k in range(first, len(plan))
         )
         if torch.device(self.device).type == "cpu":
             return (self.batch(*job) for job in jobs)
         return ahead(lambda job: self.batch(*job), jobs)
 
-    def batch(self, draw, rng):
-        rows = torch.from_numpy(draw.rows.astype(np.int64)).to(self.device, non_blocking=True)
-        views = [self.view(k, draw.rows, rng) for k in range(len(self.views))]
-        text, lengths = (
-            self.captions.batch(draw.rows, draw.captions) if draw.captions is not None else (None, [])
-        )
-        text = text if text is None else text.to(self.device, non_blocking=True)
-        cached = {name: table[rows] for name, table in self.cached.items()}
+    def batch(self, chosen, rng):
+        """The Batch of a BatchIndex; `rng` decides its augmentations."""
+        index = torch.from_numpy(chosen.index.astype(np.int64)).to(self.device, non_blocking=True)
+        views = [self.view(k, chosen.index, rng) for k in range(len(self.views))]
         return Batch(
-            rows, self.labels[rows], self.camids[rows], views, cached, text, lengths, draw.sizes, rng
+            **self.columns.at(index),
+            views=views,
+            cached={name: table[index] for name, table in self.cached.items()},
+            sizes=chosen.sizes,
+            rng=rng,
+            **self.sentences(chosen, rng),
         )
 
-    def view(self, k, rows, rng):
-        pixels = self.stores[k].batch(rows, self.device)
+    def view(self, k, index, rng):
+        pixels = self.stores[k].batch(index, self.device)
         choices = draw_choices(self.views[k], rng, *pixels.shape[:2], *self.size)
         return augment(self.views[k], pixels, choices, int(rng.integers(2**62)))
+
+    def sentences(self, chosen, rng):
+        """The sentences that the sampler named; where it names none and the stage has captions, one of each row's own."""
+        if self.captions is None:
+            return {}
+        numbers = self.captions.one_each(chosen.index, rng) if chosen.captions is None else chosen.captions
+        text, lengths = self.captions.batch(chosen.index, numbers)
+        return {
+            "text": text.to(self.device, non_blocking=True),
+            "lengths": lengths,
+            "captioned": np.asarray(numbers) >= 0,
+        }
+
+
+class Columns:
+    """What a Batch says of each shot of a split, as tensors on the device: labels, cameras, and which spectra there are."""
+
+    def __init__(self, data, split, device):
+        shots = getattr(data, split)
+        self.labels = torch.from_numpy(data.labels_of(split)).to(device)
+        self.cameras = torch.from_numpy(data.camera_index(shots.camids)).to(device)
+        self.present = torch.from_numpy(shots.present).to(device)
+
+    def at(self, index):
+        """The fields of a Batch for the shots `index` (B,), a tensor on the device."""
+        return {
+            "index": index,
+            "labels": self.labels[index],
+            "cameras": self.cameras[index],
+            "present": self.present[index],
+        }
 
 
 def ahead(work, jobs):
@@ -288,15 +394,21 @@ def ahead(work, jobs):
 
 
 def still_batches(data, split, size, view, device="cpu", batch=256):
-    """The whole split in order, unaugmented: what testing and caching look at."""
-    rows = getattr(data, split)
-    store = data.store(split, size, view.filter).to(device)
-    camids = torch.from_numpy(data.camera_index(rows.camids))
-    pids = torch.from_numpy(rows.pids)
-    for start in range(0, len(rows), batch):
-        index = np.arange(start, min(start + batch, len(rows)))
-        images = normalise(view, store.batch(index, device))
-        yield Batch(torch.from_numpy(index), pids[index], camids[index].to(device), [images])
+    """The whole split in order, unaugmented: what testing and caching look at. view None: no image is read."""
+    count, columns = len(getattr(data, split)), Columns(data, split, device)
+    store = view and data.store(split, size, view.filter).to(device)
+    for start in range(0, count, batch):
+        some = np.arange(start, min(start + batch, count))
+        told = columns.at(torch.from_numpy(some).to(device))
+        yield Batch(**told, views=[still(view, store, some, told["present"])] if view else [])
+
+
+def still(view, store, index, present):
+    """Unaugmented images (B, M, 3, H, W) of the shots `index`; a spectrum that is not `present` (B, M) is black."""
+    pixels = store.batch(index, present.device)
+    if not bool(present.all()):
+        pixels = pixels * present[..., None, None, None]
+    return normalise(view, pixels)
 
 
 class CaptionTable:
@@ -313,6 +425,11 @@ class CaptionTable:
         self.ids = np.array([token for ids in tokens for token in ids], dtype=np.uint16)
         self.counts = np.diff(self.first)
 
+    def one_each(self, index, rng):
+        """The number of one sentence of each row (B,), drawn from its own; -1 where it has none."""
+        counts = self.counts[index]
+        return np.where(counts > 0, (rng.random(len(index)) * counts).astype(np.int64), -1)
+
     def batch(self, rows, numbers):
         """Token ids (B, L), zero after the end, and the lengths; a number of -1 stands for no sentence."""
         found = [self.first[row] + k for row, k in zip(rows, numbers) if k >= 0]
@@ -325,39 +442,10 @@ class CaptionTable:
 
 
 def load_data(name, profile="laptop"):
-    """The data set called `name`: "world_market" (or "world_market#7", of seed 7) is rendered where it is missing, a
-    path to a table (*.csv, or *.csv#scene for that protocol) is read, anything else ("viper#pad_jul": a variant) is looked
-    for under $REID_DATA. REID_ALLOW_COUNT_MISMATCH=1 takes a part of a data set for the whole."""
-    first, _, second = name.partition("#")
-    if name.startswith("world_"):
-        return ReidData(world(first, second, profile))
-    if first.endswith(".csv"):
-        return ReidData(public.read(f"csv#{second or 'market'}", first))
-    root = os.environ.get("REID_DATA")
-    if not root:
-        raise ValueError(f"expected the folder of your data sets in $REID_DATA for {name}, found it unset; set it, or use "
-                         f"the data set world_market.")  # fmt: skip
-    folder = Path(root) / first if (Path(root) / first).is_dir() else root
-    allowed = os.environ.get("REID_ALLOW_COUNT_MISMATCH") == "1"
-    return ReidData(public.read(name, folder, allow_count_mismatch=allowed))
+    """The data set that `data_prep.catalogue` knows by this name, ready for a profile; a world is rendered where it is missing."""
+    return ReidData(catalogue.read(name, size_of(profile)))
 
 
-def world(name, seed, profile):
-    """The manifest of a synthetic data set, rendered first if need be."""
-    if name not in SETS:
-        raise ValueError(f"expected a world among {', '.join(SETS)}, found {name!r}; correct the name.")
-    folder = world_build.cached(build_folder() / "world", scale(profile), seed or 0, name)
-    return public.read(layout_of(name).reader, folder)
-
-
-def scale(profile):
+def size_of(profile):
     """The size of the world in a profile."""
     return "smoke" if profile == "smoke" else "laptop"
-
-
-def fingerprint_of(name, profile="laptop"):
-    """The fingerprint of a data set; for that of a world nothing is rendered."""
-    first, _, seed = name.partition("#")
-    if first in SETS:
-        return world_build.fingerprint(first, scale(profile), seed or 0)
-    return load_data(name, profile).manifest.fingerprint

@@ -3,29 +3,16 @@
 B vectors or sequences, D width, C identities, Q queries, T tokens
 """
 
-import functools
 import itertools
 
 import torch
 import torch.nn.functional as F
+from open_clip.transformer import ResidualAttentionBlock
 from torch import nn
 
-
-def in_float32(function):
-    """Run a function of tensors in float32, whatever autocast says: distances and log-sums need the digits.
-    float64 stays as it is."""
-
-    @functools.wraps(function)
-    def wrapped(*args, **options):
-        with torch.autocast("cuda", enabled=False), torch.autocast("cpu", enabled=False):
-            return function(*(widened(a) for a in args), **{name: widened(a) for name, a in options.items()})
-
-    return wrapped
-
-
-def widened(value):
-    half = isinstance(value, torch.Tensor) and value.dtype in (torch.bfloat16, torch.float16)
-    return value.float() if half else value
+from reid_core.precision import in_float32
+from reid_core.recipe import one_of
+from reid_core.towers import QuickGELU
 
 
 class Neck(nn.BatchNorm1d):
@@ -47,6 +34,23 @@ class Head(nn.Module):
         self.classifier = nn.Linear(width, classes, bias=False)
         nn.init.normal_(self.classifier.weight, std=std)
 
+    def grow(self, classes, std=0.001):
+        """Room for `classes` more identities; the classifier rows there are stay as they are."""
+        weight = self.classifier.weight.detach()
+        fresh = torch.empty(classes, weight.shape[1], device=weight.device).normal_(std=std)
+        self.resize(torch.cat([weight, fresh]))
+
+    def resize(self, weight):
+        self.classifier = nn.Linear(weight.shape[1], len(weight), bias=False, device=weight.device)
+        self.classifier.weight = nn.Parameter(weight)
+
+    def _load_from_state_dict(self, state, prefix, *rest):
+        """A classifier takes the number of identities that the file holds."""
+        name = f"{prefix}classifier.weight"
+        if name in state and len(state[name]) != self.classifier.out_features:
+            self.resize(torch.empty_like(state[name], device=self.classifier.weight.device))
+        super()._load_from_state_dict(state, prefix, *rest)
+
     @in_float32
     def forward(self, features):
         return self.classifier(self.neck(features))
@@ -56,7 +60,7 @@ class CrossAttention(nn.Module):
     """Learned queries (Q, D) read from tokens: (B, T, D) -> (B, Q, D), with the maps (B, heads, Q, T) kept for
     looking at when `remember` is set. No norm, no residual (VLADR's attribute decoder)."""
 
-    def __init__(self, queries, width, heads, std=0.02):
+    def __init__(self, *, queries, width, heads, std=0.02):
         super().__init__()
         self.heads, self.remember, self.maps = heads, False, None
         self.queries = nn.Parameter(torch.randn(queries, width) * std)
@@ -80,7 +84,17 @@ class Inversion(nn.Module):
     """Image feature -> pseudo-words (PromptSG Sec. 5.1): linear layers of one hidden width, batch norm at the end."""
 
     def __init__(
-        self, width, hidden, words, layers=3, count=1, activation="ReLU", dropout=0.0, norm=True, gamma=1.0
+        self,
+        *,
+        width,
+        hidden,
+        words,
+        layers=3,
+        count=1,
+        activation="ReLU",
+        dropout=0.0,
+        norm=True,
+        gamma=1.0,
     ):
         super().__init__()
         self.count, widths = count, [width] + [hidden] * (layers - 1)
@@ -96,3 +110,91 @@ class Inversion(nn.Module):
     def forward(self, features):
         """(B, D) -> (B, count, word width)."""
         return self.norm(self.layers(features)).unflatten(1, (self.count, -1))
+
+
+class Interaction(nn.Module):
+    """The multimodal interaction module of PromptSG (Sec. 4.2, Eq. 7): cross-attention from a sentence to the tokens of an image,
+    then blocks of self-attention. The maps (B, heads, Q, T) are kept for looking at when `remember` is set.
+
+    mode "pool": the blocks see what the words gathered, and z is the last, the end token. mode "reweight": every token
+    is scaled by T times the attention that it received, the blocks see all T of them, and z is the first.
+    """
+
+    def __init__(self, *, width, head_width, blocks, mlp_ratio, mode, projection, residual, norms=True):
+        super().__init__()
+        heads = max(1, width // head_width)
+        self.heads, self.remember, self.maps = heads, False, None
+        kind = nn.LayerNorm if norms else nn.Identity
+        self.norm_sentence, self.norm_tokens = kind(width), kind(width)
+        self.q_proj, self.k_proj, self.v_proj = (nn.Linear(width, width) for _ in range(3))
+        self.out_proj = nn.Linear(width, width) if projection else nn.Identity()
+        ways = {"pool": (self.pool, slice(None), -1), "reweight": (self.reweight, slice(-1, None), 0)}
+        self.gather, self.added, self.answer = one_of(ways, mode, "mim_mode")
+        self.residual = 1.0 if residual else 0.0
+        self.blocks = nn.ModuleList(
+            ResidualAttentionBlock(width, heads, mlp_ratio, act_layer=QuickGELU) for _ in range(blocks)
+        )
+        self.norm = nn.LayerNorm(width)
+        init_as_clip(self, width, max(1, blocks))
+
+    def forward(self, query, tokens):
+        """Sentences (B, Q, E) and tokens (B, T, E) -> z (B, E)."""
+        x = self.gather(self.norm_sentence(query), self.norm_tokens(tokens))
+        x = x + self.residual * query[:, self.added]
+        for block in self.blocks:
+            x = block(x)
+        return self.norm(x[:, self.answer])
+
+    def attention(self, query, tokens):
+        """(values (B, heads, T, E / heads), how much of its attention each head pays to each token (B, heads, Q, T))."""
+        q = self.split(self.q_proj(query))  # (B, heads, Q, E / heads)
+        k = self.split(self.k_proj(tokens))  # (B, heads, T, E / heads)
+        v = self.split(self.v_proj(tokens))
+        share = (q @ k.mT / q.shape[-1] ** 0.5).softmax(-1)
+        self.maps = share if self.remember else None
+        return v, share
+
+    def pool(self, query, tokens):
+        """Eq. 7: (B, Q, E)."""
+        values, share = self.attention(query, tokens)
+        return self.out_proj((share.to(values.dtype) @ values).transpose(1, 2).flatten(2))
+
+    def reweight(self, query, tokens):
+        """Fig. 2 and 3: (B, T, E)."""
+        values, share = self.attention(query, tokens)
+        weight = tokens.shape[1] * share.mean((1, 2))[..., None]  # (B, T, 1)
+        return self.out_proj(weight.to(values.dtype) * values.transpose(1, 2).flatten(2))
+
+    def split(self, x):
+        return x.unflatten(2, (self.heads, -1)).transpose(1, 2)
+
+    def readers(self):
+        """[(module, token)] for explanations: the token `answer` of this module is z."""
+        return [(self, self.answer)]
+
+
+class NoInteraction(nn.Module):
+    """Table 3 row d: the image's own feature stands for z, and no loss looks at it."""
+
+    def forward(self, query, tokens):
+        return tokens[:, 0]
+
+    def readers(self):
+        return []
+
+
+def init_as_clip(module, width, depth):
+    """CLIP's own initialisation of a transformer of that width and depth (D8)."""
+    into, out = width**-0.5, width**-0.5 * (2 * depth) ** -0.5
+    for layer in (module.q_proj, module.k_proj, module.v_proj):
+        nn.init.normal_(layer.weight, std=into)
+        nn.init.zeros_(layer.bias)
+    for layer in module.out_proj.modules():
+        if isinstance(layer, nn.Linear):
+            nn.init.normal_(layer.weight, std=out)
+            nn.init.zeros_(layer.bias)
+    for block in module.blocks:
+        nn.init.normal_(block.attn.in_proj_weight, std=into)
+        nn.init.normal_(block.attn.out_proj.weight, std=out)
+        nn.init.normal_(block.mlp.c_fc.weight, std=(2 * width) ** -0.5)
+        nn.init.normal_(block.mlp.c_proj.weight, std=out)

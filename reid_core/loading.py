@@ -1,16 +1,120 @@
-"""From the name of an architecture and a file of weights to towers."""
+"""From the name of an architecture and a file of weights to towers; and the small models that come with the project."""
 
+import functools
+import hashlib
 import logging
+import os
+import zipfile
 from pathlib import Path
 from typing import NamedTuple
 
 import open_clip
 import timm
 import torch
+from safetensors import safe_open
 from torch import nn
 
-from reid_core import weights
-from reid_core.clip import CameraEmbedding, ClipResNet, ClipViT, TextEncoder, TimmViT
+from reid_core.towers import CameraEmbedding, ClipResNet, ClipViT, TextEncoder, TimmViT
+
+FOLDER = Path(__file__).parent / "weights"
+VOCABULARY = 49408  # of CLIP's tokenizer
+OWN = ("tiny", "tiny_vit")  # models of the project's own
+PREFIXES = ("module.", "base_model.")
+OPENAI_EXTRAS = ("input_resolution", "context_length", "vocab_size")  # numbers that only OpenAI's files carry
+
+
+def register():
+    """Let open_clip know the architectures of this project: they are small JSON files beside this one."""
+    if "tiny" not in open_clip.list_models():
+        open_clip.add_model_config(FOLDER)
+
+
+def read(path):
+    """(state dict in float32, whether QuickGELU was used or None if the file does not tell)."""
+    try:
+        state, quick_gelu = read_safetensors(path) if path.suffix == ".safetensors" else read_torch(path)
+    except Exception as error:
+        raise ValueError(f"expected weights in {path}, found a file that cannot be read ({first_line(error)}); "
+                         f"fetch it again.") from error  # fmt: skip
+    if any(key in state for key in OPENAI_EXTRAS):
+        quick_gelu = True
+    tensors = {strip(key): value.float() for key, value in state.items() if key not in OPENAI_EXTRAS}
+    return tensors, quick_gelu
+
+
+def read_safetensors(path):
+    with safe_open(path, "pt") as file:
+        told = file.metadata() or {}
+        state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    if "token_embedding.rows" in state:
+        state["token_embedding.weight"] = token_table(state, int(told["token_seed"]))
+    return state, told.get("quick_gelu") and told["quick_gelu"] == "true"
+
+
+def token_table(state, seed):
+    """The token table of our own models: rows that training saw are stored, the others follow from the seed."""
+    ids, rows = state.pop("token_embedding.ids").long(), state.pop("token_embedding.rows").float()
+    chance = torch.Generator().manual_seed(seed)
+    table = torch.randn(VOCABULARY, rows.shape[1], generator=chance) * 0.02
+    table[ids] = rows
+    return table
+
+
+def read_torch(path):
+    """A plain state dict, one wrapped in a checkpoint, or OpenAI's TorchScript archive."""
+    if is_torchscript(path):
+        archive = torch.jit.load(path, map_location="cpu")
+        return archive.state_dict(), True
+    state = torch.load(path, map_location="cpu", weights_only=True)
+    for wrapper in ("state_dict", "model"):
+        state = state.get(wrapper, state)
+    return state, None
+
+
+def is_torchscript(path):
+    """TorchScript archives are zip files with code in them; state dicts have none."""
+    return zipfile.is_zipfile(path) and any("/code/" in name for name in zipfile.ZipFile(path).namelist())
+
+
+def strip(key):
+    for prefix in PREFIXES:
+        key = key.removeprefix(prefix)
+    return key
+
+
+def first_line(error):
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+
+
+def locate(name):
+    """What `pretrained` stands for: "random" for no weights, a model of the project's own by its name if it is there, else
+    a tag of open_clip's or a path as it is. $REID_WEIGHTS names a local file to use instead of a tag."""
+    if name == "random":
+        return None
+    if name in OWN:
+        own = FOLDER / f"{name}.safetensors"
+        return own if own.exists() else None
+    return os.environ.get("REID_WEIGHTS", name)
+
+
+def fingerprint(name):
+    """Sixteen digits of a weights file, or the words that say where the weights come from."""
+    found = locate(name)
+    if found is None:
+        return "random"
+    return digits(found, os.stat(found).st_mtime_ns) if Path(found).exists() else str(found)
+
+
+@functools.lru_cache(maxsize=8)
+def digits(path, changed):
+    """Of a file as it was at a time: a page asks for every number that it prints."""
+    return hashlib.sha256(Path(path).read_bytes()).hexdigest()[:16]
+
+
+def temperature(name, first=0.07):
+    """What a model divided its cosines by when its pretraining ended; CLIP's `first` one where there are no weights."""
+    found = locate(name)
+    return first if found is None else float(read(Path(found))[0]["logit_scale"].neg().exp())
 
 
 class Clip(NamedTuple):
@@ -38,7 +142,7 @@ def load_clip(
     state dict or safetensors. With `cameras`, a camera embedding with coefficient `sie` joins the first `sie_tokens`
     tokens (all of them: None).
     """
-    model = open_model(name, weights.locate(pretrained))
+    model = open_model(name, locate(pretrained))
     if hasattr(model.visual, "attnpool") and (cameras or stride not in (None, 16)):
         raise ValueError(f"expected {name} without camera embeddings and with stride 16, found {cameras} cameras and stride "
                          f"{stride}; both are for a tower of patches, such as ViT-B-16-quickgelu.")  # fmt: skip
@@ -55,7 +159,7 @@ def load_clip(
 
 def random_text(name):
     """The text tower of an architecture as it was before it read anything: the control of a method that credits
-    language. The dice of the rest of the program are left as they were."""
+    language. The rng of the rest of the program are left as they were."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(1)
         return TextEncoder(open_model(name))
@@ -71,7 +175,7 @@ def width_of(visual):
 
 def open_model(name, pretrained=None):
     """An open_clip model with weights that fit it, in float32 on the CPU."""
-    weights.register()
+    register()
     if name not in open_clip.list_models():
         raise ValueError(
             f"expected an architecture that open_clip knows, found {name!r}; see open_clip.list_models()."
@@ -91,7 +195,7 @@ def fetched(name, tag):
         return open_clip.create_model(name, pretrained=tag, precision="fp32")
     except Exception as error:
         raise ValueError(f"expected the weights {tag!r} of {name} on the hub that open_clip asks, found that they cannot be "
-                         f"fetched ({weights.first_line(error)}); put the file here and name it in $REID_WEIGHTS.") from error  # fmt: skip
+                         f"fetched ({first_line(error)}); put the file here and name it in $REID_WEIGHTS.") from error  # fmt: skip
 
 
 def quietly(function, *args, **options):
@@ -108,7 +212,7 @@ def load_file(model, name, path):
     if not path.exists():
         raise ValueError(f"expected weights for {name} at {path} or a tag of open_clip's, found neither; put the file "
                          f"there.")  # fmt: skip
-    state, quick_gelu = weights.read(path)
+    state, quick_gelu = read(path)
     if quick_gelu is not None:
         refuse_other_activation(name, quick_gelu)
     wanted = model.state_dict()
@@ -140,7 +244,7 @@ def load_timm(name, pretrained=None, size=(256, 128), stride=None, cameras=0, si
         if name != "tiny_vit"
         else own_vit()
     )
-    local = None if pretrained in (None, True) else weights.locate(pretrained)
+    local = None if pretrained in (None, True) else locate(pretrained)
     if local:
         load_file(model, name, Path(local))
     camera = CameraEmbedding(cameras, model.embed_dim, sie, sie_tokens) if cameras else None

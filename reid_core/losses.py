@@ -6,7 +6,7 @@ B rows of a batch, D features, C identities, K attributes, M modalities; `pids` 
 import torch
 import torch.nn.functional as F
 
-from reid_core.layers import in_float32
+from reid_core.precision import in_float32
 
 REDUCTIONS = {"mean": lambda count: count.clamp(min=1), "sum": torch.ones_like}  # over the positives of a row
 

@@ -4,10 +4,14 @@ B sentences, L words, G vectors in a gap, D width of the tower, P prompts, C ide
 """
 
 import re
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import nn
+
+from reid_core.recipe import one_of
 
 
 class Words(NamedTuple):
@@ -50,6 +54,27 @@ class PromptTemplate(nn.Module):
         return Words(embeddings, torch.full((batch,), embeddings.shape[1] - 1, device=embeddings.device))
 
 
+@dataclass
+class ComposedPrompt:
+    """Image features (B, E) -> TextTokens of the sentences that they write a word of (PromptSG Sec. 4.1).
+
+    `detach` and `normalised` say what happens to a feature before the inversion reads it. It owns no parameters: the method
+    that it belongs to does.
+    """
+
+    text: nn.Module
+    template: PromptTemplate
+    inversion: nn.Module
+    detach: bool = False
+    normalised: bool = False
+
+    def __call__(self, features):
+        features = features.detach() if self.detach else features
+        features = F.normalize(features, dim=-1) if self.normalised else features
+        words = self.inversion(features)  # (B, count, width of a word)
+        return self.text(*self.template(identity=words))
+
+
 class ShallowPrompts(nn.Module):
     """P vectors that join at the first block and then live among the tokens (VPT-shallow)."""
 
@@ -75,25 +100,32 @@ class DeepPrompts(nn.Module):
 class GrowingTable(nn.Module):
     """One row per identity. `grow` says what becomes of the rows there are: "trained", "frozen" or "dropped"."""
 
-    def __init__(self, shape, std=0.02):
+    def __init__(self, shape, std=0.02, init=None):
         super().__init__()
         self.shape, self.std = tuple(shape), std
+        self.init = init or (lambda rows: torch.randn(rows, *self.shape) * self.std)
         self.register_buffer("old", torch.empty(0, *self.shape))
         self.new = nn.Parameter(torch.empty(0, *self.shape))
 
     def grow(self, rows, old):
-        """Add `rows` normal(0, std) rows."""
-        kept = {
-            "trained": self.new.detach(),
-            "frozen": self.new.detach()[:0],
-            "dropped": self.new.detach()[:0],
-        }[old]
+        """Add `rows` rows, normal(0, std) unless the table has an `init` of its own."""
+        there = self.new.detach()
         if old == "frozen":
-            self.old = torch.cat([self.old, self.new.detach()])
+            self.old = torch.cat([self.old, there])
         if old == "dropped":
             self.old = self.old[:0]
-        fresh = torch.randn(rows, *self.shape, device=self.new.device) * self.std
-        self.new = nn.Parameter(torch.cat([kept, fresh]))
+        kept = one_of({"trained": there, "frozen": there[:0], "dropped": there[:0]}, old, "old")
+        self.new = nn.Parameter(torch.cat([kept, self.init(rows).to(there)]))
+
+    def _load_from_state_dict(self, state, prefix, *rest):
+        """A table takes the number of rows that the file holds."""
+        for name in ("old", "new"):
+            if prefix + name in state:
+                rows = len(state[prefix + name])
+                there = getattr(self, name)
+                resized = there.detach().new_empty(rows, *self.shape)
+                setattr(self, name, nn.Parameter(resized) if name == "new" else resized)
+        super()._load_from_state_dict(state, prefix, *rest)
 
     def forward(self, ids=slice(None)):
         """Rows of identities (B,): (B, ...), frozen ones first; all (C, ...) unless told. As long as none is frozen, the table is

@@ -2,33 +2,33 @@
 
 import dataclasses
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 STATUSES = ("stated", "released", "assumed")
 INFINITE = float("inf")
 
 
-def stated(value, where, rule=None, row=None):
+def stated(value, where, rule=None, row=None, by=None):
     """A value printed in the paper."""
-    return origin(value, "stated", where, rule, row)
+    return origin(value, "stated", where, rule, row, by)
 
 
-def released(value, where, rule=None, row=None):
+def released(value, where, rule=None, row=None, by=None):
     """A value read in the official code."""
-    return origin(value, "released", where, rule, row)
+    return origin(value, "released", where, rule, row, by)
 
 
-def assumed(value, reason, rule=None, row=None):
+def assumed(value, reason, rule=None, row=None, by=None):
     """A value that nobody gives, and why we take it."""
-    return origin(value, "assumed", reason, rule, row)
+    return origin(value, "assumed", reason, rule, row, by)
 
 
-def origin(value, status, where, rule, row):
+def origin(value, status, where, rule, row, by):
     """`rule` is how a profile changes the value: a key of RULES, or "as FIELD" for what keeps its printed ratio to
-    another field; `row` the name(s) it has in hyperparameters.csv."""
-    return dataclasses.field(
-        default=value, metadata={"status": status, "where": where, "rule": rule, "row": row}
-    )
+    another field; `row` the name(s) it has in hyperparameters.csv; by="position": a tuple with a value for the first data set of
+    an order, the second, ... and all later ones."""
+    told = {"status": status, "where": where, "rule": rule, "row": row, "by": by}
+    return dataclasses.field(default=value, metadata=told)
 
 
 @dataclass(frozen=True)
@@ -62,16 +62,25 @@ PROFILES = {
     ),
     "paper": Profile("paper", 1.0, 1.0, 1.0, 1.0, INFINITE, False, "bf16", None, "market1501", 0),
 }
-
 RULES = {
     "epochs": lambda value, profile: max(1, round(value * profile.time)) if value else 0,
     "pixels": lambda value, profile: round(value * profile.size),
     "pretrained lr": lambda value, profile: value * profile.pretrained_lr,
     "new lr": lambda value, profile: max(value, min(value * profile.new_lr, profile.highest_lr)),
+    "decay": lambda value, profile: (
+        value ** (1 / profile.time)
+    ),  # per step: fewer steps remember as much of the training
     "tokens": lambda value, profile: max(1, round(value * profile.size**2)),
     "backbone": lambda value, profile: profile.backbone or value,
     "weights": lambda value, profile: profile.backbone or value,
 }
+
+
+def ruled(rule, value, profile):
+    """A value, or every value of a (nested) tuple, as a rule of RULES makes it in a profile."""
+    if isinstance(value, tuple):
+        return tuple(ruled(rule, one, profile) for one in value)
+    return RULES[rule](value, profile)
 
 
 def profile_called(name):
@@ -104,6 +113,8 @@ class Line(NamedTuple):
 class Recipe:
     """A frozen dataclass per paper; every field is made by stated, released or assumed."""
 
+    for_data: ClassVar[dict] = {}  # data set -> {field: value} that the paper uses there
+
     def but(self, **changes):
         """The same recipe with some values changed: a variant, an ablation row, a user's wish."""
         names = [field.name for field in dataclasses.fields(self)]
@@ -120,10 +131,17 @@ class Recipe:
         }
         led = {name: rule.removeprefix("as ") for name, rule in rules.items() if rule.startswith("as ")}
         own = {
-            name: RULES[rule](getattr(self, name), profile) for name, rule in rules.items() if name not in led
+            name: ruled(rule, getattr(self, name), profile) for name, rule in rules.items() if name not in led
         }
         ratios = {name: getattr(self, name) / getattr(self, leader) for name, leader in led.items()}
         return self.but(**own, **{name: ratio * own[led[name]] for name, ratio in ratios.items()})
+
+    def on(self, data, position=None):
+        """The recipe on a data set: with the settings that the paper has for it (`for_data`), and on the `position`-th (from 1) of
+        an order with one value left of every field by position."""
+        fields = [field.name for field in dataclasses.fields(self) if field.metadata["by"] == "position"]
+        picked = {name: at_position(getattr(self, name), position) for name in fields if position}
+        return self.but(**self.for_data.get(data, {})).but(**picked)
 
     def table(self):
         """A Line per field: printed value, origin, place or reason, rule, and the value that this run uses."""
@@ -142,6 +160,11 @@ class Recipe:
     def changes(self):
         """{field: value} where this recipe differs from what is printed."""
         return {line.name: line.used for line in self.table() if line.used != line.printed}
+
+
+def at_position(values, position):
+    """The value of a data set in an order; the last one stands for all later ones. What was picked already stays."""
+    return values[min(position, len(values)) - 1] if isinstance(values, tuple) else values
 
 
 def values_of(variant):

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from reid_core.data import load_data
+
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "book"))
 
@@ -14,9 +16,18 @@ sys.path.insert(0, str(ROOT / "book"))
 @pytest.fixture(scope="session")
 def world():
     """The smoke world as ReidData, rendered once per checkout."""
-    from reid_core.data import load_data
-
     return load_data("world_market", "smoke")
+
+
+@pytest.fixture
+def shelves(tmp_path, monkeypatch):
+    """The book's shelf and a reader's own, empty, in a folder of the test."""
+    from reid_core.runs import run
+
+    monkeypatch.setattr(run, "ROOT", tmp_path)
+    monkeypatch.setenv("REID_BUILD", str(tmp_path / "build"))
+    run.BOOK.folder().mkdir()
+    return run.BOOK, run.OWN
 
 
 @pytest.fixture

@@ -9,17 +9,15 @@ from golden import close
 from open_clip.transformer import QuickGELU, TextTransformer, VisionTransformer
 from timm.models import vision_transformer as timm_vit
 
-from reid_core.clip import CameraEmbedding, ClipViT, TextEncoder, TimmViT
 from reid_core.loading import tokenizer_of
 from reid_core.prompts import PromptTemplate
+from reid_core.towers import CameraEmbedding, ClipViT, TextEncoder, TimmViT
 
 TOKENIZER = tokenizer_of("ViT-B-16-quickgelu")
-
 FUSION = "VLADR's growth and fusion of a model between domains come with its chapter"
 READER = "the library has no reader for this layout yet"
 CAPTIONER = "sentences are read from files; the library neither asks BLIP-2 nor writes its format"
 MISSING = "the library has no missing-modality option yet"
-
 NOT_COVERED_B = {
     "demo__missing_modality": MISSING,
     "dmpt__external_interaction": "the PromptIBind layer comes with DMPT",

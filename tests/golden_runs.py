@@ -7,9 +7,10 @@ from golden_towers import GivenTowers, camera_table, image_tower, template_of, t
 
 from reid_core.data import Batch
 from reid_core.loading import tokenizer_of
-from reid_core.methods.base import freeze_all_but, total
+from reid_core.methods.base import StageLoss, freeze_all_but, total
 from reid_core.methods.clip_reid import RECIPE
-from reid_core.train import Run, make_optimisers
+from reid_core.optim import make_optimisers
+from reid_core.train import Trainer
 
 LOSSES, PARAMETERS, FEATURE = 5e-5, 1e-4, 1e-3
 OF_THE_ENTRIES = 0.999
@@ -19,16 +20,15 @@ class Replay:
     """A stage on given batches, one list per epoch, with the loop's own steps: `terms` per step, `rates` per epoch."""
 
     def __init__(self, method, stage, epochs, folder):
-        run = Run(method, None, folder, 0, "fp32", False, None, "", print)
+        trainer, loss = Trainer(method, None, folder, precision="fp32", fine=False), StageLoss(method, stage)
         freeze_all_but(method, stage.groups)
         optimisers = make_optimisers(method, stage.groups)
         self.stage, self.terms, self.rates = stage, [], []
         for number, batches in enumerate(epochs):
             for step, batch in enumerate(batches):
-                run.set_rates(stage, optimisers, number, step, len(batches))
-                self.terms.append(
-                    {name: term.item() for name, term in run.step(stage, batch, optimisers).items()}
-                )
+                trainer.set_rates(stage, optimisers, number, step, len(batches))
+                terms = trainer.step(stage, loss, batch, optimisers)
+                self.terms.append({name: term.item() for name, term in terms.items()})
             self.rates.append([group["lr"] for optimiser in optimisers for group in optimiser.param_groups])
 
     def losses(self):
@@ -65,7 +65,9 @@ def epochs_of(file, variant=""):
     pids, image = file.tensor("in/label"), file.tensor("in/cached_image_features")
     for order in file.tensor(f"in/{variant}permutation_per_epoch").long():
         rows = order.split(file["in/batch_size"].item())
-        yield [Batch(some, pids[some], None, [], {"image": image[some]}) for some in rows]
+        yield [
+            Batch(index=some, labels=pids[some], cameras=None, cached={"image": image[some]}) for some in rows
+        ]
 
 
 def looker(file, kind=GivenTowers, **settings):

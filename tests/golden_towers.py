@@ -10,13 +10,13 @@ from open_clip.modified_resnet import ModifiedResNet
 from open_clip.transformer import QuickGELU, TextTransformer, VisionTransformer
 from torch import nn
 
-from reid_core.clip import CameraEmbedding, ClipResNet, ClipViT, TextEncoder, grid_of
 from reid_core.data import Batch
 from reid_core.layers import Head
 from reid_core.loading import tokenizer_of
 from reid_core.methods.base import Method
 from reid_core.methods.clip_reid import RECIPE, ClipReID
 from reid_core.prompts import GrowingTable, PromptTemplate
+from reid_core.towers import CameraEmbedding, ClipResNet, ClipViT, TextEncoder, grid_of
 
 VOCABULARY = 49408  # of CLIP; files that store some rows of its table give their numbers
 
@@ -121,7 +121,7 @@ class GivenTowers(ClipReID):
         assert not missing.unexpected_keys
 
     def batch(self, pixels, pids, cameras=None):
-        return Batch(torch.arange(len(pids)), pids, cameras, [pixels[:, None]])
+        return Batch(index=torch.arange(len(pids)), labels=pids, cameras=cameras, views=[pixels[:, None]])
 
 
 class PoolPrompts(nn.Module):

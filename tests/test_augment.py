@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from reid_core.augment import Augmentation, Choices, Erasing, augment, box_sides, draw_boxes, draw_choices
-from reid_core.draws import generator
+from reid_core.samplers import generator
 
 PIXELS = torch.arange(2 * 1 * 3 * 6 * 4, dtype=torch.uint8).view(2, 1, 3, 6, 4)
 

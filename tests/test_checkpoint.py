@@ -53,15 +53,15 @@ def test_an_interrupted_run_of_another_recipe_makes_room_and_is_kept(tmp_path):
     said, place = [], tmp_path / "s0"
     for number in (1, 2):
         checkpoint.save(made(place), number, {"key": f"recipe {number}"})
-        checkpoint.put_aside(place, f"recipe {number}", said.append)
+        checkpoint.set_aside_other_run(place, f"recipe {number}", said.append)
         assert place.exists() and not said
-        checkpoint.put_aside(place, "recipe of now", said.append)
+        checkpoint.set_aside_other_run(place, "recipe of now", said.append)
         assert (
             not place.exists()
             and checkpoint.latest(tmp_path / f"s0-interrupted-{number}")["key"] == f"recipe {number}"
         )
         assert f"found one of recipe {number}; it now lies in s0-interrupted-{number}." in said.pop()
-    checkpoint.put_aside(place, "recipe of now")
+    checkpoint.set_aside_other_run(place, "recipe of now")
 
 
 def made(folder):

@@ -5,10 +5,10 @@ import torch
 
 from reid_core import train
 from reid_core.data import Loader
-from reid_core.draws import Dice
 from reid_core.methods.base import freeze_all_but, total
 from reid_core.methods.clip_reid import ABLATIONS, RECIPE, RN50, SETTINGS, Baseline, ClipReID
 from reid_core.recipe import PROFILES, values_of
+from reid_core.samplers import SamplerRng
 
 OURS = [row for row in ABLATIONS if "RN50" not in row]
 RANDOM = {
@@ -29,7 +29,7 @@ def begun(method, stage, world):
     """The loader of a stage with what its cache needs."""
     freeze_all_but(method, stage.groups)
     cached = {name: torch.randn(len(world.train), method.text.joint_width) for name in stage.cache}
-    loader = Loader(world, method.size, stage.draws, stage.views, 0, "cpu", cached=cached)
+    loader = Loader(world, size=method.size, sampler=stage.sampler, views=stage.views, cached=cached)
     return next(iter(loader.batches(0, loader.plan(0))))
 
 
@@ -63,7 +63,7 @@ def test_a_resnet_learns_with_both_methods(world):
         method = build(world, Kind, **{**values_of(RN50), **RANDOM})
         stage = method.stages()[-1]
         freeze_all_but(method, stage.groups)
-        loader = Loader(world, method.size, stage.draws, stage.views, 0, "cpu")
+        loader = Loader(world, size=method.size, sampler=stage.sampler, views=stage.views)
         terms = stage.losses(next(iter(loader.batches(0, loader.plan(0))))).terms
         total(terms, stage.weights).backward()
         assert (
@@ -85,7 +85,7 @@ def test_stage_2_reads_every_sentence_once(world, tmp_path, monkeypatch):
     monkeypatch.setattr(method.text, "forward", lambda *parts: read.append(len(parts[0])) or real(*parts))
     history = train.fit(method, world, tmp_path, precision="fp32", log=lambda *_: None)
     first, second = method.stages()
-    steps = sum(len(first.draws.epoch(Dice(0))) for _ in range(first.epochs))
+    steps = sum(len(first.sampler.epoch(SamplerRng(0))) for _ in range(first.epochs))
     assert len(read) == steps + -(-world.classes // method.recipe.stage1_batch)
     assert (
         len([one for one in history if one["stage"] == second.name]) == 2

@@ -16,6 +16,8 @@ import pytest
 import torch
 from PIL import Image
 
+from reid_core.loading import open_model
+
 ROOT = Path(__file__).resolve().parents[1]
 pytestmark = pytest.mark.slow
 TRAIN = ["-m", "reid_core", "train", "clip_reid", "--profile", "smoke"]
@@ -66,6 +68,20 @@ def one_sentence(done, *words):
     assert "expected" in lines[0] and "found" in lines[0] and ";" in lines[0], lines[0]
     for word in words:
         assert word in lines[0], lines[0]
+
+
+@pytest.mark.parametrize(
+    "words, new",
+    [
+        (("reid_core", "looks"), "expected the command visuals, found looks"),
+        (("reid_core", "results"), "expected the command measure, found results"),
+        (("reid_core", "bench", "tower", "--keep"), "expected --into-book, found --keep"),
+        (("reid_core", "train", "clip_reid", "--keep"), "expected --into-book, found --keep"),
+        (("data_prep", "gates", "--seeds", "0"), "expected python -m reid_core gates"),
+    ],
+)
+def test_an_old_name_of_a_command_tells_the_new_one(words, new):
+    one_sentence(typed(*words), new)
 
 
 def test_a_wrong_root(tmp_path):
@@ -120,7 +136,7 @@ def test_a_csv_that_cannot_be_trained_on(tmp_path, change, words):
         (["train", "clip_read"], ("a method among clip_reid", "'clip_read'")),
         (
             ["train", "clip_reid", "--row", "without text"],
-            ("a row of clip_reid among full", "'without text'"),
+            ("a row of clip_reid's variant baseline among full", "'without text'"),
         ),
         (["train", "clip_reid", "--set", "epoch=3"], ("fields of ClipReidRecipe", "'epoch'")),
         (["train", "clip_reid", "--profile", "paper"], ("$REID_DATA for market1501",)),
@@ -132,7 +148,7 @@ def test_an_unknown_name(arguments, words):
 
 
 def test_weights_of_another_architecture(place, tmp_path):
-    from reid_core.loading import open_model
+    pass
 
     torch.save(open_model("tiny").state_dict(), tmp_path / "tiny.pt")
     change = ["--set", "backbone=ViT-B-32-quickgelu", "--set", f"pretrained={tmp_path / 'tiny.pt'}"]
@@ -141,7 +157,7 @@ def test_weights_of_another_architecture(place, tmp_path):
 
 def test_a_loss_that_is_not_finite(place):
     done = typed(*TRAIN[1:], "--set", "stage2_head_lr=1e30", "--set", "stage2_epochs=4", place=place)
-    one_sentence(done, "finite losses", "in learn to see", "the last good checkpoint is state-")
+    one_sentence(done, "finite losses", "in image encoder", "the last good checkpoint is state-")
 
 
 KILLER = """
@@ -150,7 +166,7 @@ from reid_core import checkpoint, train
 from reid_core.__main__ import main
 kill_step, kill_write = map(int, sys.argv[1:3])
 steps, writes = [0], [0]
-real_step, real_write = train.Run.step, checkpoint.write
+real_step, real_write = train.Trainer.step, checkpoint.write
 def step(self, *args):
     steps[0] += 1
     if steps[0] == kill_step: os.kill(os.getpid(), signal.SIGKILL)
@@ -161,7 +177,7 @@ def write(path, data):
         with open(str(path) + ".part", "wb") as file: file.write(bytes(data)[: len(data) // 2])
         os.kill(os.getpid(), signal.SIGKILL)
     return real_write(path, data)
-train.Run.step, checkpoint.write = step, write
+train.Trainer.step, checkpoint.write = step, write
 main(sys.argv[3:])
 """
 KILLED = [*TRAIN[2:], "--variant", "clip_reid", "--set", "stage2_epochs=6", "--checkpoint-every", "1"]

@@ -10,23 +10,24 @@ from pathlib import Path
 import pytest
 from pending import ABLATION_TABLES, DECISIONS, PENDING_ABLATIONS, PENDING_DECISIONS, PENDING_ROWS
 
-from reid_core import reported
-from reid_core.methods import METHODS, PLANNED
+from reid_core.methods import PAPERS, clip_reid, promptsg
+from reid_core.report import reported
 
 ROOT = Path(__file__).resolve().parents[1]
-PAPERS = ("clip_reid", "promptsg", "hpl", "dmpt", "pad", "vladr")
+
+
+SETTINGS = {"clip_reid": clip_reid.SETTINGS, "promptsg": promptsg.SETTINGS}
 
 
 def recipe_of(paper):
-    kinds = {kind.__module__.rpartition(".")[2]: recipe for kind, recipe in PLANNED.items()}
-    return METHODS[paper].RECIPE if paper in METHODS else kinds[paper]
+    return PAPERS[paper].recipe
 
 
 def fields(paper):
     """(row name, value, status) of every field of the paper's recipe and of its named variants."""
     found = list(dataclasses.fields(recipe_of(paper)))
     names = [field.name for field in found]
-    for variant in getattr(METHODS.get(paper), "SETTINGS", {}).values():
+    for variant in SETTINGS.get(paper, {}).values():
         found, names = found + list(variant.values()), names + list(variant)
     return [
         (field.metadata["row"] or name, field.default, field.metadata["status"])
@@ -96,7 +97,7 @@ def test_every_printed_ablation_row_is_a_key_or_its_chapter_is_to_come(paper):
         row for table in ABLATION_TABLES[paper] for row in reported.numbers(paper=paper, table=table).row
     }
     assert labels, "the tables of ablations are in reported.csv"
-    keys = set(getattr(METHODS.get(paper), "ABLATIONS", {}))
+    keys = set(PAPERS[paper].rows)
     assert labels <= keys or paper in PENDING_ABLATIONS, labels - keys
     assert not (labels <= keys and paper in PENDING_ABLATIONS), (
         f"{paper} is complete: take it out of the list"

@@ -1,12 +1,15 @@
 """What the chapters conclude in words is what the committed runs say: a sentence that no longer holds fails here."""
 
+from pathlib import Path
+
 import nbformat
 import pytest
-from test_layout import ROOT
 
-from reid_core import chapters, intervals, results, tables
-from reid_core.results import Spec
+from reid_core.report import ablations, chapters
+from reid_core.runs import intervals
+from reid_core.runs.run import BOOK, Spec
 
+ROOT = Path(__file__).resolve().parents[1]
 A, D = chapters.MARKETS
 BARE = chapters.TABLE_3[3]
 BASELINE, CLIP_REID, PROMPTSG = (
@@ -14,14 +17,13 @@ BASELINE, CLIP_REID, PROMPTSG = (
     ("clip_reid", "clip_reid"),
     ("promptsg", "promptsg"),
 )
-
 COSTLY = ("patches alone (D6)", "no norms before the attention (D8)", "no warm-up (D17)")
 
 
 def runs(kind, row="full", data=A):
     """The runs there are, all of one world."""
-    found = [results.find(Spec(*kind, row, data, seed=seed)) for seed in chapters.SEEDS]
-    return tables.of_one_world([run for run in found if run])
+    found = [BOOK.find(Spec(*kind, row, data, seed=seed)) for seed in chapters.SEEDS]
+    return ablations.of_one_world([run for run in found if run])
 
 
 def change(one, two, task=None, other=None):

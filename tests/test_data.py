@@ -11,13 +11,14 @@ from data_prep import public
 from data_prep.manifest import from_table
 from reid_core.augment import Augmentation, Erasing
 from reid_core.data import CaptionTable, Loader, PixelStore, ReidData, load_data, still_batches
-from reid_core.draws import IdentityBatches, Shuffle
+from reid_core.samplers import IdentityBatches, Shuffle
 
 TRAIN = Augmentation("bicubic", flip=0.5, pad=5, erasing=(Erasing(),))
 
 
 def loader(data, seed=0):
-    return Loader(data, (32, 16), IdentityBatches(data.labels, 4, 4), [TRAIN], seed, "cpu", "stage")
+    sampler = IdentityBatches(data.labels, 4, 4)
+    return Loader(data, size=(32, 16), sampler=sampler, views=[TRAIN], seed=seed, stream="stage")
 
 
 def test_the_store_holds_what_pillow_decodes(world, tmp_path):
@@ -77,18 +78,18 @@ def test_a_batch_is_the_same_from_whatever_step_one_begins(world):
     whole = list(one.batches(3, plan))
     late = list(two.batches(3, two.plan(3), 2))
     assert len(late) == len(whole) - 2
-    assert torch.equal(whole[2].images, late[0].images) and torch.equal(whole[2].rows, late[0].rows)
+    assert torch.equal(whole[2].images, late[0].images) and torch.equal(whole[2].index, late[0].index)
 
 
 def test_a_repeated_image_gets_another_augmentation(world):
     first, second = (next(loader(world, seed).batches(0, loader(world).plan(0))) for seed in (0, 1))
-    assert torch.equal(first.rows, second.rows) and not torch.equal(first.images, second.images)
+    assert torch.equal(first.index, second.index) and not torch.equal(first.images, second.images)
 
 
 def test_labels_count_identities_in_sorted_order(world):
     batch = next(loader(world).batches(0, loader(world).plan(0)))
-    assert (world.pids[batch.pids] == world.train.pids[batch.rows]).all()
-    assert batch.pids.max() < world.classes and batch.images.shape[1:] == (1, 3, 32, 16)
+    assert (world.pids[batch.labels] == world.train.pids[batch.index]).all()
+    assert batch.labels.max() < world.classes and batch.images.shape[1:] == (1, 3, 32, 16)
 
 
 def test_a_camera_that_training_never_saw_has_no_number(world):
@@ -97,15 +98,15 @@ def test_a_camera_that_training_never_saw_has_no_number(world):
 
 def test_cached_tensors_follow_their_rows(world):
     table = torch.arange(len(world.train)).float()[:, None]
-    batches = Loader(world, (32, 16), Shuffle(range(64), 10), [], 0, "cpu", cached={"row": table})
+    batches = Loader(world, size=(32, 16), sampler=Shuffle(range(64), 10), views=[], cached={"row": table})
     for batch in batches.batches(0, batches.plan(0)):
-        assert torch.equal(batch.cached["row"][:, 0], batch.rows.float()) and batch.views == []
+        assert torch.equal(batch.cached["row"][:, 0], batch.index.float()) and batch.views == []
 
 
 def test_still_batches_show_the_split_in_order(world):
     batches = list(still_batches(world, "gallery", (32, 16), Augmentation(), batch=20))
-    assert torch.cat([b.rows for b in batches]).tolist() == list(range(42))
-    assert torch.cat([b.pids for b in batches]).tolist() == world.gallery.pids.tolist()
+    assert torch.cat([b.index for b in batches]).tolist() == list(range(42))
+    assert torch.cat([b.labels for b in batches]).tolist() == [-1] * 42, "strangers to training"
 
 
 def test_spectra_of_a_shot_lie_side_by_side(tmp_path):

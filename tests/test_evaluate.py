@@ -7,10 +7,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from reid_core import evaluate, results
+from reid_core import evaluate, metrics, train
 from reid_core.data import load_data
-from reid_core.evaluate import count_not_below, from_ranks, rank
+from reid_core.metrics import count_not_below, from_ranks, rank
 from reid_core.rerank import rerank
+from reid_core.runs import measure
+from reid_core.runs.run import Spec
 
 
 def slowly(near, q_pids, g_pids, q_marks, g_marks):
@@ -43,23 +45,23 @@ def random_case(seed, queries=37, gallery=211):
 @pytest.mark.parametrize("name", ["world_msmt", "world_text", "world_rgbnt201", "world_a", "world_f"])
 def test_every_kind_of_data_set_is_searched_with_what_it_has(name):
     data = load_data(name, "smoke")
-    method, _ = results.build(results.Spec("promptsg", "promptsg", "full", name, "smoke"), data)
-    asks = {task.asks for task in evaluate.able(method, data).values()}
+    method, _ = Spec("promptsg", "promptsg", "full", name, "smoke").build(data)
+    asks = {task.query_type for task in evaluate.available_tasks(method, data).values()}
     assert ("image" in asks) == (len(data.query) > 0) and ("text" in asks) == any(data.gallery.captions)
-    assert all(np.isfinite(scores.mAP) for scores in evaluate.test(method, data).values())
+    assert all(np.isfinite(scores.mAP) for scores in evaluate.run_tests(method, data).values())
 
 
 def test_a_method_without_a_question_for_the_data_says_so_before_it_trains(monkeypatch):
-    monkeypatch.setattr(results.train, "fit", lambda *_, **__: pytest.fail("it was trained"))
+    monkeypatch.setattr(train, "fit", lambda *_, **__: pytest.fail("it was trained"))
     with pytest.raises(
         ValueError, match="expected queries that Baseline can ask with, found 0 images in the query split"
     ):
-        results.measure(results.Spec("clip_reid", "baseline", "full", "world_text", "smoke"))
+        measure.measure(Spec("clip_reid", "baseline", "full", "world_text", "smoke"))
 
 
 @pytest.mark.parametrize("seed", range(4))
 def test_average_precision_is_that_of_a_full_sort(seed, monkeypatch):
-    monkeypatch.setattr(evaluate, "BLOCK", 10)
+    monkeypatch.setattr(metrics, "BLOCK", 10)
     q, g, *labels = random_case(seed)
     found = rank(q, g, *labels)
     wanted = slowly((q @ g.T).numpy(), *labels)

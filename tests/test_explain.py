@@ -6,12 +6,12 @@ import torch
 from torch import nn
 
 from data_prep.world.truth import REGIONS
-from reid_core import explain
+from reid_core.analysis import explain
 from reid_core.data import Batch
 from reid_core.layers import CrossAttention
 from reid_core.loading import load_clip, load_timm
 from reid_core.methods import promptsg
-from reid_core.methods.base import Task
+from reid_core.methods.base import Method, Task
 from reid_core.recipe import PROFILES
 
 SIZE = (64, 32)
@@ -19,21 +19,22 @@ SIZE = (64, 32)
 
 def batch_of(number=3, size=SIZE):
     torch.manual_seed(1)
-    return Batch(torch.arange(number), torch.arange(number), None, [torch.randn(number, 1, 3, *size)])
+    rows = torch.arange(number)
+    return Batch(index=rows, labels=rows, cameras=None, views=[torch.randn(number, 1, 3, *size)])
 
 
-class Looking(nn.Module):
+class Looking(Method):
     """The least a method needs to be looked at."""
 
     def __init__(self, tower, read=lambda tower, out: out.tokens[:, 0]):
-        super().__init__()
+        super().__init__(None)
         self.image, self.read = tower.eval(), read
 
-    def embed(self, batch):
-        return self.read(self.image, self.image(batch.images.flatten(0, 1), batch.camids))
+    def features(self, batch, names):
+        return {"f": self.read(self.image, self.image(batch.images.flatten(0, 1), batch.cameras))}
 
     def retrieval_tasks(self):
-        return {"image to image": Task(self.embed, self.embed, "all")}
+        return {"image to image": Task("f", "f")}
 
 
 def tower(name="open_clip", **options):
@@ -53,9 +54,9 @@ def spike(features):
 @pytest.mark.parametrize("name", ["open_clip", "timm"])
 def test_watched_attention_gives_the_same_output(name):
     method, batch = Looking(tower(name)), batch_of()
-    plain = method.embed(batch)
+    plain = method.embed(batch, "f")
     with explain.watched(tower=method.image) as maps:
-        watched = method.embed(batch)
+        watched = method.embed(batch, "f")
     torch.testing.assert_close(watched, plain, atol=1e-5, rtol=1e-5)
     assert len(maps["tower"]) == 6 and maps["tower"][0].shape == (3, 3, 9, 9)
     torch.testing.assert_close(maps["tower"][3].sum(-1), torch.ones(3, 3, 9))
@@ -90,7 +91,7 @@ def test_relevance_is_the_rule_written_out():
     method, batch = Looking(tower()), batch_of()
     found = explain.relevance(method, batch, spike)
     with explain.watched(tower=method.image) as maps:
-        total = spike(method.embed(batch)).sum()
+        total = spike(method.embed(batch, "f")).sum()
     gradients = torch.autograd.grad(total, maps["tower"])
     one = torch.eye(9)
     for a, g in zip(maps["tower"], gradients):
@@ -121,9 +122,9 @@ def test_a_score_of_one_image_says_nothing_about_another():
 
 def test_prompts_and_extra_class_tokens_are_no_patches():
     class Prompted(Looking):
-        def embed(self, batch):
+        def features(self, batch, names):
             prompter = lambda index, x, prompts: torch.ones(len(x), 5, x.shape[2])  # noqa: E731
-            return self.image(batch.images.flatten(0, 1), None, prompter).tokens[:, 0]
+            return {"f": self.image(batch.images.flatten(0, 1), None, prompter).tokens[:, 0]}
 
     method = Prompted(tower(extra_tokens=2))
     for explained in (explain.relevance, explain.grad_cam):
@@ -137,10 +138,12 @@ class Interacting(Looking):
         super().__init__(tower)
         self.interaction, self.first = reader, first
 
-    def embed(self, batch):
-        return self.interaction(self.image(batch.images.flatten(0, 1), batch.camids).tokens[:, self.first :])[
-            :, 0
-        ]
+    def features(self, batch, names):
+        tokens = self.image(batch.images.flatten(0, 1), batch.cameras).tokens
+        return {"f": self.interaction(tokens[:, self.first :])[:, 0]}
+
+    def readers(self, name):
+        return [(self.image, 0), (self.interaction, -1)]
 
 
 class Explicit(CrossAttention):
@@ -157,10 +160,10 @@ class Explicit(CrossAttention):
 @pytest.mark.parametrize("first", [0, 1])
 def test_relevance_passes_through_a_module_that_reads_the_tokens(first):
     torch.manual_seed(0)
-    watched = Interacting(tower(), CrossAttention(1, 192, 3), first)
+    watched = Interacting(tower(), CrossAttention(queries=1, width=192, heads=3), first)
     found = explain.relevance(watched, batch_of(), spike)
     assert found.shape == (3, 4, 2) and found.max() > 0
-    explicit = Interacting(watched.image, Explicit(1, 192, 3), first)
+    explicit = Interacting(watched.image, Explicit(queries=1, width=192, heads=3), first)
     explicit.load_state_dict(watched.state_dict())
     torch.testing.assert_close(explain.relevance(explicit, batch_of(), spike), found, atol=1e-6, rtol=1e-4)
     assert explicit.interaction.maps is None and not explicit.interaction.remember
@@ -174,13 +177,17 @@ def test_promptsg_is_explained_through_its_interaction(world, change):
     batch = batch_of(2, method.size)
     found = explain.relevance(method, batch, spike)
     assert found.shape == (2, 8, 4) and found.min() >= 0 and found.max() > 0
-    assert explain.layer_of(method) is method.image.final_norm
+    assert explain.layer_of(method, explain.query_of(method)) is method.image.final_norm
     assert explain.grad_cam(method, batch, spike).shape == (2, 8, 4)
 
 
 def test_a_method_whose_interaction_is_taken_out_is_seen_by_its_class_token():
+    class Bare(Interacting):
+        def readers(self, name):
+            return [(self.image, 0)]
+
     plain = Looking(tower())
-    bare = Interacting(plain.image, nn.Identity())
+    bare = Bare(plain.image, nn.Identity())
     for explained in (explain.relevance, explain.grad_cam):
         torch.testing.assert_close(explained(bare, batch_of(), spike), explained(plain, batch_of(), spike))
 
@@ -189,16 +196,18 @@ def test_a_reader_that_reweighs_keeps_the_tokens_apart():
     query, tokens = torch.tensor([[[0.0, 0.2, 0.8]]]), torch.eye(3)[None]
     sees_last = torch.zeros(1, 3, 3)
     sees_last[0, 0, 2] = 1.0
-    assert explain.read_by([query], tokens)[0].tolist() == pytest.approx([0, 0.2, 0.8])
-    assert explain.read_by([query, torch.zeros(1, 1, 1)], tokens)[0].tolist() == pytest.approx([0, 0.2, 0.8])
-    assert explain.read_by([query, sees_last], tokens)[0].tolist() == pytest.approx([0, 0, 0.8])
+    assert explain.read_by([query], tokens, -1)[0].tolist() == pytest.approx([0, 0.2, 0.8])
+    assert explain.read_by([query, torch.zeros(1, 1, 1)], tokens, -1)[0].tolist() == pytest.approx(
+        [0, 0.2, 0.8]
+    )
+    assert explain.read_by([query, sees_last], tokens, 0)[0].tolist() == pytest.approx([0, 0, 0.8])
 
 
 def test_of_several_queries_the_last_answers_with_what_the_blocks_brought_it():
     queries, brought = torch.tensor([[[1.0, 0, 0], [0, 0.2, 0.8]]]), torch.zeros(1, 2, 2)
     brought[0, 1, 0] = 0.5
-    assert explain.read_by([queries], torch.eye(3)[None])[0].tolist() == pytest.approx([0, 0.2, 0.8])
-    assert explain.read_by([queries, brought], torch.eye(3)[None])[0].tolist() == pytest.approx(
+    assert explain.read_by([queries], torch.eye(3)[None], -1)[0].tolist() == pytest.approx([0, 0.2, 0.8])
+    assert explain.read_by([queries, brought], torch.eye(3)[None], -1)[0].tolist() == pytest.approx(
         [0.5, 0.2, 0.8]
     )
 
@@ -212,9 +221,9 @@ def test_what_a_token_gathered_is_normalised():
 def test_grad_cam_is_the_equation_written_out(name):
     method, batch = Looking(tower(name)), batch_of()
     kept = []
-    layer = explain.layer_of(method)
+    layer = explain.layer_of(method, "f")
     hook = layer.register_forward_hook(lambda module, inputs, output: kept.append(output))
-    total = spike(method.embed(batch)).sum()
+    total = spike(method.embed(batch, "f")).sum()
     hook.remove()
     gradient = torch.autograd.grad(total, kept[0])[0][:, 1:]
     wanted = (
@@ -230,6 +239,41 @@ def test_grad_cam_leaves_the_method_as_it_was():
     explain.grad_cam(method, batch_of(), spike)
     assert all(p.grad is None for p in method.parameters())
     assert not any(module._forward_hooks for module in method.modules())
+
+
+class TwoTokens(Looking):
+    """A method whose second class token answers one of its features."""
+
+    def features(self, batch, names):
+        tokens = self.image(batch.images.flatten(0, 1), batch.cameras).tokens
+        return {"f": tokens[:, 0], "g": tokens[:, 1]}
+
+    def readers(self, name):
+        return [(self.image, {"f": 0, "g": 1}[name])]
+
+
+def test_the_token_that_answers_is_the_one_that_is_explained():
+    method, batch = TwoTokens(tower(extra_tokens=1)), batch_of()
+    with torch.no_grad():
+        method.image.extra_embedding.add_(torch.randn_like(method.image.extra_embedding))
+    one, two = (explain.relevance(method, batch, spike, name) for name in "fg")
+    assert one.shape == two.shape == (3, 4, 2) and two.max() > 0 and not torch.allclose(one, two)
+
+
+class Spectra(Looking):
+    def features(self, batch, names):
+        tokens = self.image(batch.images.flatten(0, 1)).tokens[:, 0]
+        return {"f": tokens.unflatten(0, batch.images.shape[:2]).flatten(1)}
+
+
+def test_every_spectrum_has_its_map():
+    batch = batch_of(2)
+    batch.views = [torch.randn(2, 3, 3, *SIZE)]
+    method = Spectra(tower())
+    for explained in (explain.relevance, explain.grad_cam):
+        assert explained(method, batch, spike).shape == (2, 3, 4, 2)
+    found = explain.relevance(method, batch, spike)
+    assert found[:, 0].max() > 0 == found[:, 1:].max(), "the score reads the first spectrum alone"
 
 
 def test_a_resnet_is_seen_by_grad_cam_and_not_by_relevance():

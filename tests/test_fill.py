@@ -14,8 +14,11 @@ import pytest
 import torch
 from test_results import noisy
 
-from reid_core import __main__, bundle, chapters, checkpoint, fill, gates, kept, results
-from reid_core.results import Spec
+from reid_core import __main__, checkpoint
+from reid_core.calibrate import gates
+from reid_core.report import chapters
+from reid_core.runs import bundle, fill, provenance, run
+from reid_core.runs.run import BOOK, Run, Spec
 
 SPECS = [Spec("clip_reid", "baseline", seed=seed) for seed in range(4)]
 
@@ -115,30 +118,29 @@ def test_a_gpu_that_is_not_there_or_too_small_is_one_sentence(monkeypatch):
     fill.check(3, "cuda")
 
 
-def test_two_fills_of_one_folder_are_refused(tmp_path, monkeypatch):
+def test_two_fills_of_one_folder_are_refused(shelves, monkeypatch):
     monkeypatch.setattr(fill, "require", lambda: None)
-    monkeypatch.setattr(results, "folder", lambda committed=True: tmp_path)
     with (
-        checkpoint.alone(tmp_path, "fills"),
+        checkpoint.alone(BOOK.folder(), "fills"),
         pytest.raises(ValueError, match="expected nobody else here who fills .*, found another"),
     ):
         fill.fill([], 1)
     assert fill.fill([], 1, log=lambda text: None) == []
 
 
-def test_nothing_is_committed_before_the_gates_or_from_a_dirty_tree(monkeypatch, tmp_path):
-    monkeypatch.setattr(results, "ROOT", tmp_path)
-    with pytest.raises(ValueError, match="all gates of the world met"):
-        fill.require()
+@pytest.mark.parametrize("words", [["measure"], ["train", "clip_reid", "--into-book"]])
+def test_nothing_enters_the_book_before_the_gates_or_from_a_dirty_tree(words, monkeypatch, shelves):
+    with pytest.raises(SystemExit, match="all gates of the world met"):
+        __main__.main(words)
     monkeypatch.setattr(gates, "require", lambda: None)
-    monkeypatch.setattr(results, "git", lambda *_: " M reid_core/losses.py")
-    with pytest.raises(ValueError, match="a clean tree, found uncommitted changes"):
-        fill.require()
+    monkeypatch.setattr(provenance, "git", lambda *_: " M reid_core/losses.py")
+    with pytest.raises(SystemExit, match="a clean tree, found uncommitted changes"):
+        __main__.main(words)
 
 
 def test_a_run_ends_with_the_program_that_began_it(tmp_path):
     """Also where that is killed and can tell nobody."""
-    child = "from reid_core import fill; import time; fill.end_with_parent(); print('up', flush=True); time.sleep(60)"
+    child = "from reid_core.runs import fill; import time; fill.end_with_parent(); print('up', flush=True); time.sleep(60)"
     parent = (
         "import subprocess, sys\n"
         f"child = subprocess.Popen([sys.executable, '-c', {child!r}], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)\n"
@@ -158,42 +160,40 @@ def test_a_run_ends_with_the_program_that_began_it(tmp_path):
 
 
 @pytest.fixture
-def shelves(tmp_path, monkeypatch):
+def checkouts(tmp_path, monkeypatch):
     """Two checkouts, one after the other: function to enter one; its results are empty at first."""
     monkeypatch.setattr(gates, "require", lambda: None)
-    monkeypatch.setattr(results, "clean_tree", lambda: True)
-    monkeypatch.setattr(results, "outdated", lambda run: "")
-    monkeypatch.setattr(results, "stale", lambda run: "")
+    monkeypatch.setattr(provenance, "clean_tree", lambda: True)
+    monkeypatch.setattr(Run, "outdated", "")
+    monkeypatch.setattr(provenance, "stale", lambda run: "")
     monkeypatch.setattr(chapters, "wanted", lambda: SPECS)
 
     def enter(name):
-        monkeypatch.setattr(results, "folder", lambda committed=True: tmp_path / name)
-        (tmp_path / name).mkdir(exist_ok=True)
+        monkeypatch.setattr(run, "ROOT", tmp_path / name)
+        BOOK.folder().mkdir(parents=True, exist_ok=True)
 
     return enter
 
 
 def finished(seed):
-    run = dataclasses.replace(
-        noisy(seed), data={"label": "world", "name": "toy", "fingerprint": "f", "counts": {}}
-    )
-    return run.write()
+    data = {"origin": "world", "name": "toy", "fingerprint": "f", "counts": {}}
+    return BOOK.write(dataclasses.replace(noisy(seed), data=data))
 
 
 @pytest.fixture
-def packed(shelves, tmp_path):
+def packed(checkouts, tmp_path):
     """An archive of two runs, and a checkout that has neither."""
-    shelves("gpu")
+    checkouts("gpu")
     finished(0), finished(1)
     bundle.pack(tmp_path / "runs.zip", SPECS, log=lambda text: None)
-    shelves("book")
+    checkouts("book")
     return tmp_path / "runs.zip"
 
 
 def test_a_bundle_brings_finished_runs_and_counts_none_twice(packed):
     said = []
     assert [run.spec.seed for run in bundle.merge(packed, SPECS, said.append)] == [0, 1]
-    assert results.find(SPECS[1]) == dataclasses.replace(finished(1)) and results.find(SPECS[2]) is None
+    assert BOOK.find(SPECS[1]) == finished(1) and BOOK.find(SPECS[2]) is None
     assert bundle.merge(packed, SPECS, said.append) == []
     assert said == [
         "merge: 2 runs taken in, 0 were there already",
@@ -243,7 +243,7 @@ def test_another_or_spoiled_bundle_is_one_sentence_and_nothing_is_taken(packed, 
     changed(packed, change)
     with pytest.raises(ValueError, match=message):
         bundle.merge(packed, SPECS)
-    assert not any(results.find(spec) for spec in SPECS)
+    assert not any(BOOK.find(spec) for spec in SPECS)
 
 
 @pytest.mark.parametrize("length", [0, 10, 300, -30])
@@ -251,13 +251,13 @@ def test_a_truncated_bundle_is_one_sentence(packed, length):
     packed.write_bytes(packed.read_bytes()[:length])
     with pytest.raises(ValueError, match="expected a whole bundle .*, found one that cannot be read"):
         bundle.merge(packed, SPECS)
-    assert not any(results.find(spec) for spec in SPECS)
+    assert not any(BOOK.find(spec) for spec in SPECS)
 
 
 def test_a_bundle_of_stale_runs_or_of_runs_that_no_page_prints_is_one_sentence(packed, monkeypatch):
     with pytest.raises(ValueError, match="expected runs that the book prints"):
         bundle.merge(packed, SPECS[:1])
-    monkeypatch.setattr(results, "outdated", lambda run: "its data changed")
+    monkeypatch.setattr(Run, "outdated", "its data changed")
     with pytest.raises(
         ValueError, match="expected runs of this world, weights and code in .*: its data changed"
     ):
@@ -266,25 +266,25 @@ def test_a_bundle_of_stale_runs_or_of_runs_that_no_page_prints_is_one_sentence(p
         bundle.merge(packed.with_name("no.zip"), SPECS)
 
 
-def test_pictures_of_another_run_are_refused(shelves, tmp_path):
+def test_pictures_of_another_run_are_refused(checkouts, tmp_path):
     import io
 
     import numpy as np
-    from test_kept import noise
+    from test_kept_visuals import noise
 
-    shelves("gpu")
-    run, buffer = finished(0), io.BytesIO()
+    checkouts("gpu")
+    one, buffer = finished(0), io.BytesIO()
     np.savez_compressed(buffer, **noise("another")._asdict())
-    kept.path_of(run.spec).write_bytes(buffer.getvalue())
+    BOOK.pictures(one.spec).write_bytes(buffer.getvalue())
     bundle.pack(tmp_path / "runs.zip", SPECS, log=lambda text: None)
-    shelves("book")
+    checkouts("book")
     with pytest.raises(ValueError, match="expected the pictures of .*, found those of another run"):
         bundle.merge(tmp_path / "runs.zip", SPECS)
 
 
 def test_what_was_finished_is_packed_whatever_became_of_the_rest(monkeypatch, tmp_path):
     packed = []
-    monkeypatch.setattr(fill, "require", lambda: None)
+    monkeypatch.setattr(__main__, "before_the_book", lambda: None)
     monkeypatch.setattr(bundle, "pack", lambda path, specs: packed.append(path))
 
     def fails(*_):

@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from data_prep.join import join
-from reid_core import gates, lengths, rates, yardsticks
-from reid_core.data import ReidData, load_data
-from reid_core.gates import GATES, Gate, finding, rows, verdict
-from reid_core.methods import clip_reid
+from reid_core.calibrate import gates, lengths, oracles, rates
+from reid_core.calibrate.gates import GATES, Gate, finding, rows, verdict
+from reid_core.data import Batch, ReidData, load_data
+from reid_core.methods import baseline, clip_reid
 
 
 def test_a_gate_is_met_only_if_every_seed_lies_in_its_band():
@@ -41,7 +41,7 @@ def test_no_run_is_kept_before_every_gate_is_met_on_every_seed(monkeypatch):
     gates.require()
     met["zero-shot"][2] = 2.0
     del met["forgetting"][1]
-    with pytest.raises(ValueError, match="found open: zero-shot, forgetting; run python -m data_prep gates"):
+    with pytest.raises(ValueError, match="found open: zero-shot, forgetting; run python -m reid_core gates"):
         gates.require()
 
 
@@ -72,7 +72,7 @@ def test_a_measure_of_other_weights_is_stale(few_measures, world, monkeypatch):
     calls, _ = few_measures
     gates.measure((0,), "smoke", log=lambda text: None)
     assert gates.values(gates.kept("smoke"), "smoke")["known pairs"] == {0: 50.0}
-    monkeypatch.setattr(gates.weights, "fingerprint", lambda name: "others")
+    monkeypatch.setattr(gates.loading, "fingerprint", lambda name: "others")
     assert gates.values(gates.kept("smoke"), "smoke") == {}, (
         "no page shows what was measured with other weights"
     )
@@ -104,24 +104,27 @@ def test_the_mark_of_the_scenes_changes_with_what_is_said_and_with_the_sizes(mon
 
 def test_a_baseline_is_trained_from_the_tower_that_it_is_given(world):
     measured = gates.World(0, "smoke", log=lambda text: None)
-    first = measured.method(gates.clip_reid.Baseline, world)
+    first = measured.method(baseline.Baseline, world)
     torch.nn.init.constant_(first.image.conv1.weight, 0.25)
-    second = measured.trained(gates.clip_reid.Baseline, world, "test begin", begin=first)
+    second = measured.trained(baseline.Baseline, world, "test begin", begin=first)
     assert (second.image.conv1.weight.mean() - 0.25).abs() < 0.02
 
 
 def test_two_spectra_stand_side_by_side_and_the_others_are_not_looked_at():
     data = load_data("world_rgbnt201", "smoke")
     measured = gates.World(0, "smoke")
-    heat = measured.method(gates.HeatBaseline, data).eval()
-    from reid_core.data import Batch
+    heat = measured.method(baseline.HeatBaseline, data).eval()
+    pass
 
     images = torch.randn(2, 3, 3, *heat.size)
     changed = images.clone()
     changed[:, 0] += 1
     rows_, cameras = torch.arange(2), torch.zeros(2, dtype=torch.long)
     with torch.no_grad():
-        one, two = (heat.embed(Batch(rows_, None, cameras, [views])) for views in (images, changed))
+        one, two = (
+            heat.embed(Batch(index=rows_, labels=rows_, cameras=cameras, views=[views]), "f12+fp")
+            for views in (images, changed)
+        )
     assert torch.allclose(one, two), "the visible spectrum is not looked at"
     assert one.shape == (2, 2 * sum(heat.image.widths[1:]))
 
@@ -132,16 +135,16 @@ def test_perfect_features_find_everybody_and_constant_ones_nobody(world):
     def true(rows):
         return torch.eye(len(people))[[people.index(pid) for pid in rows.pids]]
 
-    assert yardsticks.by_feature(world, true) == pytest.approx(100.0)
-    assert yardsticks.by_feature(world, lambda rows: torch.ones(len(rows), 3)) < 50
+    assert oracles.by_feature(world, true) == pytest.approx(100.0)
+    assert oracles.by_feature(world, lambda rows: torch.ones(len(rows), 3)) < 50
 
 
 def test_the_attribute_table_solves_the_world(world):
-    assert yardsticks.by_feature(world, lambda rows: yardsticks.attributes(world, rows)) > 95
+    assert oracles.by_feature(world, lambda rows: oracles.attributes(world, rows)) > 95
 
 
 def test_the_colour_histogram_is_of_unit_mass_per_stripe(world):
-    found = yardsticks.colours(world, world.query, stripes=4).square().view(len(world.query), 4, -1).sum(2)
+    found = oracles.colours(world, world.query, stripes=4).square().view(len(world.query), 4, -1).sum(2)
     assert torch.allclose(found, found[0, 0].expand_as(found), rtol=1e-4), "every stripe has as many pixels"
 
 
@@ -149,17 +152,17 @@ def test_a_sentence_agrees_best_with_the_image_that_it_was_said_of():
     shots = [one for one in gates.cast.plan("world_text", "smoke", 0) if one["split"] == "test"]
     own_is_best = []
     for one in shots:
-        for number, said in enumerate(map(yardsticks.words.plain, gates.cast.captions(0, one))):
+        for number, said in enumerate(map(oracles.words.plain, gates.cast.captions(0, one))):
             key = (one["who"], one["index"], number)
-            agree = [yardsticks.agreement(0, other, key, said) for other in shots]
+            agree = [oracles.agreement(0, other, key, said) for other in shots]
             own_is_best.append(agree[shots.index(one)] == max(agree))
-    first, agreeing = yardsticks.caption_oracle(0, "smoke")
+    first, agreeing = oracles.caption_oracle(0, "smoke")
     assert np.mean(own_is_best) > 0.9 and 1 / len(shots) < first.mean() <= 1 <= agreeing.min()
 
 
 def test_only_night_images_are_left():
-    dark = yardsticks.only_at_night(load_data("world_rgbnt201", "smoke"))
-    table = yardsticks.truth.attributes(dark.manifest.root)
+    dark = oracles.only_at_night(load_data("world_rgbnt201", "smoke"))
+    table = oracles.truth.attributes(dark.manifest.root)
     assert {table[path]["when"] for path in dark.query.paths[:, 0]} == {"night"}
 
 
@@ -179,8 +182,8 @@ class Knowing(torch.nn.Module):
 
     def __init__(self, data, knows):
         super().__init__()
-        table = yardsticks.truth.attributes(data.manifest.root)
-        found = [yardsticks.told(table, rows, "upper colour") for rows in (data.train, data.gallery)]
+        table = oracles.truth.attributes(data.manifest.root)
+        found = [oracles.told(table, rows, "upper colour") for rows in (data.train, data.gallery)]
         names = sorted(set(np.concatenate(found)))
         self.answers = [torch.tensor([[float(n == word) for n in names] for word in some]) for some in found]
         self.knows = knows
@@ -193,13 +196,11 @@ class Knowing(torch.nn.Module):
 
 
 def test_what_a_tower_knows_can_be_read_off_it_and_what_it_does_not_know_cannot(world):
-    known = yardsticks.read_off(Knowing(world, True), world)["upper colour"]
-    unknown = yardsticks.read_off(Knowing(world, False), world)["upper colour"]
-    table = yardsticks.truth.attributes(world.manifest.root)
-    trained = set(yardsticks.told(table, world.train, "upper colour"))
-    can_be_known = np.mean(
-        [word in trained for word in yardsticks.told(table, world.gallery, "upper colour")]
-    )
+    known = oracles.read_off(Knowing(world, True), world)["upper colour"]
+    unknown = oracles.read_off(Knowing(world, False), world)["upper colour"]
+    table = oracles.truth.attributes(world.manifest.root)
+    trained = set(oracles.told(table, world.train, "upper colour"))
+    can_be_known = np.mean([word in trained for word in oracles.told(table, world.gallery, "upper colour")])
     assert known[0] == pytest.approx(100 * can_be_known) and unknown[0] < 50 and known[1] == unknown[1]
 
 
@@ -219,7 +220,7 @@ def test_factors_are_tried_once_for_the_weights_at_hand_and_the_best_comes_first
     rates.measure([(64.0, 64.0)], profile="smoke", log=said.append)
     found = rates.tried(gates.kept("smoke"), "smoke")
     assert [one["scores"]["images"] for one in found] == [128, 96] and len(said) == 2 and found[0]["commit"]
-    monkeypatch.setattr(rates.weights, "fingerprint", lambda name: "others")
+    monkeypatch.setattr(rates.loading, "fingerprint", lambda name: "others")
     assert rates.tried(gates.kept("smoke"), "smoke") == []
 
 
@@ -244,9 +245,9 @@ class Watched:
     "Kind, data",
     [
         (clip_reid.Baseline, "world_market"),
-        (gates.TextBaseline, "world_text"),
-        (gates.SpectraBaseline, "world_rgbnt201"),
-        (gates.HeatBaseline, "world_rgbnt201"),
+        (baseline.TextBaseline, "world_text"),
+        (baseline.SpectraBaseline, "world_rgbnt201"),
+        (baseline.HeatBaseline, "world_rgbnt201"),
     ],
 )
 def test_no_baseline_reads_a_rate_that_the_mark_of_a_measure_leaves_out(Kind, data):

@@ -19,7 +19,7 @@ def run(tmp_path, monkeypatch):
 
 
 def test_a_good_page_has_nothing_to_complain_of(run):
-    page = f'<td class="world" {run} data-label="world">1.0</td><td class="real" {run} data-label="real">2.0</td>'
+    page = f'<td class="world" {run} data-origin="world">1.0</td><td class="real" {run} data-origin="real">2.0</td>'
     assert (
         guards.check_page(page + '<td class="empty">not run</td><img src="data:x" alt="a line">', "p") == []
     )
@@ -30,15 +30,15 @@ def test_a_good_page_has_nothing_to_complain_of(run):
     [
         ('<td class="world">61.2 ± 1.0</td>', "'61.2 ± 1.0' has no run"),
         (
-            '<td class="real" {run} data-label="world">61.2</td>',
+            '<td class="real" {run} data-origin="world">61.2</td>',
             "the world number '61.2' stands in a column for real data",
         ),
         (
-            '<td class="world" data-run="m/v/r" data-sha="0" data-label="world">61.2</td>',
+            '<td class="world" data-run="m/v/r" data-sha="0" data-origin="world">61.2</td>',
             "is older than its run m/v/r",
         ),
         (
-            '<td class="world" data-run="m/v/gone" data-sha="0" data-label="world">61.2</td>',
+            '<td class="world" data-run="m/v/gone" data-sha="0" data-origin="world">61.2</td>',
             "is older than its run m/v/gone",
         ),
         ("<pre>Traceback (most recent call last):</pre>", "holds a traceback"),

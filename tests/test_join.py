@@ -99,7 +99,7 @@ def test_the_worlds_pair_shares_people_and_leaks_nothing(world):
         set(joint.table[joint.table.split.isin(s)].pid) - {0}
         for s in (["train"], ["query", "gallery", "val"])
     )
-    assert not train & test and joint.label == "world"
+    assert not train & test and joint.origin == "world"
     assert len(joint.table) < len(words.table) + len(world.manifest.table), "somebody was removed"
 
 

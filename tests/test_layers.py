@@ -3,7 +3,8 @@
 import torch
 from torch import nn
 
-from reid_core.layers import CrossAttention, Head, Inversion, Neck, in_float32
+from reid_core.layers import CrossAttention, Head, Inversion, Neck
+from reid_core.precision import in_float32
 
 
 def test_a_function_in_float32_ignores_autocast():
@@ -34,7 +35,7 @@ def test_a_head_is_a_neck_and_a_classifier_without_bias():
 
 
 def test_cross_attention_remembers_its_maps_only_when_asked():
-    decoder = CrossAttention(4, 16, 2)
+    decoder = CrossAttention(queries=4, width=16, heads=2)
     tokens = torch.randn(3, 7, 16)
     assert decoder(tokens).shape == (3, 4, 16) and decoder.maps is None
     decoder.remember = True
@@ -43,6 +44,6 @@ def test_cross_attention_remembers_its_maps_only_when_asked():
 
 
 def test_pseudo_words_come_out_with_unit_variance():
-    words = Inversion(8, 16, 12, count=2)(torch.randn(50, 8))
+    words = Inversion(width=8, hidden=16, words=12, count=2)(torch.randn(50, 8))
     assert words.shape == (50, 2, 12)
     assert torch.allclose(words.std(0, correction=0), torch.ones(2, 12), atol=0.05)

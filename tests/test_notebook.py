@@ -3,8 +3,10 @@
 import pytest
 from test_results import noisy, run
 
-from reid_core import losses, notebook, tables
-from reid_core.notebook import ParameterError, coerced, start
+from reid_core import losses
+from reid_core.report import ablations, notebook, tables
+from reid_core.report.notebook import ParameterError, coerced, start
+from reid_core.runs.run import BOOK, OWN
 
 KINDS = {"profile": str, "data": str, "seed": int, "retrain": bool, "rates": list[float]}
 DEFAULTS = {"profile": "laptop", "data": "world_market", "seed": 0, "retrain": False, "rates": [1.0]}
@@ -67,22 +69,21 @@ def test_show_prints_the_source_that_runs_and_where_it_stands():
 
 
 @pytest.fixture
-def kept(tmp_path, monkeypatch):
-    monkeypatch.setenv("REID_BUILD", str(tmp_path))
-    return [noisy(seed).write(committed=False) for seed in range(2)]
+def kept(shelves):
+    return [OWN.write(noisy(seed)) for seed in range(2)]
 
 
 def test_a_cell_with_our_number_names_its_runs(kept):
     text = tables.table(["x"], [[tables.ours(kept)]], "found").data
-    assert 'class="world"' in text and 'data-label="world"' in text
+    assert 'class="world"' in text and 'data-origin="world"' in text
     assert 'data-run="clip_reid/baseline/full/world_market-laptop-s0 ' in text and "±" in text
 
 
 def test_a_world_number_never_stands_in_the_real_column(kept):
     specs = {"row": [one.spec for one in kept]}
-    text = tables.comparison(specs, ["mAP"], {("row", "mAP"): 86.4}, "caption", committed=False).data
+    text = ablations.comparison(specs, ["mAP"], {("row", "mAP"): 86.4}, "caption", shelf=OWN).data
     paper, real, world = text.split("<td")[2:5]
-    assert "86.4" in paper and "not run" in real and 'data-label="world"' in world
+    assert "86.4" in paper and "not run" in real and 'data-origin="world"' in world
 
 
 def test_a_row_without_a_run_says_so():
@@ -93,9 +94,8 @@ def test_text_in_a_table_is_escaped():
     assert "<b>" not in tables.table(["<b>"], [["<b>"]], "<b>").data
 
 
-def test_a_real_run_stands_in_its_own_column(tmp_path, monkeypatch):
-    monkeypatch.setenv("REID_BUILD", str(tmp_path))
-    real = run(0, [0.5, 0.7], label="real").write(committed=False)
+def test_a_real_run_stands_in_its_own_column(shelves):
+    real = OWN.write(run(0, [0.5, 0.7], origin="real"))
     assert tables.ours([real]).kind == "real"
 
 
@@ -107,5 +107,5 @@ def test_a_cell_that_runs_again_does_not_mistake_the_notebooks_own_names_for_par
 
 
 def test_only_the_profile_of_the_book_shows_the_books_runs_alone():
-    assert page().committed and not page(retrain="true").committed
-    assert not page(profile="paper").committed and not page(profile="smoke").committed
+    assert page().shelf is BOOK and page(retrain="true").shelf is OWN
+    assert page(profile="paper").shelf is OWN and page(profile="smoke").shelf is OWN

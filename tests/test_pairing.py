@@ -3,10 +3,10 @@
 import pytest
 import torch
 
-from reid_core import results, train
+from reid_core import train
 from reid_core.data import Loader
 from reid_core.methods.base import chance_of
-from reid_core.results import Spec
+from reid_core.runs.run import Spec
 
 BASE = Spec("clip_reid", "baseline", profile="smoke")
 OTHERS = {
@@ -21,23 +21,30 @@ OTHERS = {
 }
 
 
+def loader_of(method, stage, data, passes=1):
+    stream = stage.stream or stage.name
+    return Loader(
+        data, size=method.size, sampler=stage.sampler, views=stage.views, stream=stream, passes=passes
+    )
+
+
 def first_batches(method, data, number=2):
     """Of the stage that teaches the image tower."""
     stage = method.stages()[-1]
-    loader = Loader(data, method.size, stage.draws, stage.views, 0, "cpu", stage.chance or stage.name)
+    loader = loader_of(method, stage, data)
     batches = loader.batches(0, loader.plan(0))
     return [batch for batch, _ in zip(batches, range(number))]
 
 
 @pytest.mark.parametrize("name", OTHERS)
 def test_methods_see_the_same_images_augmented_alike(name, world):
-    one, other = (results.build(spec, world)[0] for spec in (BASE, OTHERS[name]))
+    one, other = (spec.build(world)[0] for spec in (BASE, OTHERS[name]))
     for a, b in zip(first_batches(one, world), first_batches(other, world)):
-        assert torch.equal(a.rows, b.rows) and torch.equal(a.images, b.images)
+        assert torch.equal(a.index, b.index) and torch.equal(a.images, b.images)
 
 
 def parts(spec, world):
-    return {name: value for name, value in results.build(spec, world)[0].state_dict().items()}
+    return {name: value for name, value in spec.build(world)[0].state_dict().items()}
 
 
 @pytest.mark.parametrize("name", list(OTHERS)[:2])
@@ -74,10 +81,10 @@ def test_another_seed_begins_otherwise_and_the_dice_of_the_program_are_left_alon
 def test_an_epoch_of_a_small_set_goes_through_it_several_times(world):
     images = len(world.train)
     assert [train.passes(world, n) for n in (0, images, 3 * images, 3.4 * images)] == [1, 1, 3, 3]
-    method = results.build(BASE, world)[0]
+    method = BASE.build(world)[0]
     stage = method.stages()[-1]
-    once, thrice = (
-        Loader(world, method.size, stage.draws, stage.views, 0, "cpu", "x", passes=n).plan(4) for n in (1, 3)
+    once, thrice = (loader_of(method, stage, world, passes=n).plan(4) for n in (1, 3))
+    assert len(thrice) == 3 * len(once) and all((a.index == b.index).all() for a, b in zip(once, thrice))
+    assert any((a.index != b.index).any() for a, b in zip(once, thrice[len(once) :])), (
+        "another order each time"
     )
-    assert len(thrice) == 3 * len(once) and all((a.rows == b.rows).all() for a, b in zip(once, thrice))
-    assert any((a.rows != b.rows).any() for a, b in zip(once, thrice[len(once) :])), "another order each time"

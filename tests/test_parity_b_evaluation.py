@@ -6,8 +6,9 @@ import torch.nn.functional as F
 from golden import golden
 from golden_b import agree, load
 
-from reid_core.data import Rows
-from reid_core.evaluate import rank, score
+from reid_core.data import Shots
+from reid_core.evaluate import score
+from reid_core.metrics import rank
 from reid_core.rerank import rerank
 
 PROTOCOL, END_TO_END, FLOAT64 = 1e-6, 1e-5, 1e-9
@@ -90,7 +91,7 @@ def split(file):
     none = np.zeros(len(features), dtype=np.int64)
     columns = [file.get(f"in/{name}", none) for name in ("pid", "cam", "scene")]
     rows = (
-        Rows(none[part], none[part], *(c[part] for c in columns), none[part])
+        Shots(none[part], none[part], *(c[part] for c in columns), none[part], none[part])
         for part in (np.s_[:count], np.s_[count:])
     )
     return features[:count], features[count:], tuple(rows)

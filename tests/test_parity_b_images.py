@@ -21,12 +21,11 @@ from reid_core.augment import (
     normalise,
 )
 from reid_core.data import decode
-from reid_core.draws import generator
 from reid_core.losses import supervised_contrastive
-from reid_core.methods.base import Group
+from reid_core.optim import Group, make_optimisers
 from reid_core.prompts import GrowingTable, PromptTemplate
+from reid_core.samplers import generator
 from reid_core.schedules import warmup_milestones
-from reid_core.train import make_optimisers
 
 SAME, RATE = 1e-5, 1e-12
 
@@ -193,7 +192,7 @@ def test_stage_one_of_vladr_trains_as_published(file):
         float(re.search(rf"{name} ([\d.e-]+)", file.settings["optimizer"])[1])
         for name in ("base lr", "weight_decay")
     )
-    (adam,) = make_optimisers(words, [Group([words], rate, decay)])
+    (adam,) = make_optimisers(words, [Group(members=[words], lr=rate, weight_decay=decay)])
     curve, sentence = warmup_milestones(60, 10, 0.01, (30,), unit="step"), template(file, text)
     losses, rates = [], []
     for step, (pids, image) in enumerate(zip(file.tensor("in/labels"), file.tensor("in/image_features"))):

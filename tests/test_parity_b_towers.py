@@ -23,8 +23,8 @@ from golden_b import (
 from torch import nn
 
 from reid_core import losses
-from reid_core.clip import cropped, resize_positions
 from reid_core.prompts import DeepPrompts, PromptTemplate, ShallowPrompts
+from reid_core.towers import cropped, resize_positions
 
 SAME, TOWER, FLOAT64 = 1e-5, 1e-4, 1e-9
 

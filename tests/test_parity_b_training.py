@@ -9,10 +9,9 @@ from golden import golden
 from golden_b import agree, load
 from torch import nn
 
-from reid_core.draws import CameraBatches, Dice, IdentityBatches
-from reid_core.methods.base import Group
+from reid_core.optim import Group, split_biases
+from reid_core.samplers import CameraBatches, IdentityBatches, SamplerRng
 from reid_core.schedules import exponential, warmup_cosine, warmup_milestones, warmup_then_cosine
-from reid_core.train import split_biases
 
 RATE = 1e-12
 
@@ -64,7 +63,7 @@ def test_identity_batches_repeat_the_published_stream(file):
     file = load(file)
     each = file.settings["num_instances"]
     batches = IdentityBatches(file["in/pid"], file.settings["batch_size"] // each, each)
-    rows = np.concatenate([draw.rows for draw in batches.epoch(TopReidDice(file.settings))])
+    rows = np.concatenate([draw.index for draw in batches.epoch(TopReidDice(file.settings))])
     assert rows.tolist() == file["out/indices"].tolist()
 
 
@@ -73,8 +72,8 @@ def test_identity_batches_hold_whole_groups_of_different_identities(file):
     file = load(file)
     each, pids = file.settings["num_instances"], file["in/pid"]
     batches = IdentityBatches(pids, file.settings["batch_size"] // each, each)
-    for draw in batches.epoch(Dice("pk")):
-        groups = pids[draw.rows].reshape(-1, each)
+    for draw in batches.epoch(SamplerRng("pk")):
+        groups = pids[draw.index].reshape(-1, each)
         assert (groups == groups[:, :1]).all() and len(set(groups[:, 0])) == len(groups)
 
 
@@ -86,9 +85,9 @@ def test_camera_batches_repeat_the_published_stream(file):
     batches = CameraBatches(pids, file["in/cam"], 1, file.settings["num_instances"], len(set(pids.tolist())))
     stream = []
     for draw in batches.epoch(VladrDice(file.settings["seeds"])):
-        single = counts[pids[draw.rows[0]]] == 1
-        assert len(draw.rows) == file.settings["num_instances"] and (not single or len(set(draw.rows)) == 1)
-        stream += draw.rows[: 1 if single else None].tolist()
+        single = counts[pids[draw.index[0]]] == 1
+        assert len(draw.index) == file.settings["num_instances"] and (not single or len(set(draw.index)) == 1)
+        stream += draw.index[: 1 if single else None].tolist()
     assert stream == file["out/indices"].tolist()
 
 
@@ -97,8 +96,8 @@ def test_camera_batches_leave_the_first_camera_where_they_can(file):
     file = load(file)
     pids, cameras = file["in/pid"], file["in/cam"]
     batches = CameraBatches(pids, cameras, 1, file.settings["num_instances"], len(set(pids.tolist())))
-    for draw in batches.epoch(Dice("cameras")):
-        first, others = draw.rows[0], draw.rows[1:]
+    for draw in batches.epoch(SamplerRng("cameras")):
+        first, others = draw.index[0], draw.index[1:]
         assert set(pids[others]) == {pids[first]}
         everywhere = set(cameras[pids == pids[first]])
         assert len(everywhere) == 1 or cameras[first] not in cameras[others]
@@ -173,7 +172,7 @@ def grouped(*groups):
     for members, options in groups:
         parameters = [nn.Parameter(torch.zeros(1)) for _ in members]
         names |= {id(p): name for p, name in zip(parameters, members)}
-        for part in split_biases(Group(parameters, **options), names):
+        for part in split_biases(Group(members=parameters, **options), names):
             found |= {names[id(p)]: [part["lr"], part["weight_decay"]] for p in part["params"]}
     return found
 

@@ -40,7 +40,8 @@ class Decoder(nn.Module):
 
     def __init__(self, file, prefix, heads):
         super().__init__()
-        self.region_attn = CrossAttention(*file[f"{prefix}region_attn.queries"].shape, heads)
+        queries, width = file[f"{prefix}region_attn.queries"].shape
+        self.region_attn = CrossAttention(queries=queries, width=width, heads=heads)
         self.region_proj = nn.Linear(*reversed(file[f"{prefix}region_proj.weight"].shape))
         fill(self, file.tensors(prefix))
 

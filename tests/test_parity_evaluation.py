@@ -7,8 +7,8 @@ import torch
 import torch.nn.functional as F
 from golden import EXACT64, LOSS, OUTPUT, close, golden, matching
 
-from reid_core.evaluate import rank
 from reid_core.losses import similarity
+from reid_core.metrics import rank
 from reid_core.rerank import (
     averaged,
     expanded,

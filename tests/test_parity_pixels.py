@@ -20,10 +20,10 @@ from reid_core.augment import (
     draw_boxes,
     normalise,
 )
-from reid_core.clip import ClipResNet, ClipViT, TextEncoder
 from reid_core.data import FILTERS, decode
-from reid_core.draws import generator
 from reid_core.methods.clip_reid import ABLATIONS, RECIPE
+from reid_core.samplers import generator
+from reid_core.towers import ClipResNet, ClipViT, TextEncoder
 
 SURPRISE = (
     1e-4  # probability below which two samples are not of one distribution; ours is seeded, so is theirs

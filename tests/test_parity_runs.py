@@ -29,7 +29,7 @@ def test_stage1_learns_the_published_words(file, tmp_path):
         stage1_weight_decay=file.number("in/weight_decay"), stage2_ids_per_batch=1,
     )  # fmt: skip
     method = learner(file, recipe)
-    replay = Replay(method, method.learn_the_sentences(), epochs_of(file), tmp_path)
+    replay = Replay(method, method.prompt_learning(), epochs_of(file), tmp_path)
     same_losses(name, replay.losses(), file["out/loss_per_iteration"])
     same_losses(name, np.ravel(replay.rates), file["out/lr_per_epoch"], EXACT64)
     same_parameters(name, {"words": method.words()}, {"words": file.tensor("out/final_cls_ctx")})
@@ -65,4 +65,6 @@ def test_stage2_trains_the_published_tower(file, tmp_path):
     same_losses(name, np.array([np.unique(epoch) for epoch in replay.rates]), np.sort(rates), EXACT64)
     final = {our_name(key): value for key, value in file.tensors("out/final/").items()}
     same_parameters(name, method.state_dict(), final)
-    close(method.eval().embed(batches[0]), file["out/final_eval_feature_first_batch"], FEATURE, name)
+    close(
+        method.eval().embed(batches[0], "f12+fp"), file["out/final_eval_feature_first_batch"], FEATURE, name
+    )

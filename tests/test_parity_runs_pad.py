@@ -21,8 +21,9 @@ from golden_runs import (
 from golden_towers import GivenTowers, PoolPrompts, our_name
 
 from reid_core.losses import feature_distillation, logit_distillation
-from reid_core.methods.base import Group, Losses, Stage, ema_
+from reid_core.methods.base import Losses, Stage, ema_
 from reid_core.methods.clip_reid import RECIPE
+from reid_core.optim import Group
 from reid_core.schedules import warmup_cosine, warmup_milestones
 
 # Stated by the golden files' description, not by the files.
@@ -76,10 +77,19 @@ class PadSentences:
         distilled = {"text distillation": TEXKD_WEIGHT} if self.classes else {}
         weights, groups = (
             {"image to text": 1.0, "text to image": 1.0, **distilled},
-            [Group([self.method.words], base)],
+            [Group(members=[self.method.words], lr=base)],
         )
         curve = warmup_cosine(span, base, lowest, 0, base)
-        return Stage("learn the sentences", span, None, [], self.losses, weights, groups, curve)
+        return Stage(
+            name="sentences",
+            epochs=span,
+            sampler=None,
+            views=[],
+            losses=self.losses,
+            weights=weights,
+            groups=groups,
+            schedule=curve,
+        )
 
 
 def pad_sentences(file, variant, folder):
@@ -135,22 +145,22 @@ class Student(GivenTowers):
     def start(self, prompts, momentum):
         self.prompts, self.momentum = prompts, momentum
 
-    def features(self, batch):
-        return self.image.supervised(self.image(batch.images.flatten(0, 1), prompter=self.prompts))
+    def encode(self, batch):
+        return self.image.reid_features(self.image(batch.images.flatten(0, 1), prompter=self.prompts))
 
     def start_teacher(self):
         self.teacher = [copy.deepcopy(self).eval()]  # in a list, so that it is no part of the student
 
     def losses(self, batch):
-        f = self.features(batch)
+        f = self.encode(batch)
         with torch.no_grad():
-            taught = self.teacher[0].features(batch)
+            taught = self.teacher[0].encode(batch)
         logits = [features[2] @ self.bank.T for features in (f, taught)]
         distilled = {"feature distillation": feature_distillation(f, taught),
                      "logit distillation": logit_distillation(*logits, LOGIT_TEMPERATURE)}  # fmt: skip
         return Losses(self.image_losses(batch).terms | distilled)
 
-    def after_step(self, carry):
+    def follow(self, carry):
         ema_(self.teacher[0], self, self.momentum)
 
 
@@ -167,11 +177,24 @@ def student(file):
 def later_domain(method, file):
     rates, decays = (file[f"in/{kind}_backbone_head_prompt"].tolist() for kind in ("lr", "weight_decay"))
     last = list(method.image.blocks[-file["in/unfrozen_last_blocks"].item() :])
-    groups = [Group(*one) for one in zip((last, [method.heads], [method.prompts]), rates, decays)]
+    groups = [
+        Group(members=members, lr=rate, weight_decay=decay)
+        for members, rate, decay in zip((last, [method.heads], [method.prompts]), rates, decays)
+    ]
     *steps, decay, start, warmup = file["in/schedule_steps_gamma_warmupfactor_warmupiters"].tolist()
     span = file["in/epochs"].item()
     curve = warmup_milestones(span, warmup, start, steps, decay)
-    return Stage("learn to see", span, None, [], method.losses, WEIGHTS, groups, curve)
+    return Stage(
+        name="visual",
+        epochs=span,
+        sampler=None,
+        views=[],
+        losses=method.losses,
+        weights=WEIGHTS,
+        groups=groups,
+        schedule=curve,
+        after_step=method.follow,
+    )
 
 
 @golden("pad__stage2_run")
@@ -179,8 +202,8 @@ def test_the_untrained_student_is_the_published_one(file):
     name, file = file.name, file()
     method = student(file).eval()
     batch = batches_of(method, file)[0]
-    f11, f12, _ = method.features(batch)
-    close(method.embed(batch), file["out/initial/eval_feature"], OUTPUT, name)
+    f11, f12, _ = method.encode(batch)
+    close(method.embed(batch, "f12+fp"), file["out/initial/eval_feature"], OUTPUT, name)
     close(method.heads[0](f12), file["out/initial/eval_mode_score_0"], OUTPUT, name)
     close(f11, file["out/initial/eval_mode_feat_0"], OUTPUT, name)
 

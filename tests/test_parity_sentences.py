@@ -6,11 +6,11 @@ from golden import GRADIENT, LOSS, OUTPUT, close, golden, matching
 from golden_towers import template_of, text_tower
 from open_clip import SimpleTokenizer
 
-from reid_core.clip import cropped
 from reid_core.data import CaptionTable
 from reid_core.loading import tokenizer_of
 from reid_core.losses import supervised_contrastive
 from reid_core.methods.clip_reid import RECIPE
+from reid_core.towers import cropped
 
 
 @golden("clipreid__templates")

@@ -15,10 +15,10 @@ from golden_towers import (
     weights,
 )
 
-from reid_core.clip import no_prompts, resize_positions
 from reid_core.losses import identity, pair_contrast, similarity_distribution_matching
 from reid_core.methods.base import freeze_all_but, total
 from reid_core.methods.clip_reid import RECIPE
+from reid_core.towers import no_prompts, resize_positions
 
 # The image transformer
 
@@ -114,8 +114,8 @@ def test_test_feature_is_the_published_one_with_any_side_information(file):
     }
     for kind, row in rows.items():
         batch = batch_of(method, file, row)
-        necks = [head.neck(f) for head, f in zip(method.heads, method.features(batch)[1:])]
-        close(method.embed(batch), file[f"out/eval/{kind}/before"], OUTPUT, name)
+        necks = [head.neck(f) for head, f in zip(method.heads, method.encode(batch)[1:])]
+        close(method.embed(batch, "f12+fp"), file[f"out/eval/{kind}/before"], OUTPUT, name)
         close(torch.cat(necks, 1), file[f"out/eval/{kind}/after"], OUTPUT, name)
 
 
@@ -131,7 +131,7 @@ def test_cached_feature_ignores_the_camera(file):
 def test_logits_and_features_in_training_are_the_published_ones(file):
     name, file = file.name, file()
     method = clip_reid(file).train()
-    f11, f12, fp = method.features(batch_of(method, file, file.tensor("in/camera")))
+    f11, f12, fp = method.encode(batch_of(method, file, file.tensor("in/camera")))
     found = {
         "feat_penultimate": f11,
         "feat_last": f12,
@@ -189,14 +189,14 @@ def test_residual_stages_and_attention_pool_are_the_published_ones(file):
         close(out.hidden[k].mT.unflatten(2, tower.grid), file[key], OUTPUT, name)
     close(tower.joint_tokens(out).transpose(0, 1), file["out/attnpool_tokens_first"], OUTPUT, name)
     close(tower.joint_cls(out), file["out/get_image"], OUTPUT, name)
-    close(torch.cat(tower.supervised(out)[1:], 1), file["out/eval_feature"], OUTPUT, name)
+    close(torch.cat(tower.reid_features(out)[1:], 1), file["out/eval_feature"], OUTPUT, name)
 
 
 @golden("clipreid__rn50")
 def test_residual_tower_in_training_is_the_published_one(file):
     name, file = file.name, file()
     tower, out = seen(file, training=True)
-    for found, key in zip(tower.supervised(out), ("layer3_gap", "layer4_gap", "projected")):
+    for found, key in zip(tower.reid_features(out), ("layer3_gap", "layer4_gap", "projected")):
         close(found, file[f"out/train/feat_{key}"], OUTPUT, name)
     running = {key: value for key, value in file.tensors("out/train/").items() if "running" in key}
     assert running
@@ -314,4 +314,4 @@ def test_a_shallow_towers_published_penultimate_is_its_last_block(file):
     tower, out, _ = prompted(file, no_prompts, blocks=3)
     close(out.hidden[-1][:, 0], file["out/three_layer_no_prompt/penultimate_cls"], OUTPUT, name)
     close(out.tokens[:, 0], file["out/three_layer_no_prompt/last_cls"], OUTPUT, name)
-    assert torch.equal(tower.supervised(out)[0], out.hidden[1][:, 0])
+    assert torch.equal(tower.reid_features(out)[0], out.hidden[1][:, 0])

@@ -13,12 +13,12 @@ from open_clip.modified_resnet import ModifiedResNet
 from open_clip.transformer import TextTransformer, VisionTransformer
 from torch import nn
 
-from reid_core.clip import CameraEmbedding, ClipResNet, ClipViT, TextEncoder
-from reid_core.draws import Dice, IdentityBatches
-from reid_core.methods.base import Group, ema_, freeze_all_but
+from reid_core.methods.base import ema_, freeze_all_but
 from reid_core.methods.clip_reid import RECIPE
+from reid_core.optim import Group, split_biases
+from reid_core.samplers import IdentityBatches, SamplerRng
 from reid_core.schedules import warmup_cosine, warmup_milestones, warmup_then_cosine
-from reid_core.train import split_biases
+from reid_core.towers import CameraEmbedding, ClipResNet, ClipViT, TextEncoder
 
 SAMPLERS = ("clipreid", "pad", "irra", "torchreid")
 SURPRISE = 5  # standard errors that two means may lie apart
@@ -49,8 +49,8 @@ def identity_batches(file):
     return IdentityBatches(file["in/label"], file["in/batch_size"].item() // K, K)
 
 
-def rows_of(sampler, dice):
-    return np.concatenate([draw.rows for draw in sampler.epoch(dice)])
+def shots_of(sampler, rng):
+    return np.concatenate([draw.index for draw in sampler.epoch(rng)])
 
 
 @golden(*(f"{source}__identity_sampler" for source in SAMPLERS))
@@ -58,10 +58,10 @@ def test_identity_batches_are_the_published_ones_epoch_after_epoch(file):
     file = file()
     sampler = identity_batches(file)
     for seed in {int(match[1]) for _, match in matching(file, r"out/python_and_numpy_seed(\d+)/.*")}:
-        dice = PublishedDice(seed)
+        rng = PublishedDice(seed)
         epochs = matching(file, rf"out/python_and_numpy_seed{seed}/epoch(\d+)/indices")
         for key, _ in sorted(epochs, key=lambda found: int(found[1][1])):
-            assert np.array_equal(rows_of(sampler, dice), file[key])
+            assert np.array_equal(shots_of(sampler, rng), file[key])
 
 
 @golden(*(f"{source}__identity_sampler" for source in SAMPLERS))
@@ -69,7 +69,7 @@ def test_epochs_of_our_own_generator_are_as_long_as_the_published_ones(file):
     file = file()
     ((key, match),) = matching(file, r"out/epoch_length_over_(\d+)_seeds")
     sampler = identity_batches(file)
-    ours = np.array([len(rows_of(sampler, Dice(seed))) for seed in range(int(match[1]))])
+    ours = np.array([len(shots_of(sampler, SamplerRng(seed))) for seed in range(int(match[1]))])
     error = np.sqrt((ours.var() + file[key].var()) / len(ours))
     assert abs(ours.mean() - file[key].mean()) <= SURPRISE * error
     assert not (ours % file["in/batch_size"]).any()
@@ -231,9 +231,12 @@ def test_groups_express_the_rules_of_irra(file):
     rule = {"weight_decay": s["weight_decay"], "bias_decay": s["weight_decay_bias"], "eps": file["adam"]["eps"],
             "betas": tuple(file["adam"]["betas"])}  # fmt: skip
     factor, fast = s["bias_lr_factor"], s["lr"] * s["lr_factor"]
-    groups = [Group(method.under(*(n for n in names if not n.startswith(new))), s["lr"], bias_factor=factor, **rule),
-              Group(method.under(new[0]), fast, bias_factor=factor / s["lr_factor"], **rule),
-              Group(method.under(*new[1:]), fast, **rule)]  # fmt: skip
+    kept = (n for n in names if not n.startswith(new))
+    groups = [
+        Group(members=method.under(*kept), lr=s["lr"], bias_factor=factor, **rule),
+        Group(members=method.under(new[0]), lr=fast, bias_factor=factor / s["lr_factor"], **rule),
+        Group(members=method.under(*new[1:]), lr=fast, **rule),
+    ]
     found = {name.replace("part_", ""): values for name, values in groups_of(method, groups).items()}
     wanted = {name: (values["lr"], values["weight_decay"]) for name, values in published.items()}
     assert found == approximately(wanted)
@@ -255,8 +258,15 @@ def test_groups_express_the_rules_of_pad(file):
             else ["image_encoder." + rest for rest in ("class", "pos", "proj", "conv1", "ln_")]
         )
         tower = s["backbone_and_head_lr"], s["backbone_and_head_weight_decay"]
-        groups = [Group(method.under(*blocks, *others), *tower), Group(method.under("classifier", "bottleneck"), *tower),
-                  Group(method.under("image_encoder.va_prompt."), s["prompt_lr"], s["prompt_weight_decay"])]  # fmt: skip
+        prompted = s["prompt_lr"], s["prompt_weight_decay"]
+        groups = [
+            Group(members=method.under(*names), lr=rate, weight_decay=decay)
+            for names, (rate, decay) in (
+                ((*blocks, *others), tower),
+                (("classifier", "bottleneck"), tower),
+                (("image_encoder.va_prompt.",), prompted),
+            )
+        ]
         found = {name.replace("part_", ""): values for name, values in groups_of(method, groups).items()}
         wanted = {name: (values["lr"], values["weight_decay"]) for name, values in published.items()}
         assert found == approximately(wanted)

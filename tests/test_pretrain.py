@@ -7,11 +7,13 @@ import torch
 from safetensors import safe_open
 
 from data_prep.world import build
-from reid_core import pretrain, results, train, weights
+from reid_core import loading, optim
+from reid_core.calibrate import pretrain
 from reid_core.data import load_data
 from reid_core.loading import load_clip, load_timm
+from reid_core.runs import provenance
 
-SHIPPED = [name for name in weights.OWN if (weights.FOLDER / f"{name}.safetensors").exists()]
+SHIPPED = [name for name in loading.OWN if (loading.FOLDER / f"{name}.safetensors").exists()]
 
 
 @pytest.fixture(scope="module")
@@ -23,8 +25,8 @@ def small():
 
 def test_pretraining_again_takes_up_what_is_there_and_writes_the_same_weights(small):
     path, _ = small
-    before, _ = weights.read(path)
-    again, _ = weights.read(pretrain.pretrain("clip", profile="smoke", epochs=1, log=lambda text: None))
+    before, _ = loading.read(path)
+    again, _ = loading.read(pretrain.pretrain("clip", profile="smoke", epochs=1, log=lambda text: None))
     assert before.keys() == again.keys() and all(torch.equal(before[key], again[key]) for key in before)
 
 
@@ -43,8 +45,8 @@ def test_the_temperature_of_a_model_is_the_one_that_its_pretraining_ended_with(s
     path, _ = small
     with safe_open(path, "pt") as file:
         scale = file.get_tensor("logit_scale").float().exp()
-    assert weights.temperature(str(path)) == pytest.approx(1 / scale.item(), rel=1e-3)
-    assert weights.temperature("random") == 0.07 and 0.01 < weights.temperature("tiny") < 0.07
+    assert loading.temperature(str(path)) == pytest.approx(1 / scale.item(), rel=1e-3)
+    assert loading.temperature("random") == 0.07 and 0.01 < loading.temperature("tiny") < 0.07
 
 
 def test_words_that_training_never_saw_are_the_same_in_every_process(small):
@@ -57,7 +59,7 @@ def test_words_that_training_never_saw_are_the_same_in_every_process(small):
 
 def test_the_record_says_from_what_and_how(small):
     _, record = small
-    assert record["made by"] == "python -m reid_core pretrain clip" and record["data"]["label"] == "world"
+    assert record["made by"] == "python -m reid_core pretrain clip" and record["data"]["origin"] == "world"
     assert (
         record["history"][0]["losses"].keys() == {"image to text", "text to image", "attributes", "words"}
         and record["commit"]
@@ -79,12 +81,12 @@ def test_an_unknown_model_is_refused():
 
 @pytest.mark.parametrize("name", SHIPPED)
 def test_a_shipped_model_is_under_eight_megabytes_and_has_its_record(name):
-    path, told = weights.FOLDER / f"{name}.safetensors", pretrain.record(name)
+    path, told = loading.FOLDER / f"{name}.safetensors", pretrain.record(name)
     assert path.stat().st_size < 8e6 and told["model"] == name and told["clean"]
     whole = (
-        results.git("rev-parse", "--is-shallow-repository") == "false"
+        provenance.git("rev-parse", "--is-shallow-repository") == "false"
     )  # and not a copy without its history
-    assert told["pairs"] >= 40_000 and results.git("cat-file", "-t", told["commit"]) == (
+    assert told["pairs"] >= 40_000 and provenance.git("cat-file", "-t", told["commit"]) == (
         "commit" if whole else "unknown"
     )
 
@@ -102,7 +104,7 @@ def test_the_people_and_words_have_not_changed_since_the_shipped_models_saw_them
 
 
 def test_both_models_are_shipped_and_load():
-    assert set(SHIPPED) == set(weights.OWN)
+    assert set(SHIPPED) == set(loading.OWN)
     for name, load in (("tiny", load_clip), ("tiny_vit", load_timm)):
         assert load(name, name, (128, 64))
 
@@ -152,7 +154,7 @@ def test_evening_out_changes_the_size_of_the_raw_token_and_nothing_that_is_compu
 
 def test_matrices_of_the_blocks_move_by_muon_and_all_else_by_adam():
     model = pretrain.AttributeTower(pretrain.RECIPE, load_data("world_pairs", "smoke"))
-    adam, muon = train.make_optimisers(model, model.groups())
+    adam, muon = optim.make_optimisers(model, model.groups())
     shapes = {tuple(p.shape) for group in muon.param_groups for p in group["params"]}
     assert type(muon).__name__ == "Muon" and shapes == {(576, 192), (192, 192), (768, 192), (192, 768)}
     moved = sum(len(group["params"]) for one in (adam, muon) for group in one.param_groups)

@@ -2,21 +2,23 @@
 
 import copy
 import dataclasses
-import functools
 
 import numpy as np
 import pytest
 import torch
 
-from reid_core import bench, evaluate
+from reid_core import evaluate
+from reid_core.analysis import bench
 from reid_core.data import Batch, Loader
+from reid_core.layers import Interaction
 from reid_core.loading import load_clip, random_text
 from reid_core.losses import supervised_contrastive
 from reid_core.methods import clip_reid, promptsg
 from reid_core.methods.base import freeze_all_but, total
-from reid_core.methods.promptsg import ABLATIONS, CHOICES, CONTROLS, RECIPE, Interaction, PromptSG
+from reid_core.methods.promptsg import ABLATIONS, CHOICES, CONTROLS, RECIPE, PromptSG
 from reid_core.prompts import PromptTemplate
 from reid_core.recipe import PROFILES
+from reid_core.samplers import IdentityBatches, SamplerRng
 
 SMOKE = PROFILES["smoke"]
 
@@ -28,8 +30,20 @@ def build(world, **changes):
 
 def first_batch(method, world):
     stage = method.stages()[0]
-    loader = Loader(world, method.size, stage.draws, stage.views, 0, "cpu")
+    loader = Loader(world, size=method.size, sampler=stage.sampler, views=stage.views)
     return next(iter(loader.batches(0, loader.plan(0))))
+
+
+def features(method, batch, prompt="composed"):
+    """Everything that a loss may name, under one prompt."""
+    found = method.features(batch, [f"z:{prompt}", f"l:{prompt}"])
+    return {name.partition(":")[0]: value for name, value in found.items()}
+
+
+def seen(images, cameras=None):
+    rows = torch.arange(len(images))
+    cameras = torch.zeros_like(rows) if cameras is None else cameras
+    return Batch(index=rows, labels=rows, cameras=cameras, views=[images])
 
 
 @pytest.fixture(scope="module")
@@ -79,10 +93,10 @@ def test_the_frozen_text_tower_passes_gradients_to_the_inversion_and_keeps_none(
 
 
 def test_the_losses_are_the_equations_written_out(method, batch):
-    r, pids = method.recipe, batch.pids
+    r, pids = method.recipe, batch.labels
     method.train()
     terms = method.losses(batch).terms
-    f = method.features(batch, "composed")
+    f = features(method, batch)
     to_text = supervised_contrastive(f["v"], f["l"], pids, pids, r.supcon_temperature)
     triplets = [promptsg.batch_hard_triplet(f[name], pids, 0.3) for name in ("z", "f12", "f11", "f10")]
     assert terms["image to text"].item() == pytest.approx(to_text.item(), rel=1e-4)
@@ -105,7 +119,7 @@ def test_perfect_alignment_leaves_the_logarithm_of_the_images_per_identity():
 def interaction(mode="pool", blocks=0, **options):
     torch.manual_seed(0)
     options = {"projection": False, "residual": False, **options}
-    return Interaction(8, 4, blocks, 4.0, mode, **options)
+    return Interaction(width=8, head_width=4, blocks=blocks, mlp_ratio=4.0, mode=mode, **options)
 
 
 def test_pooling_is_equation_seven_written_out():
@@ -155,7 +169,7 @@ def test_all_eight_words_ask_and_the_contrast_compares_the_last_as_ever(world, b
     with torch.no_grad():
         assert one.composed(images).shape[1] == 1 and many.composed(images).shape[1] == 8
         assert many.simplified(images).shape == (2, 7, one.image.joint_width)
-        found, before = many.features(batch, "composed"), one.features(batch, "composed")
+        found, before = features(many, batch), features(one, batch)
     assert torch.allclose(found["l"], before["l"], atol=1e-5) and not torch.allclose(
         found["z"], before["z"], atol=1e-3
     )
@@ -163,8 +177,8 @@ def test_all_eight_words_ask_and_the_contrast_compares_the_last_as_ever(world, b
 
 def test_a_gallery_may_be_read_with_another_prompt_than_the_query(world):
     method = build(world).eval()  # that of the other tests has learnt: its batch norms have seen images
-    mixed = evaluate.test(build(world, gallery_prompt="simplified").eval(), world)
-    found = evaluate.test(method, world)
+    mixed = evaluate.run_tests(build(world, gallery_prompt="simplified").eval(), world)
+    found = evaluate.run_tests(method, world)
     both = [scores["image to image"] for scores in (mixed, found)] + [
         found["simplified prompt in the gallery (D20)"]
     ]
@@ -174,7 +188,7 @@ def test_a_gallery_may_be_read_with_another_prompt_than_the_query(world):
 def test_another_sentence_finds_another_z(method, batch):
     method.eval()
     with torch.no_grad():
-        composed, simplified = (method.features(batch, prompt) for prompt in ("composed", "simplified"))
+        composed, simplified = (features(method, batch, prompt) for prompt in ("composed", "simplified"))
     assert torch.allclose(composed["v"], simplified["v"], atol=1e-5)
     assert not torch.allclose(composed["z"], simplified["z"], atol=1e-3)
     assert torch.equal(simplified["l"][0], simplified["l"][1]), "the simplified prompt is one for all"
@@ -226,7 +240,7 @@ def signature(method, batch):
     method.eval()
     with torch.no_grad():
         task = method.retrieval_tasks()["image to image"]
-        found = torch.cat([task.query(batch), task.gallery(batch)])
+        found = torch.cat([method.embed(batch, task.query), method.embed(batch, task.gallery)])
     rates = [stage.schedule.factor(e) for e in (0.5, 25, 45)]
     return round(loss.item(), 5), round(float(grown), 3), round(found.double().abs().sum().item(), 3), rates
 
@@ -235,7 +249,7 @@ def test_without_the_interaction_the_heads_of_the_baseline_take_over(world):
     method = build(world, **promptsg.BARE)
     assert sorted(method.heads) == ["f12", "v"] and not list(method.interaction.parameters())
     images = torch.randn(2, 1, 3, *method.size)
-    found = method.embed(Batch(torch.arange(2), None, torch.zeros(2, dtype=torch.long), [images]), "composed")
+    found = method.embed(seen(images), method.tested("composed"))
     assert found.shape == (2, method.image.width + method.image.joint_width)
 
 
@@ -306,18 +320,16 @@ def test_a_camera_that_training_never_saw_gets_the_mean_of_the_others(world):
     images = torch.randn(1, 1, 3, *method.size).expand(3, -1, -1, -1, -1)
     with torch.no_grad():
         table[0] = table[1:].mean(0)  # and so of all of them
-        found = method.embed(Batch(torch.arange(3), None, cameras, [images]), "composed")
+        found = method.embed(seen(images, cameras), "z:composed")
     assert torch.allclose(found[0], found[2], atol=1e-5) and not torch.allclose(found[1], found[2], atol=1e-3)
 
 
 def test_an_identity_with_a_single_image_is_drawn_four_times():
-    from reid_core.draws import Dice, IdentityBatches
-
-    draws = IdentityBatches(np.array([0, 1, 1, 1, 1]), 2, 4).epoch(Dice(0))
-    assert len(draws) == 1 and sorted(draws[0].rows.tolist()).count(0) == 4
+    batches = IdentityBatches(np.array([0, 1, 1, 1, 1]), 2, 4).epoch(SamplerRng(0))
+    assert len(batches) == 1 and sorted(batches[0].index.tolist()).count(0) == 4
 
 
-def test_a_test_looks_at_every_image_once_for_all_ways_of_searching(method, world, monkeypatch):
+def test_every_image_is_looked_at_once_for_all_tests(method, world, monkeypatch):
     looked, real = [], method.image.forward
 
     def forward(images, *more):
@@ -325,25 +337,24 @@ def test_a_test_looks_at_every_image_once_for_all_ways_of_searching(method, worl
         return real(images, *more)
 
     monkeypatch.setattr(method.image, "forward", forward)
-    found = evaluate.test(method, world)
+    found = evaluate.run_tests(method, world)
     assert sum(looked) == len(world.query) + len(world.gallery) and len(found) == 9
-    assert list(evaluate.test(method, world, ways=1)) == ["image to image"]
+    assert list(evaluate.run_tests(method, world, number=1)) == ["image to image"]
 
 
-def test_what_was_seen_once_is_what_each_way_sees_by_itself(method, world):
+def test_what_was_seen_once_is_what_each_test_sees_by_itself(method, world):
     method.eval()
-    found = evaluate.test(method, world)
+    found = evaluate.run_tests(method, world)
     for prompt, task in (("composed", "image to image"), ("simplified", "simplified prompt")):
-        see = functools.partial(method.embed, prompt=prompt)
-        sides = (evaluate.embed(see, world, split, method.size, method.test_view(), "cpu")
-                 for split in ("query", "gallery"))  # fmt: skip
+        name = method.tested(prompt)
+        sides = (evaluate.embed_images(method, world, split, {name})[name] for split in ("query", "gallery"))
         assert np.allclose(evaluate.score(*sides, world.query, world.gallery).ap, found[task].ap)
 
 
 def test_where_nobody_wrote_about_the_images_no_caption_searches(method, world):
     mute = copy.copy(world)
     mute.gallery = dataclasses.replace(world.gallery, captions=[() for _ in range(len(world.gallery))])
-    left = set(evaluate.test(method, world)) - set(evaluate.test(method, mute))
+    left = set(evaluate.run_tests(method, world)) - set(evaluate.run_tests(method, mute))
     assert left == {"caption to image", "caption to composed sentence"}
 
 

@@ -9,10 +9,11 @@ from trees import tree
 
 from data_prep import public
 from data_prep.public import lifelong
-from reid_core import evaluate, results
+from reid_core import evaluate
 from reid_core.augment import Augmentation
 from reid_core.data import ReidData, load_data
 from reid_core.methods.base import Method, Task
+from reid_core.runs import measure
 
 
 class Colours(Method):
@@ -31,8 +32,11 @@ class Colours(Method):
     def read(self, batch):
         return torch.stack([torch.bincount(row % 96, minlength=96).float() for row in batch.text])
 
+    def features(self, batch, names):
+        return {name: {"colours": self.see, "words": self.read}[name](batch) for name in names}
+
     def retrieval_tasks(self):
-        return {"image to image": Task(self.see, self.see, "market")}
+        return {"image to image": Task("colours", "colours")}
 
     def test_view(self):
         return Augmentation("bilinear")
@@ -40,7 +44,7 @@ class Colours(Method):
 
 class Sentences(Colours):
     def retrieval_tasks(self):
-        return {"text to image": Task(self.read, self.see, "all", "text")}
+        return {"text to image": Task("words", "colours", "text")}
 
 
 def data_of(name, tmp_path):
@@ -50,7 +54,7 @@ def data_of(name, tmp_path):
 
 def scored(name, tmp_path, method=Colours):
     data = data_of(name, tmp_path)
-    return data, next(iter(evaluate.test(method(), data).values()))
+    return data, next(iter(evaluate.run_tests(method(), data).values()))
 
 
 def by_hand(data, asked, shown, column=None):
@@ -113,12 +117,12 @@ def test_every_sentence_of_a_test_image_asks_and_nothing_is_left_out(tmp_path):
 def test_a_distractor_stays_and_junk_does_not(market, tmp_path):
     data = ReidData(public.market1501(market), tmp_path)
     assert 0 in data.gallery.pids and -1 not in data.gallery.pids
-    scores = evaluate.test(Colours(), data)["image to image"]
+    scores = evaluate.run_tests(Colours(), data)["image to image"]
     assert scores.gallery == len(data.gallery) and 0 not in scores.pids
 
 
 def test_a_kept_score_says_its_protocol(tmp_path):
-    kept = results.keep(scored("grid", tmp_path)[1])
+    kept = measure.record(measure.TestSet("grid"), "image to image", scored("grid", tmp_path)[1])
     assert (
         kept["protocol"].endswith("2 official folds, the probe asks")
         and len(kept["pids"]) == len(kept["ap"]) == 4

@@ -12,7 +12,7 @@ def test_market_reads_pid_and_camera_and_keeps_distractors_but_no_junk(market):
     some = next((market / "query").iterdir())
     some.rename(some.with_name(some.name + ".jpg"))  # the real set has six files with the ending twice
     read = public.market1501(market, allow_count_mismatch=True)
-    assert read.label == "real"
+    assert read.origin == "real"
     assert read.counts()["gallery"]["images"] == 42 and 0 in set(read.split("gallery").pid)
     assert "2 junk images" in read.notes[0] and (read.table.pid >= 0).all()
     assert read.counts()["query"]["images"] == 12
@@ -26,7 +26,7 @@ def test_the_usual_folder_is_found_inside_its_parent(market, tmp_path):
 
 def test_a_world_is_labelled_and_brings_its_sentences(market):
     read = public.market1501(market)
-    assert read.label == "world" and read.name == "world_market" and read.seed == 0
+    assert read.origin == "world" and read.name == "world_market" and read.seed == 0
     assert read.table.captions.map(len).tolist().count(2) == len(read.table)
 
 

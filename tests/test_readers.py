@@ -61,7 +61,7 @@ def test_every_reader_has_a_tree():
 def test_a_tree_is_read_as_its_names_say(small):
     name, root = small
     read_in = read(name, root)
-    assert numbers(read_in) == FOUND[name] and read_in.label == "real"
+    assert numbers(read_in) == FOUND[name] and read_in.origin == "real"
     assert all((root / path).is_file() for path in read_in.table.path)
 
 
@@ -81,7 +81,7 @@ def test_the_worlds_exports_are_read_and_labelled(name, world):
     root = cached(world.manifest.root.parent, "smoke", 0, name)
     read_in = public.read(layout_of(name).reader, root)
     card = json.loads((root / "world.json").read_text())
-    assert read_in.label == "world" and read_in.name == name and read_in.fingerprint == card["fingerprint"]
+    assert read_in.origin == "world" and read_in.name == name and read_in.fingerprint == card["fingerprint"]
     for split, number in card["counts"].items():
         assert read_in.split(split).shot.nunique() == number
 

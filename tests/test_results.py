@@ -10,31 +10,36 @@ import numpy as np
 import pytest
 import torch
 
-from reid_core import checkpoint, intervals, reported, results, train
-from reid_core.data import fingerprint_of, load_data
-from reid_core.intervals import detectable, interval, paired, verdict
-from reid_core.results import Run, Spec
+from data_prep import catalogue
+from reid_core import checkpoint, optim, train
+from reid_core.analysis import bench
+from reid_core.data import load_data
+from reid_core.report import reported
+from reid_core.runs import intervals, measure, provenance
+from reid_core.runs.intervals import detectable, interval, paired, verdict
+from reid_core.runs.run import BOOK, OWN, Run, Spec, as_json
 
 
-def run(seed, ap, pids=None, row="full", label="world"):
+def run(seed, ap, pids=None, row="full", origin="world"):
     pids = list(range(len(ap))) if pids is None else pids
-    scores = {
-        "image to image": {
-            "summary": {"mAP": 100 * float(np.mean(ap))},
-            "ap": list(ap),
-            "pids": pids,
-            "skipped": 0,
-        }
+    record = {
+        "data": "toy",
+        "task": "image to image",
+        "after": "",
+        "summary": {"mAP": 100 * float(np.mean(ap))},
+        "ap": list(ap),
+        "pids": pids,
+        "skipped": 0,
     }
     return Run(
-        Spec("clip_reid", "baseline", row, seed=seed),
-        {"label": label, "name": "toy"},
-        {},
-        {},
-        scores,
-        [],
-        {},
-        {},
+        spec=Spec("clip_reid", "baseline", row, seed=seed),
+        data={"origin": origin, "name": "toy"},
+        recipe={},
+        changes={},
+        scores=[record],
+        history=[],
+        cost={},
+        provenance={},
     )
 
 
@@ -49,14 +54,40 @@ def folder(tmp_path, monkeypatch):
     return tmp_path / "results"
 
 
-def test_a_run_written_reads_back_the_same(folder):
-    kept = noisy(3).write(committed=False)
-    assert results.find(kept.spec, committed=False) == kept
-    assert results.load(committed=False, seed=3) == [kept] and results.load(committed=False, seed=4) == []
+def test_a_run_written_reads_back_the_same(shelves):
+    kept = OWN.write(noisy(3))
+    assert OWN.find(kept.spec) == kept
+    assert OWN.load(seed=3) == [kept] and OWN.load(seed=4) == []
+
+
+def test_a_run_of_an_earlier_format_is_read_and_one_of_a_later_refused(shelves):
+    run = noisy(0)
+    told = dataclasses.asdict(run) | {
+        "spec": run.spec._asdict(),
+        "format": 1,
+        "data": {"label": "world", "name": "toy"},
+    }
+    scores = {key: value for key, value in run.record().items() if key not in ("data", "task", "after")}
+    told["scores"] = {"image to image": scores, "image to image on world_msmt": scores}
+    OWN.path(run.spec).parent.mkdir(parents=True)
+    OWN.path(run.spec).write_text(json.dumps(told))
+    found = OWN.find(run.spec)
+    assert found.data == run.data and found.scores[0] == run.scores[0]
+    assert found.record("image to image on world_msmt")["data"] == "world_msmt"
+    OWN.path(run.spec).write_text(json.dumps({**told, "format": 99}))
+    with pytest.raises(ValueError, match="found a file that tells of none .*format 99"):
+        OWN.find(run.spec)
+
+
+def test_a_list_of_numbers_takes_one_line_of_a_file():
+    told = {"ap": [0.5, 1e-05, -3], "names": ["a", "b"], "nested": [[1, 2], []], "none": None}
+    text = as_json(told)
+    assert json.loads(text) == told and ' "ap": [0.5, 1e-05, -3],' in text.splitlines()
+    assert "  [1, 2]," in text.splitlines() and '  "a",' in text.splitlines()
 
 
 def test_a_row_that_nobody_ran_is_none():
-    assert results.find(Spec("clip_reid", "baseline", "full", seed=999)) is None
+    assert BOOK.find(Spec("clip_reid", "baseline", "full", seed=999)) is None
 
 
 @pytest.mark.parametrize(
@@ -64,7 +95,10 @@ def test_a_row_that_nobody_ran_is_none():
     [
         (Spec("clip_read", "baseline"), "a method among clip_reid, promptsg, found 'clip_read'"),
         (Spec("clip_reid", "base"), "a variant of clip_reid among baseline, clip_reid, found 'base'"),
-        (Spec("clip_reid", "baseline", "ful"), "a row of clip_reid among full, no stage 1, .*, found 'ful'"),
+        (
+            Spec("clip_reid", "baseline", "ful"),
+            "a row of clip_reid's variant baseline among full, as it comes, .*, found 'ful'",
+        ),
         (Spec("clip_reid", "baseline", profile="desk"), "a profile among smoke, laptop, paper, found 'desk'"),
     ],
 )
@@ -191,20 +225,20 @@ def test_a_run_interrupted_before_its_recipe_changed_does_not_stop_the_others(fo
         assert checkpoint.latest(place) is None and options["key"] != "before"
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(results.train, "fit", fit)
+    monkeypatch.setattr(train, "fit", fit)
     with pytest.raises(KeyboardInterrupt):
-        results.measure(spec, log=lambda text: None)
+        measure.measure(spec, log=lambda text: None)
     assert checkpoint.latest(place.with_name(f"{place.name}-interrupted-1")) == {"key": "before"}
 
 
 def test_a_run_goes_stale_with_what_its_code_computes_and_not_with_its_files(world):
     spec = Spec("clip_reid", "baseline", profile="smoke")
-    recipe = results.plain(dataclasses.asdict(spec.recipe()))
-    kept = dataclasses.replace(noisy(0), spec=spec, recipe=recipe, fingerprint=results.fingerprint(spec))
-    assert results.stale(kept) == ""
+    recipe = provenance.plain(dataclasses.asdict(spec.recipe()))
+    kept = dataclasses.replace(noisy(0), spec=spec, recipe=recipe, fingerprint=provenance.fingerprint(spec))
+    assert provenance.stale(kept) == ""
     for name in ("recipe", "data", "weights", "profile"):
         moved = dataclasses.replace(kept, fingerprint={**kept.fingerprint, name: "another"})
-        assert results.stale(moved) == f"its {name} changed"
+        assert provenance.stale(moved) == f"its {name} changed"
 
 
 @pytest.mark.parametrize(
@@ -218,15 +252,15 @@ def test_a_run_goes_stale_with_what_its_code_computes_and_not_with_its_files(wor
     ],
 )
 def test_a_probe_may_differ_as_processors_round_and_no_more(value, said):
-    assert results.changed({"loss": 10.0, "gradient": 1e-9}, {"loss": value, "gradient": 2e-9}) == said
+    assert provenance.changed({"loss": 10.0, "gradient": 1e-9}, {"loss": value, "gradient": 2e-9}) == said
 
 
 def test_a_probe_of_other_quantities_is_another_code():
     assert (
-        results.changed({"loss": 1.0}, {"loss": 1.0, "more": 1.0})
+        provenance.changed({"loss": 1.0}, {"loss": 1.0, "more": 1.0})
         == "its code now computes other quantities (more)"
     )
-    assert results.changed({}, {"loss": 1.0}).startswith("its code now computes other quantities")
+    assert provenance.changed({}, {"loss": 1.0}).startswith("its code now computes other quantities")
 
 
 MACHINES = {
@@ -237,8 +271,9 @@ MACHINES = {
 }
 PROBE = """
 import json, sys
-from reid_core import results
-print(json.dumps({name: results.probe(results.Spec(*name.split())) for name in sys.argv[1:]}))
+from reid_core.runs.provenance import probe_losses
+from reid_core.runs.run import Spec
+print(json.dumps({name: probe_losses(Spec(*name.split())) for name in sys.argv[1:]}))
 """
 
 
@@ -252,10 +287,10 @@ def test_the_code_computes_the_same_on(machine):
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout.splitlines()[-1])
     for name in names:
-        here = results.probe(Spec(*name.split()))
+        here = provenance.probe_losses(Spec(*name.split()))
         assert here.keys() == told[name].keys()
-        off = {key: abs(told[name][key] - here[key]) / max(abs(here[key]), results.FLOOR) for key in here}
-        assert max(off.values()) < results.ROUNDING / 2, max(off, key=off.get)
+        off = {key: abs(told[name][key] - here[key]) / max(abs(here[key]), provenance.FLOOR) for key in here}
+        assert max(off.values()) < provenance.ROUNDING / 2, max(off, key=off.get)
 
 
 def test_a_field_that_the_recipe_has_got_since_makes_no_run_stale_and_one_that_it_lost_does():
@@ -264,34 +299,34 @@ def test_a_field_that_the_recipe_has_got_since_makes_no_run_stale_and_one_that_i
     younger = dataclasses.make_dataclass("Younger", [("new", int, 0)], bases=(type(recipe),), frozen=True)(
         **values
     )
-    assert results.digest(younger) != results.digest(recipe) == results.digest(younger, values)
-    assert results.digest(recipe.but(triplet_margin=0.5), values) != results.digest(recipe)
+    assert provenance.digest(younger) != provenance.digest(recipe) == provenance.digest(younger, values)
+    assert provenance.digest(recipe.but(triplet_margin=0.5), values) != provenance.digest(recipe)
     lost = {**values, "gone": 1}
-    assert results.digest(recipe, values) == results.digest_of(values)
-    assert results.digest(recipe, lost) != results.digest_of(lost), (
+    assert provenance.digest(recipe, values) == provenance.digest_of(values)
+    assert provenance.digest(recipe, lost) != provenance.digest_of(lost), (
         "what it was measured with is no field any more"
     )
 
 
 def test_a_run_of_another_world_or_other_weights_is_outdated_at_a_glance():
-    run = results.load(variant="baseline", row="full")[0]
+    run = BOOK.load(variant="baseline", row="full")[0]
     other = dataclasses.replace(run, data={**run.data, "fingerprint": "another"})
-    assert results.outdated(other) == "its data changed"
+    assert provenance.outdated(other) == "its data changed"
     other = dataclasses.replace(run, provenance={**run.provenance, "weights": "another"})
-    assert results.outdated(other) == "its weights changed"
+    assert provenance.outdated(other) == "its weights changed"
 
 
 def test_the_fingerprint_of_a_world_needs_no_picture_of_it(world):
-    assert fingerprint_of("world_market", "smoke") == world.manifest.fingerprint
+    assert catalogue.fingerprint("world_market", "smoke") == world.manifest.fingerprint
 
 
 @pytest.mark.parametrize("variant", ["baseline", "clip_reid", "promptsg"])
 def test_a_committed_run_of_each_method_still_says_what_the_code_says(variant):
     """A run of another world, weights or recipe is greyed on every page, and measured anew in time: that is no fault of the code."""
-    run = next((run for run in results.load(variant=variant, row="full") if not results.outdated(run)), None)
+    run = next((run for run in BOOK.load(variant=variant, row="full") if not run.outdated), None)
     if run is None:
         pytest.skip("every committed run of this method is stale at a glance")
-    assert results.stale(run) == "", run.spec.name
+    assert provenance.stale(run) == "", run.spec.name
 
 
 def test_an_epoch_that_was_held_up_does_not_count_as_slow():
@@ -299,34 +334,35 @@ def test_an_epoch_that_was_held_up_does_not_count_as_slow():
         return [{"stage": stage, "seconds": s, "images": images} for s in seconds]
 
     history = epochs("read", [30.0, 10.0, 10.0, 10.0], 0) + epochs("see", [30.0, 30.0, 900.0, 30.0], 60)
-    assert results.pace(history) == {"training minutes": 3.0, "images per second": 2.0}
-    assert results.pace([]) == {"training minutes": 0.0, "images per second": 0.0}
+    assert measure.pace(history) == {"training minutes": 3.0, "images per second": 2.0}
+    assert measure.pace([]) == {"training minutes": 0.0, "images per second": 0.0}
 
 
 def test_the_probe_sees_a_loss_that_changed_by_a_thousandth(world, monkeypatch):
     spec = Spec("clip_reid", "baseline", profile="smoke")
-    before = results.probe(spec)
-    from reid_core.methods import clip_reid
+    before = provenance.probe_losses(spec)
+    from reid_core.methods import baseline
 
-    real = clip_reid.batch_hard_triplet
-    monkeypatch.setattr(clip_reid, "batch_hard_triplet", lambda *args: real(*args) * 1.001)
-    results.probe.cache_clear()
-    after = results.probe(spec)
-    results.probe.cache_clear()
+    real = baseline.batch_hard_triplet
+    monkeypatch.setattr(baseline, "batch_hard_triplet", lambda *args: real(*args) * 1.001)
+    provenance.probe_losses.cache_clear()
+    after = provenance.probe_losses(spec)
+    provenance.probe_losses.cache_clear()
     assert (
-        "differs by 1.0e-03" in results.changed(before, after) and results.changed(before, dict(before)) == ""
+        "differs by 1.0e-03" in provenance.changed(before, after)
+        and provenance.changed(before, dict(before)) == ""
     )
 
 
 def test_the_probe_sees_an_optimiser_and_a_rate(world, monkeypatch):
     """What happens after the gradient shows in the loss after an update."""
     spec = Spec("clip_reid", "baseline", "full + stage2_lr=0.01", profile="smoke")
-    before = results.probe(spec)
-    monkeypatch.setattr(train, "adam", lambda parts: torch.optim.SGD(parts))
-    results.probe.cache_clear()
-    after = results.probe(spec)
-    results.probe.cache_clear()
-    assert "total after an update" in results.changed(before, after)
+    before = provenance.probe_losses(spec)
+    monkeypatch.setattr(optim, "adam", lambda parts: torch.optim.SGD(parts))
+    provenance.probe_losses.cache_clear()
+    after = provenance.probe_losses(spec)
+    provenance.probe_losses.cache_clear()
+    assert "total after an update" in provenance.changed(before, after)
 
 
 def test_rows_with_the_same_settings_are_one_run():
@@ -350,25 +386,26 @@ def test_a_row_of_another_tower_is_refused_where_the_profile_has_its_own():
 
 def test_a_tower_that_knows_its_cameras_is_tested_where_it_knows_none(monkeypatch):
     """World D has more cameras than A: none of them may be taken for one of A's."""
-    method, _ = results.build(Spec("clip_reid", "baseline", "SIE", profile="smoke"))
+    method, data = Spec("clip_reid", "baseline", "SIE", profile="smoke").build()
     away = load_data("world_msmt", "smoke")
     assert away.camera_index(away.query.camids).max() >= 0
-    assert (away.abroad().camera_index(away.query.camids) == -1).all()
-    monkeypatch.setattr(results, "load_data", lambda name, profile: away)
+    assert (away.without_cameras().camera_index(away.query.camids) == -1).all()
+    monkeypatch.setattr(measure, "load_data", lambda name, profile: away)
+    monkeypatch.setattr(measure, "test_sets", lambda spec: [measure.TestSet("world_msmt", 1)])
     spec = Spec("clip_reid", "baseline", "SIE")
     with torch.no_grad():
-        before = results.elsewhere(method, spec)
+        before = measure.tested(method, data, spec)
         method.image.camera.table.copy_(
             method.image.camera.table.mean(0).expand_as(method.image.camera.table)
         )
-        after = results.elsewhere(method, spec)
+        after = measure.tested(method, data, spec)
     assert before == after, "only the mean of the table is used"
 
 
 def test_what_is_cached_is_no_image_and_all_that_learns_is_counted(world):
-    method, _ = results.build(Spec("clip_reid", "clip_reid", profile="smoke"), world)
+    method, _ = Spec("clip_reid", "clip_reid", profile="smoke").build(world)
     history = [{"images": 0, "seconds": 30.0}, {"images": 600, "seconds": 60.0}]
-    cost = results.what_it_cost(method, history, 120.0)
+    cost = measure.what_it_cost(method, history, 120.0)
     assert (cost["minutes"], cost["training minutes"], cost["images per second"]) == (2.0, 1.5, 10.0)
     counted = sum(p.numel() for part in (method.image, method.heads, method.words) for p in part.parameters())
     fixed = sum(getattr(m, name).numel() for m in method.modules() for name in getattr(m, "fixed", ()))
@@ -376,52 +413,65 @@ def test_what_is_cached_is_no_image_and_all_that_learns_is_counted(world):
 
 
 def test_a_run_is_also_tested_where_it_was_not_trained(world, monkeypatch):
-    """On the other domain of the same seed, under the task's name and the domain's."""
+    """On the other domain of the same seed, in a record that names it."""
+    sets = measure.test_sets(Spec("clip_reid", "baseline", data="world_market#1000"))
+    assert sets == [measure.TestSet("world_market#1000"), measure.TestSet("world_msmt#1000", 1)]
+    assert measure.test_sets(Spec("clip_reid", "baseline", profile="smoke")) == [
+        measure.TestSet("world_market")
+    ]
     asked = []
-    monkeypatch.setattr(results, "load_data", lambda name, profile: asked.append(name) or world)
-    monkeypatch.setattr(
-        results, "tested", lambda method, data, suffix="", ways=None: {"image to image" + suffix: "scores"}
-    )
-    found = results.elsewhere(None, Spec("clip_reid", "baseline", data="world_market#1000"))
-    assert found == {"image to image on world_msmt": "scores"} and asked == ["world_msmt#1000"]
-    assert results.elsewhere(None, Spec("clip_reid", "baseline", profile="smoke")) == {}
+    monkeypatch.setattr(measure, "load_data", lambda name, profile: asked.append(name) or world)
+    spec = Spec("clip_reid", "baseline", profile="smoke")
+    method, _ = spec.build(world)
+    found = measure.tested(method, world, spec._replace(profile="laptop"))
+    assert [(one["data"], one["task"]) for one in found] == [
+        ("world_market", "image to image"),
+        ("world_market", "image to image, re-ranked"),
+        ("world_msmt", "image to image"),
+    ]
+    assert asked == ["world_msmt"]
 
 
-def test_two_ways_of_searching_of_one_run_are_compared_query_by_query():
+def test_a_joint_set_is_tested_part_by_part_each_with_its_gallery_and_protocol(world):
+    spec = Spec("promptsg", "promptsg", data="world_market+world_text", profile="smoke")
+    joint = load_data(spec.data, "smoke")
+    assert len(joint.train) > len(world.train) and set(joint.train.domains) == {"world_market", "world_text"}
+    method, _ = spec.build(joint)
+    found = measure.tested(method, joint, spec._replace(row="as it comes"))
+    assert [(one["data"], one["task"]) for one in found] == [
+        ("world_market", "image to image"),
+        ("world_text", "caption to image"),
+    ]
+    assert "camera left out" in found[0]["protocol"] and "no gallery image left out" in found[1]["protocol"]
+
+
+def test_two_tests_of_one_run_are_compared_query_by_query():
     runs = [noisy(seed) for seed in range(3)]
     for one in runs:
-        low = {**one.scores["image to image"], "ap": [ap / 2 for ap in one.scores["image to image"]["ap"]]}
-        one.scores["simplified prompt"] = low
+        record = one.record("image to image")
+        one.scores.append({**record, "task": "simplified prompt", "ap": [ap / 2 for ap in record["ap"]]})
     change = paired(runs, runs, "simplified prompt", "image to image")
-    assert change.mean == pytest.approx(
-        -50 * np.mean([one.scores["image to image"]["ap"] for one in runs]), abs=1e-6
-    )
+    assert change.mean == pytest.approx(-50 * np.mean([one.record()["ap"] for one in runs]), abs=1e-6)
     assert change.high < 0
 
 
-def test_the_bench_keeps_what_it_measured_before(tmp_path, monkeypatch):
-    monkeypatch.setattr(results, "folder", lambda committed=True: tmp_path)
-    results.keep_bench("one", {"ratio": 1})
-    results.keep_bench("two", {"ratio": 2})
-    assert (
-        results.bench("one")["ratio"] == 1
-        and results.bench("two")["commit"]
-        and results.bench("three") is None
-    )
+def test_the_bench_keeps_what_it_measured_before(shelves):
+    bench.keep("one", {"ratio": 1})
+    bench.keep("two", {"ratio": 2})
+    assert bench.kept("one")["ratio"] == 1 and bench.kept("two")["commit"] and bench.kept("three") is None
 
 
-def test_what_a_gpu_measured_stands_beside_what_a_cpu_did(tmp_path, monkeypatch):
-    monkeypatch.setattr(results, "folder", lambda committed=True: tmp_path)
-    results.keep_bench("one", {"ratio": 1})
+def test_what_a_gpu_measured_stands_beside_what_a_cpu_did(shelves, monkeypatch):
+    bench.keep("one", {"ratio": 1})
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "a GPU")
-    results.keep_bench("one", {"ratio": 2})
-    assert [results.bench("one", gpu)["ratio"] for gpu in (False, True)] == [1, 2]
+    bench.keep("one", {"ratio": 2})
+    assert [bench.kept("one", gpu)["ratio"] for gpu in (False, True)] == [1, 2]
 
 
-def test_the_full_row_is_searched_in_every_way_and_other_rows_in_the_first():
-    assert results.ways_of(Spec("promptsg", "promptsg", "full + epochs=1")) is None
-    assert results.ways_of(Spec("promptsg", "promptsg", "plain contrast")) == 1
+def test_the_full_row_is_tested_in_all_tests_and_other_rows_in_the_first():
+    assert measure.test_sets(Spec("promptsg", "promptsg", "full + epochs=1"))[0].number is None
+    assert measure.test_sets(Spec("promptsg", "promptsg", "plain contrast"))[0].number == 1
 
 
 def test_what_a_paper_prints_nothing_of_is_a_dash_and_a_wrong_label_an_error():
@@ -435,11 +485,15 @@ def test_what_a_paper_prints_nothing_of_is_a_dash_and_a_wrong_label_an_error():
     assert reported.printed({"base": row}) == {}
 
 
-def test_a_readers_own_run_stands_before_the_books(tmp_path, monkeypatch):
-    monkeypatch.setattr(results, "folder", lambda committed=True: tmp_path / str(committed))
+def test_a_readers_own_run_stands_before_the_books(shelves):
     books, own = noisy(0), noisy(1)
-    books.write()
-    assert results.find(books.spec, committed=False) == books
+    BOOK.write(books)
+    assert OWN.find(books.spec) == books
     own = dataclasses.replace(own, spec=books.spec)
-    own.write(committed=False)
-    assert results.find(books.spec, committed=False) == own and results.find(books.spec) == books
+    OWN.write(own)
+    assert OWN.find(books.spec) == own and BOOK.find(books.spec) == books
+
+
+def test_a_row_that_means_nothing_for_a_variant_is_refused():
+    with pytest.raises(ValueError, match="a row of clip_reid's variant baseline among .*found 'no stage 1'"):
+        Spec("clip_reid", "baseline", "no stage 1").check()

@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from reid_core import __main__, chapters, fill
+from reid_core import __main__
+from reid_core.report import chapters
+from reid_core.runs import fill
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -27,7 +27,7 @@ def test_a_table_is_read_from_its_file_or_its_folder(tmp_path):
     table(tmp_path)
     for place in (tmp_path, tmp_path / "mine.csv"):
         read = public.read("csv", place)
-        assert read.name == "mine" and read.label == "real" and read.counts()["train"]["images"] == 2
+        assert read.name == "mine" and read.origin == "real" and read.counts()["train"]["images"] == 2
     assert doctor.check("csv", tmp_path, decode=True, hashes=True).healthy
 
 
@@ -73,7 +73,7 @@ def test_a_table_of_world_images_stays_of_the_world(market, place):
     path = market / place / "mine.csv"
     public.market1501(market).write(path)
     read = public.read("csv", path)
-    assert read.label == "world" and read.seed == 0
+    assert read.origin == "world" and read.seed == 0
 
 
 def test_a_table_of_the_world_and_of_photographs_is_refused(market):

@@ -5,7 +5,7 @@ import subprocess
 
 import pytest
 
-from reid_core.data import ROOT
+from data_prep.catalogue import ROOT
 
 
 def texts():

@@ -6,23 +6,23 @@ import sys
 
 import pytest
 
-from reid_core import threads
+from reid_core import processor
 
 
 @pytest.mark.parametrize(
     "own", [{}, {"GOMP_SPINCOUNT": "7"}, {"OMP_WAIT_POLICY": "PASSIVE"}, {"KMP_BLOCKTIME": "0"}]
 )
 def test_spinning_is_bounded_unless_the_user_chose(own):
-    threads.bound_spinning(environment := dict(own))
-    assert environment == (own or {"GOMP_SPINCOUNT": threads.SPINS})
+    processor.bound_spinning(environment := dict(own))
+    assert environment == (own or {"GOMP_SPINCOUNT": processor.SPINS})
 
 
 def test_it_is_bounded_before_torch_reads_it():
     """The library is loaded with torch, which no import of the project may load first."""
     code = "import sys, reid_core, os; assert 'torch' not in sys.modules; print(os.environ['GOMP_SPINCOUNT'])"
-    clean = {name: value for name, value in os.environ.items() if name not in threads.OWN}
+    clean = {name: value for name, value in os.environ.items() if name not in processor.OWN}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=clean)
-    assert done.stdout.strip() == threads.SPINS, done.stderr
+    assert done.stdout.strip() == processor.SPINS, done.stderr
 
 
 @pytest.mark.parametrize("number", [0, -1, 4096])
@@ -31,7 +31,7 @@ def test_a_number_of_threads_that_no_machine_has_is_one_sentence(number):
         ValueError,
         match=rf"expected from 1 to {os.cpu_count()} threads, .*, found {number}; correct --threads",
     ):
-        threads.use(number)
+        processor.use_threads(number)
 
 
 def test_threads_are_set_and_none_leaves_them(monkeypatch):
@@ -39,6 +39,6 @@ def test_threads_are_set_and_none_leaves_them(monkeypatch):
 
     asked = []
     monkeypatch.setattr(torch, "set_num_threads", asked.append)
-    threads.use(None)
-    threads.use(1)
+    processor.use_threads(None)
+    processor.use_threads(1)
     assert asked == [1]

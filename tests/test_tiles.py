@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from reid_core import tiles
+from reid_core import processor
 
 REAL = {(0, 0): 0x20, (0x1D, 0): 1, (0x1D, 1): 0x04002000}  # a processor of 2023, asked on bare metal
 PRODUCT = """import torch, reid_core
@@ -25,15 +25,15 @@ print(torch.nn.functional.linear(one, one).mean().item())"""
     ],
 )
 def test_tiles_are_left_alone_where_their_sizes_are_told_and_avoided_elsewhere(answers, works, monkeypatch):
-    monkeypatch.setattr(tiles, "cpuid_eax", lambda: lambda leaf, subleaf: answers[leaf, subleaf])
+    monkeypatch.setattr(processor, "cpuid_eax", lambda: lambda leaf, subleaf: answers[leaf, subleaf])
     environment = {}
-    tiles.guard(environment)
+    processor.guard_tiles(environment)
     assert environment == ({} if works else {"ONEDNN_MAX_CPU_ISA": "AVX512_CORE_FP16"})
 
 
 def test_what_a_reader_set_stays(monkeypatch):
-    monkeypatch.setattr(tiles, "described", lambda: False)
-    tiles.guard(environment := {"ONEDNN_MAX_CPU_ISA": "DEFAULT"})
+    monkeypatch.setattr(processor, "tiles_described", lambda: False)
+    processor.guard_tiles(environment := {"ONEDNN_MAX_CPU_ISA": "DEFAULT"})
     assert environment == {"ONEDNN_MAX_CPU_ISA": "DEFAULT"}
 
 
@@ -42,8 +42,8 @@ def test_a_processor_that_cannot_be_asked_is_kept_from_tiles(why, monkeypatch):
     def refuse():
         raise why
 
-    monkeypatch.setattr(tiles, "cpuid_eax", refuse)
-    assert not tiles.described()
+    monkeypatch.setattr(processor, "cpuid_eax", refuse)
+    assert not processor.tiles_described()
 
 
 @pytest.mark.skipif(
@@ -51,7 +51,7 @@ def test_a_processor_that_cannot_be_asked_is_kept_from_tiles(why, monkeypatch):
 )
 def test_the_processor_answers():
     """Every x86-64 has leaves up to 1, whose eax names its model: never zero, and the same each time."""
-    ask = tiles.cpuid_eax()
+    ask = processor.cpuid_eax()
     assert ask(0, 0) >= 1 and ask(1, 0) == ask(1, 0) > 0
 
 

@@ -1,16 +1,19 @@
 """fit(): what trains, what is frozen, and that a run can be taken up anywhere."""
 
 import json
+from contextlib import contextmanager
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import nn
 
-from reid_core import checkpoint, train
+from reid_core import checkpoint, optim, precision, train
 from reid_core.augment import Augmentation
-from reid_core.draws import Shuffle
 from reid_core.layers import Neck
-from reid_core.methods.base import Cached, Group, Losses, Method, Stage, ema_, freeze_all_but, total
+from reid_core.methods.base import Cached, Losses, Method, Stage, ema_, freeze_all_but, total
+from reid_core.optim import Group
+from reid_core.samplers import Shuffle
 from reid_core.schedules import constant, warmup_milestones
 
 
@@ -23,33 +26,73 @@ class Toy(Method):
         self.data, self.size, self.epochs = data, (16, 8), epochs
         self.tower, self.neck = nn.Linear(384, 8), Neck(8)
         self.words, self.teacher = nn.Parameter(torch.randn(data.classes, 8)), nn.Linear(384, 8)
-        self.seen = []
+        self.seen, self.started, self.dropout = [], 0, nn.Dropout(0.1)
 
     def look(self, batch):
         return self.tower(batch.images.flatten(1))
 
     def stages(self):
         rows, still = range(len(self.data.train)), Augmentation()
-        words = Stage("words", self.epochs, Shuffle(rows, 16), [], self.word_loss, {"pull": 2.0},
-                      [Group([self.words], 0.1)], warmup_milestones(3, 1, 0.1, (2,)),
-                      cache={"image": Cached(self.look, still)})  # fmt: skip
-        tower = Stage("tower", self.epochs, Shuffle(rows, 16), [Augmentation(flip=0.5, pad=2)], self.tower_loss,
-                      {"near": 1.0, "small": 0.5}, [Group([self.tower], 0.01), Group([self.neck], 0.05)], constant(3))  # fmt: skip
+        words = Stage(
+            name="words",
+            epochs=self.epochs,
+            sampler=Shuffle(rows, 16),
+            views=[],
+            losses=self.word_loss,
+            weights={"pull": 2.0},
+            groups=[Group(members=[self.words], lr=0.1)],
+            schedule=warmup_milestones(3, 1, 0.1, (2,)),
+            cache={"image": Cached(self.look, still)},
+        )
+        tower = Stage(
+            name="tower",
+            epochs=self.epochs,
+            sampler=Shuffle(rows, 16),
+            views=[Augmentation(flip=0.5, pad=2)],
+            losses=self.tower_loss,
+            weights={"near": 1.0, "small": 0.5},
+            groups=[Group(members=[self.tower], lr=0.01), Group(members=[self.neck], lr=0.05)],
+            schedule=constant(3),
+            start=self.meet_teacher,
+            after_step=self.follow,
+        )
         return [words, tower]
 
     def word_loss(self, batch):
-        return Losses({"pull": (self.words[batch.pids] - batch.cached["image"]).square().mean()})
+        return Losses({"pull": (self.words[batch.labels] - batch.cached["image"]).square().mean()})
 
     def tower_loss(self, batch):
-        feature = self.neck(self.look(batch))
+        feature = self.neck(self.dropout(self.look(batch)))
         noise = torch.from_numpy(batch.rng.normal(size=8)).float()
-        near = (feature - self.words[batch.pids].detach() + 0.1 * noise).square().mean()
-        return Losses({"near": near, "small": feature.square().mean()}, {"rows": batch.rows})
+        near = (feature - self.words[batch.labels].detach() + 0.1 * noise).square().mean()
+        return Losses({"near": near, "small": feature.square().mean()}, {"rows": batch.index})
 
-    def after_step(self, carry):
-        if carry:
-            ema_(self.teacher, self.tower, 0.9)
-            self.seen.append(carry["rows"])
+    def meet_teacher(self):
+        """Random, under the stage's own seed, and once."""
+        self.started += 1
+        nn.init.normal_(self.teacher.weight)
+
+    def follow(self, carry):
+        ema_(self.teacher, self.tower, 0.9)
+        self.seen.append(carry["rows"])
+
+
+@contextmanager
+def stopped_after(steps):
+    """While this lasts, a training is interrupted before its step number `steps` (from 0)."""
+    real, taken = train.Trainer.step, []
+
+    def step(trainer, *args):
+        if len(taken) == steps:
+            raise KeyboardInterrupt
+        taken.append(0)
+        return real(trainer, *args)
+
+    train.Trainer.step = step
+    try:
+        yield
+    finally:
+        train.Trainer.step = real
 
 
 def fit(method, folder, **options):
@@ -101,20 +144,8 @@ def test_a_run_taken_up_anywhere_ends_with_the_same_bits(world, tmp_path, stop_a
     whole = Toy(world)
     history = fit(whole, tmp_path / "whole")
     broken = Toy(world)
-    steps, real_step = [], train.Run.step
-
-    def step(run, *args):
-        if len(steps) == stop_after:
-            raise KeyboardInterrupt
-        steps.append(0)
-        return real_step(run, *args)
-
-    train.Run.step = step
-    try:
-        with pytest.raises(KeyboardInterrupt):
-            fit(broken, tmp_path / "broken", checkpoint_every=every)
-    finally:
-        train.Run.step = real_step
+    with stopped_after(stop_after), pytest.raises(KeyboardInterrupt):
+        fit(broken, tmp_path / "broken", checkpoint_every=every)
     again = Toy(world)
     resumed = fit(again, tmp_path / "broken", checkpoint_every=every)
     assert same(whole, again)
@@ -164,17 +195,41 @@ def test_the_first_term_that_is_not_finite_stops_the_run(world, tmp_path):
     assert all(value.isfinite().all() for value in good["method"].values() if value.is_floating_point())
 
 
-def test_the_log_tells_what_happened_and_the_weights_are_kept(world, tmp_path):
+def test_the_log_tells_what_happened(world, tmp_path):
     fit(Toy(world), tmp_path)
     events = [json.loads(line) for line in (tmp_path / "events.jsonl").read_text().splitlines()]
     assert [e["event"] for e in events] == ["stage", *["epoch"] * 3, "stage", *["epoch"] * 3, "finished"]
-    from safetensors.torch import load_file
 
-    assert set(load_file(tmp_path / "weights.safetensors")) == set(Toy(world).state_dict())
+
+def test_weights_are_the_callers_to_write_and_are_read_back_strictly(world, tmp_path):
+    method = Toy(world)
+    fit(method, tmp_path)
+    assert not (tmp_path / train.WEIGHTS).exists()
+    train.save_weights(method, tmp_path, "toy")
+    state, again = load_file(tmp_path / train.WEIGHTS), Toy(world)
+    train.load_state(again, state, tmp_path)
+    assert same(method, again)
+    with pytest.raises(ValueError, match="found no words; it is of other code"):
+        train.load_state(again, {key: value for key, value in state.items() if key != "words"}, tmp_path)
+    with pytest.raises(ValueError, match="found more, which it does not have; it is of other code"):
+        train.load_state(again, {**state, "more": state["words"]}, tmp_path)
+
+
+def test_a_stage_starts_once_and_never_when_it_is_taken_up(world, tmp_path):
+    """Neither within an epoch nor between two."""
+    first = Toy(world)
+    fit(first, tmp_path / "whole")
+    assert first.started == 1
+    for stop_after, started in ((2, 1), (13, 0), (17, 0)):
+        broken, again, place = Toy(world), Toy(world), tmp_path / str(stop_after)
+        with stopped_after(stop_after), pytest.raises(KeyboardInterrupt):
+            fit(broken, place, checkpoint_every=1)
+        fit(again, place, checkpoint_every=1)
+        assert again.started == started and same(first, again)
 
 
 def test_progress_says_how_long_it_will_take(world, tmp_path, monkeypatch):
-    monkeypatch.setattr(train, "TALK_EVERY", 0.0)
+    monkeypatch.setattr(train, "LOG_EVERY", 0.0)
     said = []
     train.fit(Toy(world), world, tmp_path, precision="fp32", log=said.append)
     assert "words: epoch 1/3, step 1/4" in said[0] and "images/s" in said[0] and said[0].endswith("min left")
@@ -182,9 +237,9 @@ def test_progress_says_how_long_it_will_take(world, tmp_path, monkeypatch):
 
 def test_biases_get_their_own_rate_and_decay(world):
     method = Toy(world)
-    group = Group([method.tower], 1.0, 0.1, bias_factor=2.0, bias_decay=0.0)
+    group = Group(members=[method.tower], lr=1.0, weight_decay=0.1, bias_factor=2.0, bias_decay=0.0)
     freeze_all_but(method, [group])
-    weight, bias = train.make_optimisers(method, [group])[0].param_groups
+    weight, bias = optim.make_optimisers(method, [group])[0].param_groups
     assert (weight["lr"], weight["weight_decay"], bias["lr"], bias["weight_decay"]) == (1.0, 0.1, 2.0, 0.0)
 
 
@@ -192,7 +247,7 @@ def test_rows_without_a_gradient_do_not_move_and_the_others_follow_adam():
     torch.manual_seed(0)
     table = nn.Parameter(torch.randn(4, 3))
     twin = nn.Parameter(table.detach()[1:2].clone())
-    sparse, dense = train.RowAdam([{"params": [table], "lr": 0.1}]), torch.optim.Adam([twin], 0.1)
+    sparse, dense = optim.RowAdam([{"params": [table], "lr": 0.1}]), torch.optim.Adam([twin], 0.1)
     start = table.detach().clone()
     for k in range(5):
         sparse.zero_grad()
@@ -212,10 +267,16 @@ def test_text_towers_that_nobody_trains_are_not_written(world, tmp_path):
     from reid_core.recipe import PROFILES
 
     method = ClipReID(RECIPE.at(PROFILES["smoke"]), world)
-    skipped = train.untrained_text(method, method.stages())
-    assert "text.token_embedding.weight" in skipped and not any(
-        name.startswith(("image", "words")) for name in skipped
-    )
+    constants = method.constants()
+    assert "text.token_embedding.weight" in constants
+    assert all(name.startswith("text.") for name in constants)
+    assert not set(constants) & set(train.stored(method)) and "words.new" in train.stored(method)
+
+
+def test_a_table_whose_unused_rows_stay_refuses_weight_decay():
+    table = nn.Parameter(torch.zeros(4, 3))
+    with pytest.raises(ValueError, match="expected no weight decay on tables .* found 0.1"):
+        optim.RowAdam([{"params": [table], "lr": 0.1, "weight_decay": 0.1}])
 
 
 @pytest.mark.parametrize(
@@ -225,7 +286,7 @@ def test_text_towers_that_nobody_trains_are_not_written(world, tmp_path):
 )  # fmt: skip
 def test_a_processor_that_would_emulate_bfloat16_trains_in_fp32(told, device, used, monkeypatch):
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: told, raising=False)
-    assert train.usable("bf16", device) == used and train.usable("fp32", device) == "fp32"
+    assert precision.usable("bf16", device) == used and precision.usable("fp32", device) == "fp32"
 
 
 def test_bf16_stays_close_to_fp32(world, tmp_path, monkeypatch):

@@ -85,8 +85,8 @@ def test_weights_of_a_choice_are_kept():
 
 def test_whole_numbers_stay_in_their_bounds():
     assert {between(0, 3, 5, "x", k) for k in range(200)} == {3, 4, 5}
-    dice = [near(0, 100, 10, "y", k) for k in range(400)]
-    assert all(abs(value - 100) <= 20 for value in dice) and abs(np.mean(dice) - 100) < 1.5
+    rng = [near(0, 100, 10, "y", k) for k in range(400)]
+    assert all(abs(value - 100) <= 20 for value in rng) and abs(np.mean(rng) - 100) < 1.5
 
 
 @pytest.mark.parametrize("name", cast.SETS)

@@ -178,7 +178,7 @@ def finish(name, root, table, variant="", allow_count_mismatch=False, **more):
     card = world_card(root)
     if card:
         check_shots(card["name"], root, table, card["counts"])
-        more |= {"label": "world", "seed": card["seed"], "scene_fingerprint": card["fingerprint"]}
+        more |= {"origin": "world", "seed": card["seed"], "scene_fingerprint": card["fingerprint"]}
         return from_table(card["name"], root, table, **more)
     differences = check_counts(name, variant, root, table, allow_count_mismatch)
     more["notes"] = (*more.get("notes", ()), *differences)

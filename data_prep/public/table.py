@@ -12,8 +12,8 @@ def csv(root, variant="market", allow_count_mismatch=False, **options):
     path = table_in(Path(root))
     table = read_table(path)
     card = card_above(path.parent, table)
-    labels = {"label": "world", "seed": card["seed"]} if card else {}
-    return from_table(path.stem, path.parent, table, protocol=variant, **labels, **options)
+    told = {"origin": "world", "seed": card["seed"]} if card else {}
+    return from_table(path.stem, path.parent, table, protocol=variant, **told, **options)
 
 
 def table_in(root):

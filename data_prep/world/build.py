@@ -149,7 +149,7 @@ def describe(name, plan, paths, profile, seed, size):
         split for one in plan if one["pid"] >= 0 for split in read_as.get(one["split"], (one["split"],))
     ]
     counts = {split: splits.count(split) for split in dict.fromkeys(splits)}
-    return {"name": name, "label": "world", "reader": layout_of(name).reader, "profile": profile, "seed": seed,
+    return {"name": name, "origin": "world", "reader": layout_of(name).reader, "profile": profile, "seed": seed,
             "size": list(size), "version": VERSION, "counts": counts,
             "fingerprint": digest_of(marks)}  # fmt: skip
 

@@ -38,5 +38,5 @@ def between(seed, low, high, *names):
 
 
 def near(seed, mean, spread, *names):
-    """A whole number around `mean`: the sum of four dice, so within twice the spread and never far off."""
+    """A whole number around `mean`: the sum of four rng, so within twice the spread and never far off."""
     return mean + sum(number % (2 * spread + 1) - spread for number in numbers(seed, *names)) // 2

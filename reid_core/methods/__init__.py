@@ -1,17 +1,14 @@
-"""The papers. Each module has RECIPE, VARIANTS {name: Method} and ABLATIONS {row as printed: {field: value}}.
-
-PLANNED names the classes whose stages exist and whose losses do not yet: they prove that the contract of `base` holds
-all methods, and no command runs them.
-"""
+"""The papers, each a `base.Paper` at the end of its own file. What is not complete yet has stages, but no losses: it proves that the
+contract of `base` holds it, and no command runs it."""
 
 from reid_core.methods import clip_reid, dmpt, hpl, pad, promptsg, vladr
 
-METHODS = {"clip_reid": clip_reid, "promptsg": promptsg}
-PLANNED = {
-    hpl.HPL: hpl.HPLRecipe(),
-    dmpt.DMPT: dmpt.DMPTRecipe(),
-    pad.PADReleased: pad.PADRecipe(),
-    pad.PADDescribed: pad.PADRecipe(),
-    vladr.VLADRReleased: vladr.VLADRRecipe(),
-    vladr.VLADRDescribed: vladr.VLADRRecipe(),
+PAPERS = {
+    "clip_reid": clip_reid.PAPER,
+    "promptsg": promptsg.PAPER,
+    "hpl": hpl.PAPER,
+    "dmpt": dmpt.PAPER,
+    "pad": pad.PAPER,
+    "vladr": vladr.PAPER,
 }
+METHODS = {name: paper for name, paper in PAPERS.items() if paper.complete}

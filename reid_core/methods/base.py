@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from reid_core.augment import Augmentation
-from reid_core.draws import generator
+from reid_core.samplers import generator
 from reid_core.schedules import Schedule
 
 IMAGES = "images"  # the stream of stages that teach the image tower with P identities x K images: the same for every method
@@ -35,82 +35,66 @@ class Losses(NamedTuple):
     carry: dict = {}
 
 
-@dataclass
-class Group:
-    """Parameters that learn alike; `members` are modules and parameters. All else is frozen and in eval mode."""
-
-    members: list
-    lr: float
-    weight_decay: float = 0.0
-    bias_factor: float = 1.0  # on the rate of parameters whose name contains "bias"
-    bias_decay: float | None = None  # their weight decay, the group's unless told
-    betas: tuple = (0.9, 0.999)
-    eps: float = 1e-8
-    row_sparse: bool = False  # tables: a row moves only in steps that use it
-    muon: bool = False  # matrices: steps of equal length in all directions (Jordan et al. 2024), without Adam
-
-    def parameters(self):
-        """Every parameter of the members, once."""
-        found = {}
-        for member in self.members:
-            parameters = [member] if isinstance(member, nn.Parameter) else member.parameters()
-            found |= {id(p): p for p in parameters}
-        return list(found.values())
-
-
 class Cached(NamedTuple):
-    """What a frozen tower says once about every training row: Batch -> (B, ...), seen through `view`."""
+    """What a frozen tower says once about every training row: Batch -> (B, ...), seen through `view` (None: without pixels)."""
 
     compute: Callable
-    view: Augmentation
+    view: Augmentation | None
 
 
-@dataclass
+def nothing(*_):
+    """The default of what a stage may do besides computing its loss."""
+
+
+@dataclass(kw_only=True)
 class Stage:
     """Everything the loop needs to know, as data."""
 
     name: str
     epochs: int
-    draws: Any  # a sampler of reid_core.draws: which rows make a batch
+    sampler: Any  # of reid_core.samplers: which rows make a batch
     views: list  # augmentations; empty where only cached tensors are needed
     losses: Callable  # Batch -> Losses
-    weights: dict  # the paper's total-loss equation
-    groups: list
+    weights: dict  # term -> weight: the paper's total-loss equation
+    groups: list  # of optim.Group; all other parameters are frozen
     schedule: Schedule
     cache: dict = field(default_factory=dict)  # name -> Cached
-    prepare: Callable = lambda: None  # before the first step, and again when a run is taken up
     captions: Any = None  # a CaptionTable where batches carry sentences
-    chance: str = ""  # names the stream of its draws and augmentations; its own name unless told. Stages that share it see the same images
+    start: Callable = nothing  # once, before the first step of the first epoch; never when a run is taken up
+    prepare: Callable = (
+        nothing  # whenever the stage begins or is taken up: a pure function of what is frozen in it
+    )
+    after_step: Callable = nothing  # gets `Losses.carry` after each update: teachers and memories move here
+    stream: str = ""  # of random numbers for draws and augmentations; the stage's name unless told. Equal streams see equal images
+
+
+class StageLoss(nn.Module):
+    """A stage's loss as a module: Batch -> Losses. What compiles or distributes a training wraps this, and nothing else."""
+
+    def __init__(self, method, stage):
+        super().__init__()
+        self.method, self.losses = method, stage.losses
+
+    def forward(self, batch):
+        return self.losses(batch)
 
 
 class Task(NamedTuple):
-    """One way of searching: Batch -> (B, D) for each side. `asks` is "image" or "text". The protocol binds sentences; images
-    are ranked by the data set's own. `rerank`: by k-reciprocal neighbours."""
+    """One test: which feature of a query is compared with which of a gallery item.
 
-    query: Callable
-    gallery: Callable
+    Names are those of `Method.features`; "f12+fp" stands for two side by side. Sentences are ranked by `protocol`, images by
+    the data set's own.
+    """
+
+    query: str
+    gallery: str
+    query_type: str = "image"  # or "text"
     protocol: str = "all"
-    asks: str = "image"
-    rerank: bool = False
-
-
-class Remembered:
-    """A function of a Batch that keeps its last answer: in a test, several tasks ask about one batch. Where gradients are
-    wanted, and hooks may be in place, it is asked anew."""
-
-    def __init__(self, function):
-        self.function, self.asked, self.said = function, None, None
-
-    def __call__(self, batch):
-        if torch.is_grad_enabled():
-            return self.function(batch)
-        if self.asked is not batch:
-            self.asked, self.said = batch, self.function(batch)
-        return self.said
+    rerank: bool = False  # by k-reciprocal neighbours
 
 
 class Method(nn.Module):
-    """A paper. Subclasses build their parts in `__init__` and give `stages`, `retrieval_tasks`, `test_view` and the
+    """A paper. Subclasses build their parts in `__init__` and give `stages`, `features`, `retrieval_tasks`, `test_view` and the
     image `size` (H, W)."""
 
     def __init__(self, recipe):
@@ -121,27 +105,84 @@ class Method(nn.Module):
         """A list of Stage, run in order."""
         raise NotImplementedError
 
-    def after_step(self, carry):
-        """Teachers and memories move here, once per optimiser step."""
+    def features(self, batch, names):
+        """At least {name: (B, D)} for each of `names`, not normalised, computed once for all of them."""
+        raise NotImplementedError
+
+    def embed(self, batch, name):
+        """One feature (B, D), or several side by side where `name` joins them with "+"."""
+        return side_by_side(self.features(batch, name.split("+")), name)
 
     def retrieval_tasks(self):
-        """{name: Task}."""
+        """{name: Task}; the first is the paper's own."""
         raise NotImplementedError
 
     def test_view(self):
         """How test images are resized and normalised."""
         raise NotImplementedError
 
+    def readers(self, name):
+        """[(module, token)] of what reads the image to make the feature `name`: the tower first, then modules that read its tokens
+        with queries of their own; `token` is the place in the module's output that answers. Explanations follow them."""
+        return [(self.image, 0)]
+
+    def constants(self):
+        """Names of parameters that follow from the recipe and its weights file and that no stage trains: no checkpoint holds them.
+        A text tower is one unless a stage trains it."""
+        trained = {id(p) for stage in self.stages() for group in stage.groups for p in group.parameters()}
+        text = getattr(self, "text", None)
+        told = text.named_parameters(prefix="text") if isinstance(text, nn.Module) else ()
+        return [name for name, p in told if id(p) not in trained]
+
+
+class Variant(NamedTuple):
+    """One reading of a paper: its class, the settings in which it differs, and the rows that mean something for it."""
+
+    kind: type
+    changes: dict = {}
+    rows: tuple | None = None  # None: all of the paper's
+
+
+@dataclass(frozen=True, kw_only=True)
+class Paper:
+    """What the rest of the library knows of a paper."""
+
+    recipe: Any
+    variants: dict  # name -> Variant
+    rows: dict = field(
+        default_factory=lambda: {"full": {}}
+    )  # ablation row -> {field: value}, as printed or named by us
+    tables: dict = field(default_factory=dict)  # "Table 3" -> its rows
+    test_only: tuple = ()  # fields that no training reads: rows that differ in them alone are tests of one run
+    pictured: tuple = ("full",)  # rows whose trained models are looked at
+    complete: bool = True  # whether its losses exist; until then no command runs it
+
+    def rows_of(self, variant):
+        """The ablation rows that mean something for a variant."""
+        rows = self.variants[variant].rows
+        return self.rows if rows is None else {row: self.rows[row] for row in rows}
+
+    def recipe_of(self, variant, row, data=""):
+        """The published recipe of a row of a variant on a data set, before any profile."""
+        recipe = self.recipe.on(data).but(**self.variants[variant].changes)
+        return recipe.but(**self.rows_of(variant)[row])
+
+
+def side_by_side(features, name):
+    """(B, sum of widths) of {name: (B, D)} and names that "+" joins."""
+    return torch.cat([features[part] for part in name.split("+")], 1)
+
 
 class LifelongMethod(Method):
-    """A method that meets domains one after the other."""
+    """A method that meets domains one after the other; `__init__` begins none."""
 
-    def begin_domain(self, domain):
-        """Make room for the identities of `domain` (a ReidData), before its stages run."""
+    def begin_domain(self, domain, number):
+        """Make room for the identities of `domain` (a ReidData), the `number`-th from 1, before its stages run. What needs the
+        device or earlier weights belongs into `Stage.start`."""
         raise NotImplementedError
 
     def end_domain(self):
-        """Consolidate what was learned, after its stages ran."""
+        """Consolidate what was learned, after its stages ran; weights are written after this."""
 
 
 def total(terms, weights):

@@ -7,17 +7,17 @@ Card decisions: the card of CLIP-ReID has none of its own; every value below was
 from dataclasses import dataclass
 
 import torch
-from torch import nn
 
-from reid_core.augment import HALF, IMAGENET_MEAN, IMAGENET_STD, Augmentation, Erasing
-from reid_core.draws import IdentityBatches, Shuffle
-from reid_core.layers import Head
-from reid_core.loading import TEXT_TOWERS, load_clip
-from reid_core.losses import bank_classification, batch_hard_triplet, identity, supervised_contrastive
-from reid_core.methods.base import IMAGES, Cached, Group, Losses, Method, Stage, Task, chance_of
+from reid_core.augment import HALF, IMAGENET_MEAN, IMAGENET_STD
+from reid_core.loading import TEXT_TOWERS
+from reid_core.losses import bank_classification, supervised_contrastive
+from reid_core.methods.base import Cached, Losses, Paper, Stage, Variant, chance_of
+from reid_core.methods.baseline import Baseline, VisualPath
+from reid_core.optim import Group
 from reid_core.prompts import GrowingTable, PromptTemplate
 from reid_core.recipe import Recipe, assumed, one_of, released, values_of
-from reid_core.schedules import warmup_cosine, warmup_milestones
+from reid_core.samplers import Shuffle
+from reid_core.schedules import warmup_cosine
 
 
 @dataclass(frozen=True)
@@ -130,90 +130,6 @@ SETTINGS = {"RN50": RN50, "VeRi-776": VERI, "VehicleID": VEHICLEID, "VehicleID, 
             "SIE, coefficient 3": SIDE_DEFAULT, "SIE and overlapping patches": {**SIDE, **OVERLAP}}  # fmt: skip
 
 
-class VisualPath(Method):
-    """What the baseline and CLIP-ReID share: the image tower, two necks with classifiers, and the features
-    f11, f12 (class tokens before and after the last block) and fp (joint space)."""
-
-    def __init__(self, recipe, data):
-        super().__init__(recipe)
-        r = recipe
-        cameras = len(data.cameras) if r.sie else 0
-        self.size, self.data = (r.image_height, r.image_width), data
-        self.image, self.text, self.tokenizer = load_clip(
-            r.backbone, r.pretrained, self.size, r.stride, cameras=cameras, sie=r.sie, sie_std=r.sie_init_std
-        )
-        _, last, joint = self.image.widths
-        with chance_of("heads"):
-            self.heads = nn.ModuleList(
-                Head(width, data.classes, r.classifier_init_std) for width in (last, joint)
-            )
-
-    def features(self, batch):
-        """f11, f12, fp of the first view, (B, D) each."""
-        return self.image.supervised(self.image(batch.images.flatten(0, 1), batch.camids))
-
-    def visual_losses(self, features, pids):
-        """L_ID summed over the two heads, L_tri over the three features."""
-        r = self.recipe
-        logits = [head(feature) for head, feature in zip(self.heads, features[1:])]
-        return {
-            "identity": sum(identity(z, pids, r.label_smoothing) for z in logits),
-            "triplet": sum(batch_hard_triplet(f, pids, r.triplet_margin) for f in features),
-        }
-
-    def visual_stage(self, name, losses, weights, prepare=lambda: None):
-        """Stage 2 of CLIP-ReID, which is all there is to the baseline."""
-        r = self.recipe
-        decay = {"weight_decay": r.stage2_weight_decay, "bias_factor": r.stage2_bias_lr_factor}
-        return Stage(
-            name,
-            r.stage2_epochs,
-            IdentityBatches(self.data.labels, r.stage2_ids_per_batch, r.stage2_images_per_id),
-            [self.train_view()],
-            losses,
-            weights,
-            [Group([self.image], r.stage2_lr, **decay), Group([self.heads], r.stage2_head_lr, **decay)],
-            warmup_milestones(r.stage2_span, r.stage2_warmup_epochs, r.stage2_warmup_factor, r.stage2_milestones,
-                              r.stage2_lr_decay_factor),
-            prepare=prepare, chance=IMAGES,
-        )  # fmt: skip
-
-    def train_view(self):
-        r = self.recipe
-        area = (r.random_erasing_area_min, r.random_erasing_area_max)
-        erasing = Erasing(r.random_erasing_p, area, r.random_erasing_aspect)
-        return Augmentation(
-            r.train_interpolation, r.norm_mean, r.norm_std, r.flip_p, r.pad, erasing=(erasing,)
-        )
-
-    def test_view(self):
-        r = self.recipe
-        return Augmentation(r.test_interpolation, r.norm_mean, r.norm_std)
-
-    def embed(self, batch):
-        """The test feature: f12 and fp side by side, before the necks."""
-        return torch.cat(self.features(batch)[1:], 1)
-
-    def retrieval_tasks(self):
-        return {"image to image": Task(self.embed, self.embed),
-                "image to image, re-ranked": Task(self.embed, self.embed, rerank=True)}  # fmt: skip
-
-
-class Baseline(VisualPath):
-    """CLIP fine-tune: L = L_ID + L_tri. No sentence is ever read."""
-
-    def __init__(self, recipe, data):
-        super().__init__(recipe, data)
-        del self.text
-
-    def stages(self):
-        weights = {"identity": self.recipe.id_weight_baseline, "triplet": self.recipe.triplet_weight}
-        return [self.visual_stage("learn to see", self.losses, weights)]
-
-    def losses(self, batch):
-        return Losses(self.visual_losses(self.features(batch), batch.pids))
-
-
 class ClipReID(VisualPath):
     """Stage 1 learns a sentence per identity with both towers frozen; stage 2 teaches the image tower with them."""
 
@@ -229,20 +145,20 @@ class ClipReID(VisualPath):
     def stages(self):
         r = self.recipe
         weights = {"identity": r.id_weight, "triplet": r.triplet_weight, "image to text": r.i2t_weight}
-        learn_to_see = self.visual_stage("learn to see", self.image_losses, weights, self.fill_bank)
-        return [self.learn_the_sentences(), learn_to_see]
+        visual = self.visual_stage("stage 2: image encoder", self.image_losses, weights, self.fill_bank)
+        return [self.prompt_learning(), visual]
 
-    def learn_the_sentences(self):
+    def prompt_learning(self):
         r = self.recipe
         return Stage(
-            "learn the sentences",
-            r.stage1_epochs,
-            Shuffle(range(len(self.data.train)), r.stage1_batch),
-            [],
-            self.sentence_losses,
-            {"image to text": 1.0, "text to image": 1.0},
-            [Group([self.words], r.stage1_lr, r.stage1_weight_decay)],
-            warmup_cosine(
+            name="stage 1: prompt learning",
+            epochs=r.stage1_epochs,
+            sampler=Shuffle(range(len(self.data.train)), r.stage1_batch),
+            views=[],
+            losses=self.sentence_losses,
+            weights={"image to text": 1.0, "text to image": 1.0},
+            groups=[Group(members=[self.words], lr=r.stage1_lr, weight_decay=r.stage1_weight_decay)],
+            schedule=warmup_cosine(
                 r.stage1_span, r.stage1_lr, r.stage1_min_lr, r.stage1_warmup_epochs, r.stage1_warmup_init_lr
             ),
             cache={"image": Cached(self.joint_feature, self.test_view())},
@@ -252,13 +168,13 @@ class ClipReID(VisualPath):
         """fp without the camera embedding: what stage 1 caches."""
         return self.image.joint_cls(self.image(batch.images.flatten(0, 1)))
 
-    def sentences(self, pids):
+    def sentences(self, labels):
         """Sentence features (B, E) of identities (B,)."""
-        return self.text.joint_end(self.text(*self.template(identity=self.words(pids))))
+        return self.text.joint_end(self.text(*self.template(identity=self.words(labels))))
 
     def sentence_losses(self, batch):
-        image, text = batch.cached["image"], self.sentences(batch.pids)
-        contrast = (batch.pids, batch.pids, self.recipe.temperature, False)
+        image, text = batch.cached["image"], self.sentences(batch.labels)
+        contrast = (batch.labels, batch.labels, self.recipe.temperature, False)
         return Losses({
             "image to text": supervised_contrastive(image, text, *contrast),
             "text to image": supervised_contrastive(text, image, *contrast),
@@ -266,26 +182,25 @@ class ClipReID(VisualPath):
 
     @torch.no_grad()
     def fill_bank(self):
-        """The sentence features of all identities, said once: the frozen tower will not change its mind."""
-        pids = torch.arange(len(self.bank), device=self.bank.device)
-        said = torch.cat([self.sentences(some) for some in pids.split(self.recipe.stage1_batch)])
-        self.bank = said.roll(self.recipe.sentences_moved, 0)
+        """The sentence features (C, E) of all identities, cached: tower and words are frozen in stage 2."""
+        labels = torch.arange(len(self.bank), device=self.bank.device)
+        cached = torch.cat([self.sentences(some) for some in labels.split(self.recipe.stage1_batch)])
+        self.bank = cached.roll(self.recipe.sentences_moved, 0)
 
     def image_losses(self, batch):
-        features = self.features(batch)
+        features = self.encode(batch)
         against_all = bank_classification(
             features[2],
             self.bank,
-            batch.pids,
+            batch.labels,
             1 / self.recipe.temperature,
             False,
             self.recipe.label_smoothing,
         )
-        return Losses({**self.visual_losses(features, batch.pids), "image to text": against_all})
+        return Losses({**self.visual_losses(features, batch.labels), "image to text": against_all})
 
 
 RECIPE = ClipReidRecipe()
-VARIANTS = {"baseline": Baseline, "clip_reid": ClipReID}
 ROWS = {  # what CLIP-ReID itself takes apart; its tables could not be read, so the labels are ours
     "no stage 1": {"stage1_epochs": 0},
     "1 token": {"n_ctx_learnable": 1},
@@ -306,3 +221,10 @@ ABLATIONS = {
     **LONGER,
     **{row: values_of(changes) for row, changes in SETTINGS.items()},
 }
+WITHOUT_LANGUAGE = ("full", "as it comes", *LONGER, *SETTINGS)  # the rows that a baseline has, too
+ClipReidRecipe.for_data = {"veri776": values_of(VERI), "vehicleid": values_of(VEHICLEID)}
+PAPER = Paper(
+    recipe=RECIPE,
+    variants={"baseline": Variant(Baseline, rows=WITHOUT_LANGUAGE), "clip_reid": Variant(ClipReID)},
+    rows=ABLATIONS,
+)

@@ -2,15 +2,17 @@
 
 from dataclasses import dataclass
 
+import torch
 from torch import nn
 
 from reid_core.augment import HALF, Augmentation, Erasing
-from reid_core.draws import IdentityBatches
 from reid_core.layers import Head
 from reid_core.loading import load_clip
-from reid_core.methods.base import Group, Method, Stage, Task
+from reid_core.methods.base import Method, Paper, Stage, Task, Variant
+from reid_core.optim import Group
 from reid_core.prompts import DeepPrompts
 from reid_core.recipe import Recipe, assumed, stated
+from reid_core.samplers import IdentityBatches
 from reid_core.schedules import warmup_cosine
 
 
@@ -54,21 +56,36 @@ class DMPT(Method):
         view = Augmentation(
             "bicubic", *r.norm_mean_std, 0.5, 10, erasing=(Erasing(),), shared=r.augmentation_sync
         )
-        return [
-            Stage(
-                "tune the prompts",
-                r.epochs,
-                IdentityBatches(self.data.labels, r.ids_per_batch, r.images_per_id),
-                [view],
-                self.losses,
-                dict(zip(("identity", "triplet", "centre", "contrast"), r.loss_weights)),
-                [Group([self.prompts, self.head], r.lr_peak, r.weight_decay)],
-                warmup_cosine(r.span, r.lr_peak, low, r.warmup_epochs, start),
-            )
-        ]
+        tuning = Stage(
+            name="prompt tuning",
+            epochs=r.epochs,
+            sampler=IdentityBatches(self.data.labels, r.ids_per_batch, r.images_per_id),
+            views=[view],
+            losses=self.losses,
+            weights=dict(zip(("identity", "triplet", "centre", "contrast"), r.loss_weights)),
+            groups=[Group(members=[self.prompts, self.head], lr=r.lr_peak, weight_decay=r.weight_decay)],
+            schedule=warmup_cosine(r.span, r.lr_peak, low, r.warmup_epochs, start),
+        )
+        return [tuning]
 
     def losses(self, batch):
         raise NotImplementedError("DMPT's losses come with its chapter")
 
+    def features(self, batch, names):
+        """ "f" (B, M D), the class tokens of all spectra side by side; those of an absent spectrum are zero."""
+        found = [self.spectrum(batch, m) for m in range(batch.images.shape[1])]
+        return {"f": torch.cat(found, 1)}
+
+    def spectrum(self, batch, m):
+        """The class token (B, D) of one spectrum under its own prompts."""
+        tokens = self.image(batch.images[:, m], prompter=self.prompts[m]).tokens[:, 0]
+        return tokens * batch.present[:, m : m + 1]
+
+    def test_view(self):
+        return Augmentation("bicubic", *self.recipe.norm_mean_std)
+
     def retrieval_tasks(self):
-        return {"image to image": Task(self.losses, self.losses)}
+        return {"image to image": Task("f", "f")}
+
+
+PAPER = Paper(recipe=DMPTRecipe(), variants={"dmpt": Variant(DMPT)}, complete=False)

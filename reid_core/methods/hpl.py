@@ -7,12 +7,13 @@ from torch import nn
 
 from reid_core.augment import CLIP_MEAN, CLIP_STD, Augmentation, Erasing
 from reid_core.data import CaptionTable
-from reid_core.draws import CaptionShuffle, IdentityBatches, Zipped
 from reid_core.layers import Head
 from reid_core.loading import load_clip
-from reid_core.methods.base import Group, Method, Stage, Task
+from reid_core.methods.base import Method, Paper, Stage, Task, Variant
+from reid_core.optim import Group
 from reid_core.prompts import GrowingTable
 from reid_core.recipe import Recipe, assumed, stated
+from reid_core.samplers import CaptionShuffle, IdentityBatches, Zipped
 from reid_core.schedules import exponential, warmup_then_cosine
 
 
@@ -49,7 +50,7 @@ class HPLRecipe(Recipe):
 
 
 class HPL(Method):
-    """Stage I builds prompts with frozen towers, stage II learns features. Two class tokens, two ways of searching."""
+    """Stage I builds prompts with frozen towers, stage II learns features. Two class tokens, two tests."""
 
     def __init__(self, recipe, data):
         super().__init__(recipe)
@@ -68,35 +69,35 @@ class HPL(Method):
         self.match, self.head = nn.Linear(width, data.classes), Head(width, data.classes)
         self.captions = CaptionTable(data.train.captions, self.tokenizer)
 
-    def draws(self):
+    def sampler(self):
         """64 (image, sentence) pairs beside 16 x 4 images; the pairs define the epoch."""
         r, captioned = self.recipe, np.flatnonzero(self.captions.counts)
         pairs = CaptionShuffle(captioned, self.captions.counts, r.batch_t2i_pairs)
-        return Zipped(
-            pairs, IdentityBatches(self.data.labels, r.batch_i2i_images // r.images_per_id, r.images_per_id)
-        )
+        identities = r.batch_i2i_images // r.images_per_id
+        return Zipped(pairs, IdentityBatches(self.data.labels, identities, r.images_per_id))
 
     def stages(self):
-        return [self.construct_prompts(), self.learn_features()]
+        return [self.prompt_construction(), self.feature_learning()]
 
-    def construct_prompts(self):
+    def prompt_construction(self):
         r = self.recipe
+        terms = ("text to image", "image to text", "inversion consistency")
         return Stage(
-            "construct prompts",
-            r.stage1_epochs,
-            self.draws(),
-            [Augmentation("bilinear", CLIP_MEAN, CLIP_STD)],
-            self.prompt_losses,
-            dict(zip(("text to image", "image to text", "inversion consistency"), r.stage1_loss_weights)),
-            [
-                Group([self.inversion], r.stage1_lr_inversion),
-                Group([self.identities], r.stage1_lr_id_tokens, row_sparse=True),
+            name="stage 1: prompt construction",
+            epochs=r.stage1_epochs,
+            sampler=self.sampler(),
+            views=[Augmentation("bilinear", CLIP_MEAN, CLIP_STD)],
+            losses=self.prompt_losses,
+            weights=dict(zip(terms, r.stage1_loss_weights)),
+            groups=[
+                Group(members=[self.inversion], lr=r.stage1_lr_inversion),
+                Group(members=[self.identities], lr=r.stage1_lr_id_tokens, row_sparse=True),
             ],
-            exponential(r.stage1_span, r.stage1_lr_gamma),
+            schedule=exponential(r.stage1_span, r.stage1_lr_gamma),
             captions=self.captions,
         )
 
-    def learn_features(self):
+    def feature_learning(self):
         r = self.recipe
         adam = {"weight_decay": r.stage2_weight_decay, "bias_decay": 0.0, "eps": r.stage2_adam_eps}
         weights = dict(zip(("matching", "identity t2i", "triplet", "identity i2i"), r.loss_weights_base))
@@ -105,27 +106,21 @@ class HPL(Method):
             "instance prompts": r.lambda1_ilpa,
             "prompt regularisation": r.lambda2_cmpr,
         }
+        erasing = Erasing(area=(0.02, 0.4), fill=(0.0, 0.0, 0.0))
         return Stage(
-            "learn features",
-            r.stage2_epochs,
-            self.draws(),
-            [
-                Augmentation(
-                    "bilinear",
-                    CLIP_MEAN,
-                    CLIP_STD,
-                    0.5,
-                    10,
-                    erasing=(Erasing(area=(0.02, 0.4), fill=(0.0,) * 3),),
-                )
+            name="stage 2: feature learning",
+            epochs=r.stage2_epochs,
+            sampler=self.sampler(),
+            views=[Augmentation("bilinear", CLIP_MEAN, CLIP_STD, 0.5, 10, erasing=(erasing,))],
+            losses=self.feature_losses,
+            weights=weights,
+            groups=[
+                Group(members=[self.image, self.text], lr=r.stage2_lr, **adam),
+                Group(
+                    members=[self.match, self.head], lr=r.stage2_lr * r.stage2_classifier_lr_factor, **adam
+                ),
             ],
-            self.feature_losses,
-            weights,
-            [
-                Group([self.image, self.text], r.stage2_lr, **adam),
-                Group([self.match, self.head], r.stage2_lr * r.stage2_classifier_lr_factor, **adam),
-            ],
-            warmup_then_cosine(r.stage2_span, r.stage2_warmup_epochs, r.stage2_warmup_factor),
+            schedule=warmup_then_cosine(r.stage2_span, r.stage2_warmup_epochs, r.stage2_warmup_factor),
             captions=self.captions,
         )
 
@@ -134,6 +129,21 @@ class HPL(Method):
 
     feature_losses = prompt_losses
 
+    def features(self, batch, names):
+        """ "c1" and "c2", the two class tokens in the joint space (B, E), and "caption" (N, E)."""
+        if "caption" in names:
+            return {"caption": self.text.sentences(batch.text)}
+        tokens = self.image.joint_tokens(self.image(batch.images.flatten(0, 1)))
+        return {"c1": tokens[:, 0], "c2": tokens[:, 1]}
+
+    def readers(self, name):
+        return [(self.image, {"c1": 0, "c2": 1}[name])]
+
+    def test_view(self):
+        return Augmentation("bilinear", CLIP_MEAN, CLIP_STD)
+
     def retrieval_tasks(self):
-        see = self.prompt_losses
-        return {"image to image": Task(see, see), "text to image": Task(see, see, "all", "text")}
+        return {"image to image": Task("c2", "c2"), "text to image": Task("caption", "c1", "text")}
+
+
+PAPER = Paper(recipe=HPLRecipe(), variants={"hpl": Variant(HPL)}, complete=False)

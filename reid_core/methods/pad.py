@@ -6,12 +6,13 @@ from dataclasses import dataclass
 from torch import nn
 
 from reid_core.augment import HALF, Augmentation, Erasing
-from reid_core.draws import IdentityBatches, Shuffle
 from reid_core.layers import Head
 from reid_core.loading import load_clip
-from reid_core.methods.base import Cached, Group, LifelongMethod, Stage, Task, ema_
+from reid_core.methods.base import Cached, LifelongMethod, Paper, Stage, Task, Variant, ema_
+from reid_core.optim import Group
 from reid_core.prompts import DeepPrompts, GrowingTable
 from reid_core.recipe import Recipe, released, stated
+from reid_core.samplers import IdentityBatches, Shuffle
 from reid_core.schedules import warmup_cosine, warmup_milestones
 
 
@@ -28,13 +29,15 @@ class PADRecipe(Recipe):
     ta_tokens_per_class: int = released(4, "card 2.4")
     ta_init_std: float = released(0.02, "card 2.4")
     unfrozen_blocks: int = released(4, "card 3")
-    stage1_epochs: tuple = released((20, 12), "card 5: first domain, later domains")
+    stage1_epochs: tuple = released((20, 12), "card 5: first domain, later domains", by="position")
     stage1_batch: int = released(64, "card 5")
     stage1_warmup_epochs: float = released(3, "card 5")
     stage1_warmup_init_lr: float = released(1e-5, "card 5")
     stage1_min_lr: float = released(1e-6, "card 5")
-    stage2_epochs: tuple = released((30, 25), "card 5: first domain, later domains")
-    stage2_milestones: tuple = released(((18, 26), (14, 22)), "card 5: first domain, later domains")
+    stage2_epochs: tuple = released((30, 25), "card 5: first domain, later domains", by="position")
+    stage2_milestones: tuple = released(
+        ((18, 26), (14, 22)), "card 5: first domain, later domains", by="position"
+    )
     stage2_warmup_epochs: float = released(10, "card 5")
     stage2_warmup_factor: float = released(0.1, "card 5")
     ids_per_batch: int = released(16, "card 5: batch 64 in fours")
@@ -42,7 +45,7 @@ class PADRecipe(Recipe):
     lr_backbone: float = stated(5e-6, "Loss & Training", "pretrained lr")
     lr_head: float = released(5e-6, "card 5", "new lr")
     lr_va_prompt: tuple = released(
-        (2e-3, 5e-3), "card 5: first domain, later domains; also the rate of stage 1"
+        (2e-3, 5e-3), "card 5: first domain, later domains; also the rate of stage 1", by="position"
     )
     weight_decay: float = released(1e-4, "card 5")
     id_weight: float = released(0.25, "card 4.2")
@@ -59,69 +62,80 @@ class PAD(LifelongMethod):
 
     def __init__(self, recipe, data):
         super().__init__(recipe)
-        self.size, self.seen = (recipe.image_height, recipe.image_width), 0
+        self.size, self.data, self.position = (recipe.image_height, recipe.image_width), data, 0
         self.image, self.text, self.tokenizer = load_clip(recipe.backbone, recipe.pretrained, self.size)
-        length = (
-            len(self.image.blocks),
-            recipe.general_tokens_per_layer,
-            self.image.width,
-            recipe.prompt_init_uniform,
-        )
-        self.prompts = DeepPrompts(*length)
+        depth, length = len(self.image.blocks), recipe.general_tokens_per_layer
+        self.prompts = DeepPrompts(depth, length, self.image.width, recipe.prompt_init_uniform)
         self.words = GrowingTable((recipe.ta_tokens_per_class, self.text.width), recipe.ta_init_std)
+        self.heads = nn.ModuleList(Head(width, 0, bias=True) for width in self.image.widths[1:])
         self.teacher = copy.deepcopy(self.image)
-        self.begin_domain(data)
 
-    def begin_domain(self, domain):
-        """New heads and sentences for the domain's identities; the teacher starts as the student stands."""
-        self.data, self.seen = domain, self.seen + 1
+    def begin_domain(self, domain, number):
+        """New heads and sentences for the domain's identities."""
+        self.data, self.position = domain, number
         self.heads = nn.ModuleList(Head(width, domain.classes, bias=True) for width in self.image.widths[1:])
         self.words.grow(domain.classes, old=self.old_words)
-        self.teacher = copy.deepcopy(self.image)
 
-    def end_domain(self):
-        """Nothing: the student is what is kept and tested."""
+    def meet_teacher(self):
+        """The teacher of a domain starts as the student stands when its first stage begins."""
+        self.teacher.load_state_dict(self.image.state_dict())
 
-    def after_step(self, carry):
+    def follow_student(self, _):
         ema_(self.teacher, self.image, self.recipe.ema_alpha)
 
-    def pick(self, pair):
-        """A setting of the first domain or of the later ones."""
-        return pair[0] if self.seen == 1 else pair[1]
+    @property
+    def settings(self):
+        """The recipe at this position of the order: first domain or later ones (card D18)."""
+        return self.recipe.on(self.data.manifest.name, max(self.position, 1))
 
     def visual_groups(self):
         """First domain: everything visual; later: the last blocks, heads and prompts."""
-        r = self.recipe
-        backbone = [self.image] if self.seen == 1 else list(self.image.blocks[-r.unfrozen_blocks :])
+        r = self.settings
+        backbone = [self.image] if self.position <= 1 else list(self.image.blocks[-r.unfrozen_blocks :])
         return [
-            Group(backbone, r.lr_backbone, r.weight_decay),
-            Group([self.heads], r.lr_head, r.weight_decay),
-            Group([self.prompts], self.pick(r.lr_va_prompt)),
+            Group(members=backbone, lr=r.lr_backbone, weight_decay=r.weight_decay),
+            Group(members=[self.heads], lr=r.lr_head, weight_decay=r.weight_decay),
+            Group(members=[self.prompts], lr=r.lr_va_prompt),
         ]
 
-    def draws(self):
-        return IdentityBatches(self.data.labels, self.recipe.ids_per_batch, self.recipe.images_per_id)
-
-    def view(self):
-        return Augmentation(
-            "bicubic", HALF, HALF, 0.5, 10, erasing=(Erasing(area=(0.02, 0.33), aspect=(0.3, 3.3)),)
+    def visual_stage(self, name, weights, groups, **more):
+        r = self.settings
+        return Stage(
+            name=name,
+            epochs=r.stage2_epochs,
+            sampler=IdentityBatches(self.data.labels, r.ids_per_batch, r.images_per_id),
+            views=[self.train_view()],
+            losses=self.losses,
+            weights=weights,
+            groups=groups,
+            schedule=warmup_milestones(
+                r.stage2_epochs, r.stage2_warmup_epochs, r.stage2_warmup_factor, r.stage2_milestones
+            ),
+            after_step=self.follow_student,
+            **more,
         )
 
-    def visual_schedule(self):
-        r, epochs = self.recipe, self.pick(self.recipe.stage2_epochs)
-        return warmup_milestones(
-            epochs, r.stage2_warmup_epochs, r.stage2_warmup_factor, self.pick(r.stage2_milestones)
-        )
+    def train_view(self):
+        erasing = Erasing(area=(0.02, 0.33), aspect=(0.3, 3.3))
+        return Augmentation("bicubic", HALF, HALF, 0.5, 10, erasing=(erasing,))
+
+    def test_view(self):
+        return Augmentation("bicubic", HALF, HALF)
 
     def losses(self, batch):
         raise NotImplementedError("PAD's losses come with its chapter")
 
+    def features(self, batch, names):
+        """f11, f12, fp of the student, (B, D) each."""
+        out = self.image(batch.images.flatten(0, 1), prompter=self.prompts)
+        return dict(zip(("f11", "f12", "fp"), self.image.reid_features(out)))
+
     def retrieval_tasks(self):
-        return {"image to image": Task(self.losses, self.losses)}
+        return {"image to image": Task("f12+fp", "f12+fp")}
 
     def distillation(self, **weights):
         """Terms that exist from the second domain on."""
-        return weights if self.seen > 1 else {}
+        return weights if self.position > 1 else {}
 
 
 class PADReleased(PAD):
@@ -130,24 +144,36 @@ class PADReleased(PAD):
     old_words = "dropped"
 
     def stages(self):
-        r = self.recipe
-        rate, epochs = self.pick(r.lr_va_prompt), self.pick(r.stage1_epochs)
-        curve = warmup_cosine(epochs, rate, r.stage1_min_lr, r.stage1_warmup_epochs, r.stage1_warmup_init_lr)
-        weights = {
-            "image to text": 1.0,
-            "text to image": 1.0,
-            **self.distillation(**{"text distillation": r.lambda_text}),
-        }
-        sentences = Stage("learn the sentences", epochs, Shuffle(range(len(self.data.train)), r.stage1_batch), [],
-                          self.losses, weights, [Group([self.words], rate)], curve,
-                          cache={"image": Cached(self.losses, Augmentation())})  # fmt: skip
+        r = self.settings
         weights = {"identity": r.id_weight, "triplet": r.triplet_weight, "image to text": r.i2t_weight}
         weights |= self.distillation(
             **{"feature distillation": r.lambda_feat, "logit distillation": r.lambda_logit}
         )
-        see = Stage("learn to see", self.pick(r.stage2_epochs), self.draws(), [self.view()], self.losses, weights,
-                    self.visual_groups(), self.visual_schedule())  # fmt: skip
-        return [sentences, see]
+        visual = self.visual_stage("stage 2: image encoder", weights, self.visual_groups())
+        return [self.prompt_learning(), visual]
+
+    def prompt_learning(self):
+        r = self.settings
+        weights = {"image to text": 1.0, "text to image": 1.0}
+        weights |= self.distillation(**{"text distillation": r.lambda_text})
+        return Stage(
+            name="stage 1: prompt learning",
+            epochs=r.stage1_epochs,
+            sampler=Shuffle(range(len(self.data.train)), r.stage1_batch),
+            views=[],
+            losses=self.losses,
+            weights=weights,
+            groups=[Group(members=[self.words], lr=r.lr_va_prompt)],
+            schedule=warmup_cosine(
+                r.stage1_epochs,
+                r.lr_va_prompt,
+                r.stage1_min_lr,
+                r.stage1_warmup_epochs,
+                r.stage1_warmup_init_lr,
+            ),
+            cache={"image": Cached(self.losses, self.test_view())},
+            start=self.meet_teacher,
+        )
 
 
 class PADDescribed(PAD):
@@ -156,10 +182,21 @@ class PADDescribed(PAD):
     old_words = "trained"
 
     def stages(self):
-        r = self.recipe
+        r = self.settings
         weights = {"image to text": 1.0, "text to image": 1.0, "identity": 1.0, "triplet": 1.0}
-        weights |= self.distillation(**{"text distillation": r.lambda_text, "feature distillation": r.lambda_feat,
-                                        "logit distillation": r.lambda_logit})  # fmt: skip
-        groups = [*self.visual_groups(), Group([self.words], self.pick(r.lr_va_prompt))]
-        return [Stage("learn the domain", self.pick(r.stage2_epochs), self.draws(), [self.view()], self.losses, weights,
-                      groups, self.visual_schedule())]  # fmt: skip
+        weights |= self.distillation(
+            **{
+                "text distillation": r.lambda_text,
+                "feature distillation": r.lambda_feat,
+                "logit distillation": r.lambda_logit,
+            }
+        )
+        groups = [*self.visual_groups(), Group(members=[self.words], lr=r.lr_va_prompt)]
+        return [self.visual_stage("domain training", weights, groups, start=self.meet_teacher)]
+
+
+PAPER = Paper(
+    recipe=PADRecipe(),
+    variants={"released": Variant(PADReleased), "described": Variant(PADDescribed)},
+    complete=False,
+)

@@ -12,23 +12,20 @@ distances are float32, the towers run in the profile's precision.
     tower, E width of the joint space, W width of a word
 """
 
-import functools
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
-from open_clip.transformer import ResidualAttentionBlock
 from torch import nn
 
 from reid_core.augment import HALF, IMAGENET_MEAN, IMAGENET_STD, Augmentation, Erasing
-from reid_core.clip import QuickGELU
-from reid_core.draws import IdentityBatches
-from reid_core.layers import Head, Inversion
+from reid_core.layers import Head, Interaction, Inversion, NoInteraction
 from reid_core.loading import TEXT_TOWERS, load_clip
 from reid_core.losses import REDUCTIONS, batch_hard_triplet, identity, supervised_contrastive
-from reid_core.methods.base import IMAGES, Group, Losses, Method, Remembered, Stage, Task, chance_of
-from reid_core.prompts import PromptTemplate
+from reid_core.methods.base import IMAGES, Losses, Method, Paper, Stage, Task, Variant, chance_of
+from reid_core.optim import Group
+from reid_core.prompts import ComposedPrompt, PromptTemplate
 from reid_core.recipe import Recipe, assumed, one_of, stated, values_of
+from reid_core.samplers import IdentityBatches
 from reid_core.schedules import warmup_milestones
 
 
@@ -141,96 +138,10 @@ BARE = {  # D27: without the interaction nothing is left of z; the baseline's he
 }  # fmt: skip
 
 
-class Interaction(nn.Module):
-    """The multimodal interaction module (Sec. 4.2, Eq. 7): a sentence asks the tokens of an image, and blocks of
-    self-attention think about the answer. The maps (B, heads, Q, T) are kept for looking at when `remember` is set.
-
-    mode "pool": the blocks see what the words gathered, and z is the last, the end token. mode "reweight": every token
-    is scaled by T times the attention that it received, the blocks see all T of them, and z is the first.
-    """
-
-    def __init__(self, width, head_width, blocks, mlp_ratio, mode, projection, residual, norms=True):
-        super().__init__()
-        heads = max(1, width // head_width)
-        self.heads, self.remember, self.maps = heads, False, None
-        kind = nn.LayerNorm if norms else nn.Identity
-        self.norm_sentence, self.norm_tokens = kind(width), kind(width)
-        self.q_proj, self.k_proj, self.v_proj = (nn.Linear(width, width) for _ in range(3))
-        self.out_proj = nn.Linear(width, width) if projection else nn.Identity()
-        ways = {"pool": (self.pool, slice(None), -1), "reweight": (self.reweight, slice(-1, None), 0)}
-        self.gather, self.added, self.answer = one_of(ways, mode, "mim_mode")
-        self.residual = 1.0 if residual else 0.0
-        self.blocks = nn.ModuleList(
-            ResidualAttentionBlock(width, heads, mlp_ratio, act_layer=QuickGELU) for _ in range(blocks)
-        )
-        self.norm = nn.LayerNorm(width)
-        init_as_clip(self, width, max(1, blocks))
-
-    def forward(self, asked, tokens):
-        """Sentences (B, Q, E) and tokens (B, T, E) -> z (B, E)."""
-        x = self.gather(self.norm_sentence(asked), self.norm_tokens(tokens))
-        x = x + self.residual * asked[:, self.added]
-        for block in self.blocks:
-            x = block(x)
-        return self.norm(x[:, self.answer])
-
-    def attention(self, asked, tokens):
-        """(values (B, heads, T, E / heads), how much of its attention each head pays to each token (B, heads, Q, T))."""
-        q, k, v = (self.split(layer(x)) for layer, x in
-                   ((self.q_proj, asked), (self.k_proj, tokens), (self.v_proj, tokens)))  # fmt: skip
-        share = (q @ k.mT / q.shape[-1] ** 0.5).softmax(-1)
-        self.maps = share if self.remember else None
-        return v, share
-
-    def pool(self, asked, tokens):
-        """Eq. 7: (B, Q, E)."""
-        values, share = self.attention(asked, tokens)
-        return self.out_proj((share.to(values.dtype) @ values).transpose(1, 2).flatten(2))
-
-    def reweight(self, asked, tokens):
-        """Fig. 2 and 3: (B, T, E)."""
-        values, share = self.attention(asked, tokens)
-        weight = tokens.shape[1] * share.mean((1, 2))[..., None]  # (B, T, 1)
-        return self.out_proj(weight.to(values.dtype) * values.transpose(1, 2).flatten(2))
-
-    def split(self, x):
-        return x.unflatten(2, (self.heads, -1)).transpose(1, 2)
-
-
-class NoInteraction(nn.Module):
-    """Table 3 row d: the image's own feature stands for z, and no loss looks at it."""
-
-    def forward(self, asked, tokens):
-        return tokens[:, 0]
-
-
-def init_as_clip(module, width, depth):
-    """CLIP's own initialisation of a transformer of that width and depth (D8)."""
-    into, out = width**-0.5, width**-0.5 * (2 * depth) ** -0.5
-    for layer in (module.q_proj, module.k_proj, module.v_proj):
-        nn.init.normal_(layer.weight, std=into)
-        nn.init.zeros_(layer.bias)
-    for layer in module.out_proj.modules():
-        if isinstance(layer, nn.Linear):
-            nn.init.normal_(layer.weight, std=out)
-            nn.init.zeros_(layer.bias)
-    for block in module.blocks:
-        nn.init.normal_(block.attn.in_proj_weight, std=into)
-        nn.init.normal_(block.attn.out_proj.weight, std=out)
-        nn.init.normal_(block.mlp.c_fc.weight, std=(2 * width) ** -0.5)
-        nn.init.normal_(block.mlp.c_proj.weight, std=out)
-
-
 PARTNERS = {  # who is whose positive in the contrast: images of one identity, or each image and its own sentence
-    "identity": lambda pids: pids,
-    "pair": lambda pids: torch.arange(len(pids), device=pids.device),
+    "identity": lambda labels: labels,
+    "pair": lambda labels: torch.arange(len(labels), device=labels.device),
 }
-
-
-def entrance(detach, normalised):
-    """What happens to an image feature (B, E) before the inversion reads it (D1, D19)."""
-    steps = [torch.Tensor.detach] * detach + [lambda v: F.normalize(v, dim=-1)] * normalised
-    return lambda v: functools.reduce(lambda value, step: step(value), steps, v)
 
 
 class PromptSG(Method):
@@ -251,7 +162,6 @@ class PromptSG(Method):
             self.heads = nn.ModuleDict(
                 {name: Head(widths[name], data.classes, r.classifier_init_std) for name in r.id_features}
             )
-        self.entrance = entrance(r.detach, r.inversion_normalised)
         self.shares = dict.fromkeys(r.triplet_features, r.triplet_feature_weight) | {"z": 1.0}
         self.partners = one_of(PARTNERS, r.supcon_positives, "supcon_positives")
         with chance_of("inversion"):
@@ -265,8 +175,17 @@ class PromptSG(Method):
         r = self.recipe
         words = self.text.token_embedding.weight
         gamma = words.std().item() if r.inversion_bn_gamma_init == "words" else r.inversion_bn_gamma_init
-        return Inversion(joint, r.inversion_hidden_dim, self.text.width, r.inversion_mlp_layers, r.pseudo_tokens,
-                         r.inversion_activation, r.inversion_dropout, r.inversion_bn, gamma)  # fmt: skip
+        return Inversion(
+            width=joint,
+            hidden=r.inversion_hidden_dim,
+            words=self.text.width,
+            layers=r.inversion_mlp_layers,
+            count=r.pseudo_tokens,
+            activation=r.inversion_activation,
+            dropout=r.inversion_dropout,
+            norm=r.inversion_bn,
+            gamma=gamma,
+        )
 
     def make_interaction(self, joint):
         r = self.recipe
@@ -276,18 +195,29 @@ class PromptSG(Method):
                              "patches alone; keep the class token.")  # fmt: skip
         if not one_of({0: False, 1: True}, r.mim_cross_attention_layers, "mim_cross_attention_layers"):
             return NoInteraction()
-        return Interaction(joint, r.mim_head_width, r.mim_self_attention_blocks, r.mim_mlp_ratio, r.mim_mode,
-                           r.mim_output_projection, r.mim_cross_residual, r.mim_norms)  # fmt: skip
+        return Interaction(
+            width=joint,
+            head_width=r.mim_head_width,
+            blocks=r.mim_self_attention_blocks,
+            mlp_ratio=r.mim_mlp_ratio,
+            mode=r.mim_mode,
+            projection=r.mim_output_projection,
+            residual=r.mim_cross_residual,
+            norms=r.mim_norms,
+        )
 
     def read_sentences(self):
         """The composed prompt has a gap; the simplified one is read once and for all by the frozen tower."""
         r = self.recipe
-        asking = {"end": self.end_token, "words": self.text.joint_tokens}
-        self.asking = one_of(asking, r.mim_query, "mim_query")
+        queries = {"end": self.end_token, "words": self.text.joint_tokens}
+        self.query = one_of(queries, r.mim_query, "mim_query")
         self.template = PromptTemplate(r.prompt_composed, self.text, self.tokenizer)
+        self.compose = ComposedPrompt(
+            self.text, self.template, self.inversion, detach=r.detach, normalised=r.inversion_normalised
+        )
         plain = PromptTemplate(r.prompt_simplified, self.text, self.tokenizer)
         with torch.no_grad():
-            self.register_buffer("plain", self.asking(self.text(*plain())), persistent=False)
+            self.register_buffer("plain", self.query(self.text(*plain())), persistent=False)
 
     def choose_prompts(self):
         """Which sentence asks in training, of the query and of the gallery (D20)."""
@@ -304,57 +234,84 @@ class PromptSG(Method):
         return self.text.joint_end(out)[:, None]
 
     def composed(self, v):
-        """Sentences (B, Q, E) that image features (B, E) compose: s* = f(v) in "A photo of a s* person"."""
-        words = self.inversion(self.entrance(v))
-        return self.asking(self.text(*self.template(identity=words)))
+        """Sentences (B, Q, E) that image features v (B, E) compose: s* = f(v) in "A photo of a s* person"."""
+        return self.query(self.compose(v))
 
     def simplified(self, v):
         """One sentence for every image, (B, Q, E)."""
         return self.plain.expand(len(v), -1, -1)
 
-    def look(self, batch):
-        """(everything that the tower alone says: its states and v (B, E), the image in the joint space; tokens (B, T, E))."""
-        out = self.image(batch.images.flatten(0, 1), batch.camids)
+    def encode_image(self, batch):
+        """States of the tower by name and v, (B, D) each, and all tokens in the joint space (B, T, E)."""
+        out = self.image(batch.images.flatten(0, 1), batch.cameras)
         tokens = self.image.joint_tokens(out)
         return {**self.image.states(out), "v": tokens[:, 0]}, tokens
 
-    def ask(self, seen, prompt):
-        """What `look` saw, with l (B, E), the sentence, and z (B, E), what the sentence found in the image."""
-        states, tokens = seen
-        asked = self.prompts[prompt](states["v"])
-        return {**states, "l": asked[:, -1], "z": self.interaction(asked, tokens[:, self.first :])}
+    def query_patches(self, v, tokens, prompt):
+        """l (B, E), the sentence of image features v (B, E), and z (B, E), what it found among the tokens (B, T, E)."""
+        sentence = self.prompts[prompt](v)
+        return sentence[:, -1], self.interaction(sentence, tokens[:, self.first :])
 
-    def features(self, batch, prompt):
-        """Everything that a loss or a search may name."""
-        return self.ask(self.look(batch), prompt)
+    def encode_text(self, batch):
+        """Features (N, E) of captions."""
+        return self.text.sentences(batch.text)
+
+    def features(self, batch, names):
+        """The states of the tower and "v"; "z:PROMPT" and "l:PROMPT" with a prompt of `self.prompts`; "caption" of sentences."""
+        if "caption" in names:
+            return {"caption": self.encode_text(batch)}
+        found, tokens = self.encode_image(batch)
+        for prompt in sorted({name.partition(":")[2] for name in names} - {""}):
+            sentence, z = self.query_patches(found["v"], tokens, prompt)
+            found |= {f"l:{prompt}": sentence, f"z:{prompt}": z}
+        return found
 
     def losses(self, batch):
-        r, f, pids = self.recipe, self.features(batch, self.recipe.train_prompt), batch.pids
-        pairs = self.partners(pids)
+        r, labels = self.recipe, batch.labels
+        f, tokens = self.encode_image(batch)
+        f["l"], f["z"] = self.query_patches(f["v"], tokens, r.train_prompt)
+        pairs = self.partners(labels)
         contrast = (pairs, pairs, r.supcon_temperature, True, r.supcon_reduction)
-        return Losses({
-            "identity": sum(identity(head(f[name]), pids, r.label_smoothing) for name, head in self.heads.items()),
-            "triplet": sum(self.shares[name] * batch_hard_triplet(f[name], pids, r.triplet_margin)
-                           for name in r.triplet_features),
-            "image to text": supervised_contrastive(f["v"], f["l"], *contrast),
-            "text to image": supervised_contrastive(f["l"], f["v"], *contrast),
-        })  # fmt: skip
+        identities = [identity(head(f[name]), labels, r.label_smoothing) for name, head in self.heads.items()]
+        triplets = [
+            self.shares[name] * batch_hard_triplet(f[name], labels, r.triplet_margin)
+            for name in r.triplet_features
+        ]
+        return Losses(
+            {
+                "identity": sum(identities),  # Eq. 8
+                "triplet": sum(triplets),  # Eq. 9
+                "image to text": supervised_contrastive(f["v"], f["l"], *contrast),  # Eq. 5
+                "text to image": supervised_contrastive(f["l"], f["v"], *contrast),  # Eq. 6
+            }
+        )
 
     def stages(self):
         r = self.recipe
-        weights = {"identity": r.id_weight, "triplet": r.triplet_weight,
-                   "image to text": r.lambda_supcon * r.i2t_share, "text to image": r.lambda_supcon * r.t2i_share}  # fmt: skip
         decay = {"weight_decay": r.weight_decay, "bias_factor": r.bias_lr_factor}
-        used = {"composed": [self.inversion], "simplified": []}[r.train_prompt]
-        new = Group([*used, self.interaction, self.heads], r.lr_random_init_modules, **decay)
-        return [
-            Stage(
-                "learn end to end", r.epochs, IdentityBatches(self.data.labels, r.ids_per_batch, r.images_per_id),
-                [self.train_view()], self.losses, weights, [Group([self.image], r.lr_visual_encoder, **decay), new],
-                warmup_milestones(r.span, r.warmup_epochs, r.warmup_factor, r.lr_milestones, r.lr_decay_factor),
-                chance=IMAGES,
-            )
-        ]  # fmt: skip
+        used = one_of({"composed": [self.inversion], "simplified": []}, r.train_prompt, "train_prompt")
+        end_to_end = Stage(
+            name="end-to-end training",
+            epochs=r.epochs,
+            sampler=IdentityBatches(self.data.labels, r.ids_per_batch, r.images_per_id),
+            views=[self.train_view()],
+            losses=self.losses,
+            weights={
+                "identity": r.id_weight,
+                "triplet": r.triplet_weight,
+                "image to text": r.lambda_supcon * r.i2t_share,
+                "text to image": r.lambda_supcon * r.t2i_share,
+            },
+            groups=[
+                Group(members=[self.image], lr=r.lr_visual_encoder, **decay),
+                Group(members=[*used, self.interaction, self.heads], lr=r.lr_random_init_modules, **decay),
+            ],
+            schedule=warmup_milestones(
+                r.span, r.warmup_epochs, r.warmup_factor, r.lr_milestones, r.lr_decay_factor
+            ),
+            stream=IMAGES,
+        )
+        return [end_to_end]
 
     def train_view(self):
         r = self.recipe
@@ -368,55 +325,41 @@ class PromptSG(Method):
         r = self.recipe
         return Augmentation(r.test_interpolation, r.norm_mean, r.norm_std)
 
-    def embed(self, batch, prompt):
-        """The test feature, before the neck: z, unless a row says otherwise (D9)."""
-        return side_by_side(self.features(batch, prompt), self.recipe.retrieval_features)
-
-    def read(self, batch):
-        """Features (B, E) of captions."""
-        return self.text.sentences(batch.text)
-
     def retrieval_tasks(self):
         """The prompt of the recipe first; then the cheap prompt of Table 5, the tower without a question, the other feature of
         D9, and what Sec. 5.3 hints at: composed sentences searching images, and captions searching composed sentences, beside
         captions searching images. Where no sentence was composed in training, none is in the test."""
-        look = Remembered(self.look)
-        asked = {
-            prompt: Remembered(lambda batch, prompt=prompt: self.ask(look(batch), prompt))
-            for prompt in self.prompts
-        }
-
-        def feature(prompt, *names):
-            return lambda batch: side_by_side(asked[prompt](batch), names)
-
         own, theirs, cheap = (
-            feature(prompt, *self.recipe.retrieval_features)
-            for prompt in (self.recipe.test_prompt, self.gallery_prompt, "simplified")
+            self.tested(prompt) for prompt in (self.recipe.test_prompt, self.gallery_prompt, "simplified")
         )
-        both = feature(self.recipe.test_prompt, list(self.image.state_widths)[-1], "z")
+        last = list(self.image.state_widths)[-1]
+        both = f"{last}+z:{self.recipe.test_prompt}"
+        tasks = {
+            "image to image": Task(own, theirs),
+            "image to image, re-ranked": Task(own, theirs, rerank=True),
+            "simplified prompt": Task(cheap, cheap),
+            "simplified prompt in the gallery (D20)": Task(own, cheap),
+            "joint space": Task("v", "v"),
+            "caption to image": Task("caption", "v", "text"),
+            "last state and z (D9)": Task(both, both),
+        }
+        composed = {
+            "composed sentence to image": Task("l:composed", "v"),
+            "caption to composed sentence": Task("caption", "l:composed", "text"),
+        }
+        return {**tasks, **{"composed": composed, "simplified": {}}[self.recipe.train_prompt]}
 
-        def alone(batch):
-            return look(batch)[0]["v"]
+    def tested(self, prompt):
+        """The name of the test feature under a prompt, before the neck: z, unless a row says otherwise (D9)."""
+        of_prompt = {"z", "l"}
+        names = (f"{name}:{prompt}" if name in of_prompt else name for name in self.recipe.retrieval_features)
+        return "+".join(names)
 
-        composed = {"composed sentence to image": Task(feature("composed", "l"), alone),
-                    "caption to composed sentence": Task(self.read, feature("composed", "l"), asks="text")}  # fmt: skip
-        return {"image to image": Task(own, theirs),
-                "image to image, re-ranked": Task(own, theirs, rerank=True),
-                "simplified prompt": Task(cheap, cheap),
-                "simplified prompt in the gallery (D20)": Task(own, cheap),
-                "joint space": Task(alone, alone),
-                "caption to image": Task(self.read, alone, asks="text"),
-                "last state and z (D9)": Task(both, both),
-                **{"composed": composed, "simplified": {}}[self.recipe.train_prompt]}  # fmt: skip
-
-
-def side_by_side(features, names):
-    """Some of the features, (B, ...) each, as one (B, sum of widths)."""
-    return torch.cat([features[name] for name in names], 1)
+    def readers(self, name):
+        return [(self.image, 0), *(self.interaction.readers() if "z:" in name else [])]
 
 
 RECIPE = PromptSGRecipe()
-VARIANTS = {"promptsg": PromptSG}
 SIMPLE = {"test_prompt": "simplified"}
 PRINTED = {
     "a): L_i2t_sup=1;L_t2i_sup=1;MIM=1": {},
@@ -475,3 +418,15 @@ ABLATIONS = {
     **LONGER,
     **{row: values_of(new) for row, new in SETTINGS.items()},
 }
+PAPER = Paper(
+    recipe=RECIPE,
+    variants={"promptsg": Variant(PromptSG)},
+    rows=ABLATIONS,
+    tables={
+        "Table 3": [row for row in PRINTED if row[1:3] == "):"],
+        "Table 4": [row for row in PRINTED if row.startswith("Training")],
+        "Table 5": [row for row in PRINTED if "inference" in row],
+    },
+    test_only=("test_prompt", "gallery_prompt", "retrieval_features"),
+    pictured=("full", "Training w/o composed"),
+)

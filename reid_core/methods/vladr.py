@@ -6,12 +6,13 @@ from dataclasses import dataclass
 from torch import nn
 
 from reid_core.augment import IMAGENET_MEAN, IMAGENET_STD, Augmentation, Erasing
-from reid_core.draws import CameraBatches
 from reid_core.layers import CrossAttention, Head
 from reid_core.loading import load_clip
-from reid_core.methods.base import Cached, Group, LifelongMethod, Stage, Task
+from reid_core.methods.base import Cached, LifelongMethod, Paper, Stage, Task, Variant
+from reid_core.optim import Group
 from reid_core.prompts import GrowingTable
 from reid_core.recipe import Recipe, assumed, released
+from reid_core.samplers import CameraBatches
 from reid_core.schedules import warmup_milestones
 
 
@@ -54,24 +55,33 @@ class VLADR(LifelongMethod):
 
     def __init__(self, recipe, data):
         super().__init__(recipe)
-        self.size, self.old = (recipe.image_height, recipe.image_width), None
+        self.size, self.data, self.position = (recipe.image_height, recipe.image_width), data, 0
         self.image, self.text, self.tokenizer = load_clip(recipe.backbone, recipe.pretrained, self.size)
         width = self.image.joint_width
         self.region_attn = CrossAttention(
-            recipe.attributes_K, width, recipe.decoder_heads, recipe.query_init_std
+            queries=recipe.attributes_K,
+            width=width,
+            heads=recipe.decoder_heads,
+            std=recipe.query_init_std,
         )
         self.region_proj = nn.Linear(width, width)
         self.words = GrowingTable((recipe.ctx_tokens, self.text.width), recipe.ctx_init_std)
         self.head = Head(self.image.width, 0, bias=True)
-        self.begin_domain(data)
+        self.old = copy.deepcopy(self.student())
 
-    def begin_domain(self, domain):
-        """Remember the model as it stands, make room for the domain's identities."""
-        self.data = domain
-        if len(self.words.new):
-            self.old = copy.deepcopy(nn.ModuleList([self.image, self.region_attn, self.region_proj]))
+    def student(self):
+        """What the fusion averages and the old model remembers."""
+        return nn.ModuleList([self.image, self.region_attn, self.region_proj])
+
+    def begin_domain(self, domain, number):
+        """Room for the domain's identities; earlier ones keep their rows."""
+        self.data, self.position = domain, number
         self.words.grow(domain.classes, old="frozen")
-        self.head = Head(self.image.width, len(self.words()), bias=True)
+        self.head.grow(domain.classes)
+
+    def remember(self):
+        """The old model is the one that stands when a domain's first stage begins."""
+        self.old.load_state_dict(self.student().state_dict())
 
     def end_domain(self):
         raise NotImplementedError("VLADR's fusion comes with its chapter")
@@ -79,12 +89,21 @@ class VLADR(LifelongMethod):
     def losses(self, batch):
         raise NotImplementedError("VLADR's losses come with its chapter")
 
-    def retrieval_tasks(self):
-        return {"image to image": Task(self.losses, self.losses)}
+    def features(self, batch, names):
+        """f11, f12, fp of the tower, (B, D) each."""
+        out = self.image(batch.images.flatten(0, 1))
+        return dict(zip(("f11", "f12", "fp"), self.image.reid_features(out)))
 
-    def draws(self, identities):
-        rows, batch = self.data.train, identities * 4
-        return CameraBatches(self.data.labels, rows.camids, identities, 4, max(len(rows) // batch, 1))
+    def retrieval_tasks(self):
+        return {"image to image": Task("f12+fp", "f12+fp")}
+
+    def test_view(self):
+        return Augmentation("bicubic", IMAGENET_MEAN, IMAGENET_STD)
+
+    def sampler(self, identities):
+        shots, batch = self.data.train, identities * 4
+        steps = max(len(shots) // batch, 1)
+        return CameraBatches(self.data.labels, shots.camids, identities, 4, steps)
 
     def schedule(self, span):
         r = self.recipe
@@ -92,56 +111,75 @@ class VLADR(LifelongMethod):
             span, r.warmup_steps, r.warmup_factor, (r.lr_milestone,), unit=r.lr_step_unit
         )
 
-    def visual_groups(self):
+    def sentence_stage(self, name, weights):
+        r = self.recipe
+        return Stage(
+            name=name,
+            epochs=r.stage1_epochs,
+            sampler=self.sampler(4),
+            views=[],
+            losses=self.losses,
+            weights=weights,
+            groups=[Group(members=[self.words], lr=r.stage1_lr, weight_decay=r.stage1_weight_decay)],
+            schedule=self.schedule(r.stage1_span),
+            cache={"image": Cached(self.losses, self.test_view())},
+            start=self.remember,
+        )
+
+    def visual_stage(self, name, views, weights, **more):
         r = self.recipe
         decay = {"weight_decay": r.stage2_weight_decay, "bias_factor": r.bias_lr_factor}
-        decoder = Group([self.region_attn], r.stage2_lr_region_attn)
-        return [Group([self.image, self.head, self.region_proj], r.stage2_lr, **decay), decoder]
+        return Stage(
+            name=name,
+            epochs=r.stage2_epochs,
+            sampler=self.sampler(16),
+            views=views,
+            losses=self.losses,
+            weights=weights | self.since_the_second_domain(**{"domain alignment": r.dalign_weight}),
+            groups=[
+                Group(members=[self.image, self.head, self.region_proj], lr=r.stage2_lr, **decay),
+                Group(members=[self.region_attn], lr=r.stage2_lr_region_attn),
+            ],
+            schedule=self.schedule(r.stage2_span),
+            **more,
+        )
 
     def since_the_second_domain(self, **weights):
-        return weights if self.old is not None else {}
+        return weights if self.position > 1 else {}
 
 
 class VLADRReleased(VLADR):
     """Sentences per identity on cached features; then two views, coarse and attribute alignment, relations kept."""
 
     def stages(self):
-        r = self.recipe
-        plain = Augmentation("bicubic", IMAGENET_MEAN, IMAGENET_STD)
-        words = Stage("learn the sentences", r.stage1_epochs, self.draws(4), [], self.losses,
-                      {"image to text": 1.0, "text to image": 1.0}, [Group([self.words], r.stage1_lr, r.stage1_weight_decay)],
-                      self.schedule(r.stage1_span), cache={"image": Cached(self.losses, plain)})  # fmt: skip
+        words = self.sentence_stage("stage 1: prompt learning", {"image to text": 1.0, "text to image": 1.0})
+        terms = ("identity", "triplet", "identity strong", "triplet strong", "coarse")
+        weights = {**dict.fromkeys(terms, 1.0), "attribute alignment": self.recipe.malign_weight}
+        cache = {"sentences": Cached(self.losses, None)}  # of the identities' words: no image is read
+        visual = self.visual_stage("stage 2: attribute reinforcement", self.two_views(), weights, cache=cache)
+        return [words, visual]
+
+    def two_views(self):
+        """Weak: two erasings; strong: a wider crop with reflected borders."""
         fill = {"area": (0.02, 0.4), "log_uniform": False, "tries": 100, "fill": IMAGENET_MEAN}
-        weak = Augmentation(
-            "bicubic",
-            IMAGENET_MEAN,
-            IMAGENET_STD,
-            0.5,
-            10,
-            erasing=(Erasing(0.5, **fill), Erasing(0.3, **fill)),
-        )
-        strong = Augmentation("bicubic", IMAGENET_MEAN, IMAGENET_STD, 0.5, 16, "reflect")
-        weights = {"identity": 1.0, "triplet": 1.0, "identity strong": 1.0, "triplet strong": 1.0, "coarse": 1.0,
-                   "attribute alignment": r.malign_weight,
-                   **self.since_the_second_domain(**{"domain alignment": r.dalign_weight})}  # fmt: skip
-        see = Stage("reinforce the attributes", r.stage2_epochs, self.draws(16), [weak, strong], self.losses, weights,
-                    self.visual_groups(), self.schedule(r.stage2_span),
-                    cache={"sentences": Cached(self.losses, plain)})  # fmt: skip
-        return [words, see]
+        erasings = (Erasing(0.5, **fill), Erasing(0.3, **fill))
+        weak = Augmentation("bicubic", IMAGENET_MEAN, IMAGENET_STD, 0.5, 10, erasing=erasings)
+        return [weak, Augmentation("bicubic", IMAGENET_MEAN, IMAGENET_STD, 0.5, 16, "reflect")]
 
 
 class VLADRDescribed(VLADR):
     """Prompts that read the description; then attributes aligned with them and with the memory of earlier domains."""
 
     def stages(self):
-        r = self.recipe
-        plain = Augmentation("bicubic", IMAGENET_MEAN, IMAGENET_STD)
         terms = ("global", "local", "orthogonality", "identity", "triplet")
-        words = Stage("disentangle", r.stage1_epochs, self.draws(4), [], self.losses, dict.fromkeys(terms, 1.0),
-                      [Group([self.words], r.stage1_lr, r.stage1_weight_decay)], self.schedule(r.stage1_span),
-                      cache={"image": Cached(self.losses, plain)})  # fmt: skip
-        weights = {"identity": 1.0, "triplet": 1.0, "attribute alignment": r.malign_weight,
-                   **self.since_the_second_domain(**{"domain alignment": r.dalign_weight})}  # fmt: skip
-        see = Stage("reinforce", r.stage2_epochs, self.draws(16), [plain], self.losses, weights, self.visual_groups(),
-                    self.schedule(r.stage2_span))  # fmt: skip
-        return [words, see]
+        words = self.sentence_stage("stage 1: disentanglement", dict.fromkeys(terms, 1.0))
+        weights = {"identity": 1.0, "triplet": 1.0, "attribute alignment": self.recipe.malign_weight}
+        visual = self.visual_stage("stage 2: reinforcement", [self.test_view()], weights)
+        return [words, visual]
+
+
+PAPER = Paper(
+    recipe=VLADRRecipe(),
+    variants={"released": Variant(VLADRReleased), "described": Variant(VLADRDescribed)},
+    complete=False,
+)

@@ -1,0 +1,360 @@
+"""Speed and memory as ratios measured in one run: `python -m reid_core bench`. Not a test: machines differ."""
+
+import datetime
+import functools
+import json
+import os
+import platform
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+
+from reid_core import checkpoint, metrics, processor
+from reid_core.data import Batch, PixelStore
+from reid_core.loading import load_clip, open_model
+from reid_core.methods import base, promptsg
+from reid_core.precision import attention_backend, pick_device
+from reid_core.runs.provenance import git
+from reid_core.runs.run import BOOK
+
+ON_GPU = ", on a GPU"
+
+
+def kept(name, gpu=False):
+    """What `python -m reid_core bench --into-book` measured under this name, or None."""
+    path = BOOK.folder() / "bench.json"
+    return json.loads(path.read_text()).get(name + ON_GPU * gpu) if path.exists() else None
+
+
+def keep(name, told):
+    """Add one measurement to results/bench.json, with its machine, commit and date; that of a GPU stands beside that of a CPU."""
+    name += ON_GPU if torch.cuda.is_available() else ""
+    path = BOOK.folder() / "bench.json"
+    before = json.loads(path.read_text()) if path.exists() else {}
+    here = {"device": torch.cuda.get_device_name() if torch.cuda.is_available() else f"{platform.machine()}, {os.cpu_count()} cores",
+            "commit": git("rev-parse", "HEAD"), "date": datetime.date.today().isoformat(), "torch": torch.__version__}  # fmt: skip
+    checkpoint.write(path, (json.dumps({**before, name: {**told, **here}}, indent=1) + "\n").encode())
+
+
+def run(parts=(), into_book=False):
+    """Run and print the named parts, or all; `into_book` writes what they return to results/bench.json."""
+    unknown = sorted(set(parts) - set(PARTS))
+    if unknown:
+        raise ValueError(f"expected parts among {', '.join(PARTS)}, found {unknown[0]!r}; correct the name.")
+    device = pick_device()
+    print(f"torch {torch.__version__} on {device}, {torch.get_num_threads()} threads")
+    for name in parts or PARTS:
+        told = PARTS[name](device)
+        if into_book and told:
+            keep(name, told)
+
+
+def tower(device, name="tiny", size=(128, 64), batch=64):
+    """A training step of our tower against open_clip's own forward, in turn: the same work, the same optimiser."""
+    ours, plain = load_clip(name, None, size).image.to(device), open_model(name).visual.to(device)
+    images = torch.randn(batch, 3, *size, device=device)
+    steps = {
+        "ours": (lambda: ours.joint_cls(ours(images)), torch.optim.Adam(ours.parameters(), 1e-4, fused=True)),
+        "open_clip": (lambda: plain(images), torch.optim.Adam(plain.parameters(), 1e-4, fused=True)),
+    }
+    times = alternate(steps, device)
+    ratio = statistics.median(a / b for a, b in zip(times["ours"], times["open_clip"]))
+    speed = {who: batch / statistics.median(t) for who, t in times.items()}
+    print(f"training step of {name} at {size[0]}x{size[1]}, batch {batch}, bf16: "
+          f"ours {speed['ours']:.0f} images/s, open_clip {speed['open_clip']:.0f}; time ratio {ratio:.2f}")  # fmt: skip
+
+
+def alternate(steps, device, warm=3, rounds=10):
+    """Seconds of each step, taken in turn so that a drifting machine does not favour one."""
+    times = {name: [] for name in steps}
+    with attention_backend(device, False):
+        for k in range(warm + rounds):
+            for name, (forward, optimiser) in steps.items():
+                seconds = timed(lambda f=forward, o=optimiser: train_step(f, o, device), device)
+                if k >= warm:
+                    times[name].append(seconds)
+    return times
+
+
+def train_step(forward, optimiser, device):
+    with torch.autocast(device.type, torch.bfloat16):
+        feature = forward()
+    optimiser.zero_grad()
+    feature.float().square().mean().backward()
+    optimiser.step()
+
+
+def timed(work, device):
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+    began = time.perf_counter()
+    work()
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter() - began
+
+
+def prompts(device, name="ViT-B-16-quickgelu", size=(256, 128), batch=16, rounds=5):
+    """Images per second of PromptSG's test features, relative to the tower alone (its Table 5), and how much cheaper its
+    sentence is at 8 positions than at 77."""
+    recipe = promptsg.RECIPE.but(
+        backbone=name, pretrained="random", image_height=size[0], image_width=size[1]
+    )
+    method = promptsg.PromptSG(recipe, SimpleNamespace(classes=751, cameras=[1])).to(device).eval()
+    nobody = torch.zeros(batch, dtype=torch.long, device=device)
+    images = torch.randn(batch, 1, 3, *size, device=device)
+    some = Batch(index=nobody, labels=nobody, cameras=nobody, views=[images])
+    times = {label: [] for label in INFERENCE}
+    with (
+        torch.inference_mode(),
+        torch.autocast(device.type, torch.bfloat16),
+        attention_backend(device, False),
+    ):
+        for k in range(rounds + 1):
+            for label, (blocks, prompt) in INFERENCE.items():
+                work = functools.partial(see, method, some, blocks, prompt)
+                seconds = timed(work, device)
+                times[label] += [seconds] if k else []  # the first round warms up
+        sentences = sentence_seconds(method, batch, device)
+    alone = statistics.median(times["tower alone"])
+    ratios = {label: round(alone / statistics.median(seconds), 3) for label, seconds in times.items()}
+    each = {label: [one / other for one, other in zip(times["tower alone"], times[label])] for label in times}
+    print(f"test features of {name} at {size[0]}x{size[1]}, batch {batch}, bf16, relative to the tower alone: "
+          + ", ".join(f"{label} {ratio:.2f}" for label, ratio in ratios.items()))  # fmt: skip
+    print(f"its sentences: 77 positions take {sentences[77] / sentences[8]:.1f} times as long as 8")
+    return {
+        "ratios": ratios,
+        "spread": {label: [round(min(some), 3), round(max(some), 3)] for label, some in each.items()},
+        "77 positions over 8": round(sentences[77] / sentences[8], 2),
+        "batch": batch,
+        "model": name,
+    }
+
+
+INFERENCE = {  # label -> (blocks behind the cross-attention, prompt); None: the tower alone
+    "tower alone": (None, None), "1 cross, simplified": (0, "simplified"), "1 cross + 1 self, simplified": (1, "simplified"),
+    "1 cross + 2 self, composed": (2, "composed"), "1 cross + 2 self, simplified": (2, "simplified"),
+}  # fmt: skip
+
+
+def see(method, batch, blocks, prompt):
+    """The test feature with so many of the interaction's blocks."""
+    if blocks is None:
+        return method.image.reid_features(method.image(batch.images.flatten(0, 1)))
+    every = method.interaction.blocks
+    method.interaction.blocks = every[:blocks]
+    try:
+        return method.embed(batch, method.tested(prompt))
+    finally:
+        method.interaction.blocks = every
+
+
+def learnable(kind, recipe, classes):
+    """Parameters in millions that a method trains at the size of its recipe with so many identities (PromptSG Table 6)."""
+    labels = np.repeat(np.arange(classes), 4)
+    told = SimpleNamespace(classes=classes, cameras=[1], labels=labels, train=labels)
+    method = kind(recipe.but(pretrained=None), told)
+    return base.learnable(method) / 1e6
+
+
+def sentence_seconds(method, batch, device):
+    """{positions: seconds} of reading a batch of sentences as long as needed, and at CLIP's full context."""
+    words = method.template(identity=torch.randn(batch, 1, method.text.width, device=device))
+    padding = method.text.embed(torch.zeros(batch, 77 - 8, dtype=torch.long, device=device))
+    whole = words._replace(embeddings=torch.cat([words.embeddings, padding], 1))
+    read = {8: lambda: method.text(*words), 77: lambda: method.text(*whole)}
+    return {length: statistics.median(timed(work, device) for _ in range(5)) for length, work in read.items()}
+
+
+def ranking(device, queries=3368, gallery=19732, width=1280):
+    """All metrics at Market-1501's size against the matrix product that they need."""
+    rng = np.random.default_rng(0)
+    q, g = (F.normalize(torch.randn(n, width, device=device), dim=1) for n in (queries, gallery))
+    pids = np.arange(queries) % 750, rng.integers(0, 751, gallery)
+    cams = rng.integers(0, 6, queries), rng.integers(0, 6, gallery)
+    work = lambda: metrics.rank(q, g, *pids, *cams)  # noqa: E731
+    metrics.rank(q[:64], g, pids[0][:64], pids[1], cams[0][:64], cams[1])  # compiles
+    grown = extra_memory(work, device)
+    both = [(timed(work, device), timed(lambda: q @ g.T, device)) for _ in range(5)]
+    ratio, product = statistics.median(a / b for a, b in both), statistics.median(b for _, b in both)
+    print(f"ranking {queries} x {gallery} x {width}: {ratio:.2f} x the fp32 product ({product:.2f} s), "
+          f"{grown / 1e6:.0f} MB beyond the features")  # fmt: skip
+
+
+def extra_memory(work, device):
+    """Bytes beyond what was held before, at the worst moment of `work`."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+        held = torch.cuda.memory_allocated()
+        work()
+        return torch.cuda.max_memory_allocated() - held
+    Path("/proc/self/clear_refs").write_text("5")  # Linux: start the high-water mark again
+    held = high_water()
+    work()
+    return high_water() - held
+
+
+def high_water():
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return 1024 * int(next(line for line in lines if line.startswith("VmHWM")).split()[1])
+
+
+def pixels(device, images=1500, size=(256, 128), rounds=5):
+    """The pixel store against Pillow on as many threads: the same files, decoded and resized alike."""
+    with tempfile.TemporaryDirectory() as folder:
+        paths = [Path(folder) / f"{k}.jpg" for k in range(images)]
+        for k, path in enumerate(paths):
+            random_photograph(k).save(path, quality=90)
+        rows = SimpleNamespace(
+            paths=np.array([[str(path)] for path in paths]), tiles=np.full((images, 1), -1)
+        )
+        work = {
+            "store": lambda k: PixelStore("", rows, size, "bicubic", Path(folder) / f"cache {k}"),
+            "pillow": lambda k: with_pillow(paths, size),
+        }
+        times = {name: [] for name in work}
+        for k in range(rounds):
+            for name, decode in work.items():
+                times[name].append(both_clocks(lambda decode=decode, k=k: decode(k)))
+    wall, busy = (
+        statistics.median(b[c] / a[c] for a, b in zip(times["store"], times["pillow"])) for c in (0, 1)
+    )
+    print(f"decoding {images} files of 128x64 to {size[0]}x{size[1]}: the store at {wall:.0%} of the rate of Pillow on "
+          f"{os.cpu_count()} threads; {busy:.0%} by processor time, which other programs do not disturb")  # fmt: skip
+
+
+def both_clocks(work):
+    """Seconds on the wall, and of all threads' processor time."""
+    began = time.perf_counter(), time.process_time()
+    work()
+    return time.perf_counter() - began[0], time.process_time() - began[1]
+
+
+def random_photograph(seed, size=(16, 8)):
+    """A smooth random image of 128 x 64: about as many bytes as a photograph of that size."""
+    noise = np.random.default_rng(seed).integers(0, 255, (*size, 3), dtype=np.uint8)
+    return Image.fromarray(noise).resize((64, 128), Image.Resampling.BICUBIC)
+
+
+def with_pillow(paths, size):
+    def decode(path):
+        with Image.open(path) as image:
+            return np.asarray(image.convert("RGB").resize(size[::-1], Image.Resampling.BICUBIC))
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        return sum(image.nbytes for image in pool.map(decode, paths))
+
+
+def index(device):
+    """Reading and checking a tree with the names and numbers of MSMT17: 126,441 files in a temporary folder."""
+    with tempfile.TemporaryDirectory() as folder:
+        began = time.perf_counter()
+        images = like_msmt17(Path(folder))
+        made = time.perf_counter() - began
+        done = subprocess.run([sys.executable, "-c", CHECK, folder], capture_output=True, text=True)
+        seconds = time.perf_counter() - began - made
+    said = done.stderr.strip() or "ready for training"
+    memory = int(done.stdout.splitlines()[-1]) / 1e6 if done.returncode == 0 else float("nan")
+    busy = sum(resource.getrusage(resource.RUSAGE_CHILDREN)[:2])
+    print(f"indexing and checking {images} images, headers only: {seconds:.1f} s ({busy:.1f} s of processor time), "
+          f"{memory:.0f} MB at most, {said} (made in {made:.0f} s)")  # fmt: skip
+
+
+CHECK = """
+import sys
+from data_prep.__main__ import main
+main(["check", "msmt17", sys.argv[1]])
+status = open("/proc/self/status").read().splitlines()
+print(1024 * int(next(line for line in status if line.startswith("VmHWM")).split()[1]))
+"""  # a process of its own: what this one holds is not counted
+MSMT17 = {  # list -> images, people
+    "train": (30248, 1041), "val": (2373, 1041), "query": (11659, 3060), "gallery": (82161, 3060),
+}  # fmt: skip
+CAMERAS = 15
+
+
+def like_msmt17(folder):
+    """Write the tree; everybody goes through the cameras in turn, so that every query has a match."""
+    random_photograph(0).save(folder / "one.jpg")
+    content = (folder / "one.jpg").read_bytes()
+    for split, (images, people) in MSMT17.items():
+        half, lines = "train" if split in ("train", "val") else "test", []
+        for k in range(images):
+            pid = k % people
+            camid = 1 + (k // people + pid) % CAMERAS
+            path = f"{pid:04d}/{pid:04d}_{k:06d}_{camid:02d}_{split}.jpg"
+            (folder / half / f"{pid:04d}").mkdir(parents=True, exist_ok=True)
+            (folder / half / path).write_bytes(content)
+            lines.append(f"{path} {pid}\n")
+        (folder / f"list_{split}.txt").write_text("".join(lines))
+    return sum(images for images, *_ in MSMT17.values())
+
+
+SECONDS = 8  # of training in each process of `contention`
+WAITS = {"bounded": processor.SPINS, "as the library waits": "300000"}  # turns that a waiting thread spins
+
+
+def contention(device):
+    """Training on a processor alone, beside a busy program, and two at once, with and without bounded spinning: images per second of
+    one training, relative to one that runs alone."""
+    found = {}
+    for wait, turns in WAITS.items():
+        one, narrow = pace_of(turns), pace_of(turns, processor.SINGLE)
+        found[f"alone, {wait}"] = together([one])
+        found[f"beside a busy program, {wait}"] = together([one], busy=True)
+        found[f"two at once, {wait}"] = together([one, one])
+        found[f"two at once on one thread each, {wait}"] = together([narrow, narrow])
+    alone = found[f"alone, {next(iter(WAITS))}"]
+    ratios = {name: round(images / alone, 3) for name, images in found.items()}
+    print(f"training of tiny at 128x64 on {os.cpu_count()} cores: {alone:.0f} images/s alone; relative to that, each training: "
+          + ", ".join(f"{name} {ratio:.2f}" for name, ratio in ratios.items()))  # fmt: skip
+    return {"ratios": ratios, "images per second alone": round(alone, 1), "batch": 64, "model": "tiny"}
+
+
+def pace_of(turns, more=None):
+    """The environment of a training whose waiting threads spin so often."""
+    return {**os.environ, "GOMP_SPINCOUNT": turns, **(more or {})}
+
+
+def together(environments, busy=False):
+    """Mean images per second of trainings that run at the same time, perhaps beside a program that keeps one core busy."""
+    begun = [subprocess.Popen([sys.executable, "-c", f"from reid_core.bench import train_for; print(train_for({SECONDS}))"],
+                              stdout=subprocess.PIPE, text=True, env=one) for one in environments]  # fmt: skip
+    other = subprocess.Popen([sys.executable, "-c", "while True: pass"]) if busy else None
+    try:
+        return statistics.mean(float(one.communicate()[0].splitlines()[-1]) for one in begun)
+    finally:
+        if other:
+            other.kill()
+
+
+def train_for(seconds, batch=64):
+    """Images per second of training steps of the tiny tower, for so long."""
+    image = load_clip("tiny", None, (128, 64)).image
+    optimiser, images = torch.optim.Adam(image.parameters(), 1e-4, fused=True), torch.randn(batch, 3, 128, 64)
+    step = functools.partial(
+        train_step, lambda: image.joint_cls(image(images)), optimiser, torch.device("cpu")
+    )
+    with attention_backend(torch.device("cpu"), False):
+        for _ in range(3):
+            step()
+        began, steps = time.perf_counter(), 0
+        while time.perf_counter() - began < seconds:
+            step()
+            steps += 1
+    return batch * steps / (time.perf_counter() - began)
+
+
+PARTS = {"tower": tower, "ranking": ranking, "prompts": prompts, "pixels": pixels, "index": index,
+         "contention": contention}  # fmt: skip

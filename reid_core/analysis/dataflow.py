@@ -1,0 +1,250 @@
+"""The data flow of a stage: which part reads what, with the shapes of one forward pass, drawn from top to bottom.
+
+No edge is drawn by hand: they are read off the graph that autograd records.
+"""
+
+import dataclasses
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from matplotlib import pyplot as plt
+from matplotlib.patches import FancyBboxPatch, Patch
+from torch import nn
+
+from reid_core.data import Loader, still
+from reid_core.samplers import BatchIndex, generator
+
+ROWS = 8  # images of the recorded pass
+KINDS = {
+    "input": ("0.93", "-"),
+    "frozen": ("white", "--"),
+    "trained": ("#d6eaf8", "-"),
+    "loss": ("#fdebc8", "-"),
+}
+WIDTH, LINE = 2.3, 0.19  # inches of a box, and of a line in it
+
+
+class Part(NamedTuple):
+    """One box: an input, a module that ran, or a term of the loss."""
+
+    name: str
+    kind: str  # a key of KINDS
+    gives: tuple  # lines of text: shapes, in which B stands for the batch, or the weight of a term
+    reads: tuple  # names of the parts that it reads
+
+
+def record(method, stage, seed=0):
+    """The parts of a stage in the order in which they run, from the losses of ROWS training images."""
+    method.eval()
+    stage.prepare()
+    batch, ran = first_batch(method, stage, seed), Ran()
+    asked = [(p, p.requires_grad) for p in method.parameters()]
+    trained = {id(p) for group in stage.groups for p in group.parameters()}
+    method.requires_grad_(True)  # a frozen part, too, shall leave its trace in the graph
+    hooks = [part.register_forward_hook(ran.hook(name, kind_of(part, trained)), with_kwargs=True)
+             for name, part in parts_of(method)]  # fmt: skip
+    given = inputs_of(method, batch)
+    for name, tensor in given.items():
+        ran.add(name, "input", (), tensor.requires_grad_())
+    for name, term in stage.losses(batch).terms.items():
+        ran.parts[name] = Part(name, "loss", (f"weight {stage.weights[name]:g}",), ran.sources(term))
+    for undo in hooks:
+        undo.remove()
+    for tensor, value in [*asked, *((tensor, False) for tensor in given.values())]:
+        tensor.requires_grad_(value)
+    return ran.that_matter()
+
+
+def first_batch(method, stage, seed):
+    """The first images that the stage would see, of each part that its sampler zips, and what a frozen tower has said of them."""
+    device = next(method.parameters()).device
+    loader = Loader(
+        method.data,
+        size=method.size,
+        sampler=stage.sampler,
+        views=stage.views,
+        seed=seed,
+        device=device,
+        stream=stage.stream or stage.name,
+        captions=stage.captions,
+    )
+    batch = loader.batch(few(loader.plan(0)[0]), generator(seed, "flow"))
+    with torch.no_grad():
+        cached = {
+            name: one.compute(unaugmented(method, batch, one.view)) for name, one in stage.cache.items()
+        }
+    return dataclasses.replace(batch, cached=cached)
+
+
+def few(chosen):
+    """The first ROWS of each part of a BatchIndex."""
+    sizes = chosen.sizes or (len(chosen.index),)
+    starts = np.cumsum([0, *sizes[:-1]])
+    picked = np.concatenate([np.arange(start, start + min(ROWS, size)) for start, size in zip(starts, sizes)])
+    captions = None if chosen.captions is None else chosen.captions[picked]
+    return BatchIndex(chosen.index[picked], captions, tuple(min(ROWS, size) for size in chosen.sizes))
+
+
+def unaugmented(method, batch, view):
+    """The same images without augmentation; without images where the cache needs none."""
+    if view is None:
+        return dataclasses.replace(batch, views=[])
+    store = method.data.store("train", method.size, view.filter)
+    return dataclasses.replace(batch, views=[still(view, store, batch.index.cpu().numpy(), batch.present)])
+
+
+def inputs_of(method, batch):
+    """{name: tensor} of what the losses may read: views, what was cached, and tables that the method keeps."""
+    views = {f"view {k + 1}" if k else "images": view for k, view in enumerate(batch.views)}
+    tables = {name: value for name, value in method.named_buffers(recurse=False) if value.is_floating_point()}
+    return views | {f"{name}, cached": value for name, value in batch.cached.items()} | tables
+
+
+def parts_of(method):
+    """(name, module) of the parts that a method is built from; lists and dictionaries of modules count as their items."""
+    for name, child in method.named_children():
+        if isinstance(child, nn.ModuleList | nn.ModuleDict):
+            yield from ((f"{name} {key}", one) for key, one in child.named_children())
+        else:
+            yield name, child
+
+
+def kind_of(part, trained):
+    return "trained" if any(id(p) in trained for p in part.parameters()) else "frozen"
+
+
+class Ran:
+    """What ran so far, and which node of the graph belongs to whom."""
+
+    def __init__(self):
+        self.parts, self.owners, self.nodes = {}, {}, []
+
+    def hook(self, name, kind):
+        def ran(module, inputs, named, output):
+            reads = [source for tensor in tensors((inputs, named)) for source in self.sources(tensor)]
+            self.add(name, kind, reads, output)
+
+        return ran
+
+    def add(self, name, kind, reads, output):
+        """A part that ran again keeps its box and reads what is new, besides."""
+        known = self.parts.get(name)
+        reads = dict.fromkeys([*(known.reads if known else ()), *(one for one in reads if one != name)])
+        self.parts[name] = Part(name, kind, known.gives if known else shapes(output), tuple(reads))
+        for tensor in tensors(output):
+            self.nodes.append(node_of(tensor))  # a node that nobody holds gets another address the next time
+            self.owners[self.nodes[-1]] = name
+
+    def that_matter(self):
+        """All parts but the inputs that nobody read."""
+        read = {name for part in self.parts.values() for name in part.reads}
+        return [part for part in self.parts.values() if part.kind != "input" or part.name in read]
+
+    def sources(self, tensor):
+        """Names of the parts that a tensor comes from: the first that are met on every way back through the graph."""
+        found, seen, waiting = {}, set(), [node_of(tensor)]
+        while waiting:
+            node = waiting.pop()
+            if node is None or node in seen:
+                continue
+            seen.add(node)
+            if node in self.owners:
+                found[self.owners[node]] = None
+            else:
+                waiting += [before for before, _ in node.next_functions]
+        return tuple(sorted(found, key=list(self.parts).index))
+
+
+def node_of(tensor):
+    """The node of the graph that made a tensor; for a leaf, the node that would gather its gradient."""
+    if not tensor.requires_grad:
+        return None
+    return tensor.grad_fn or tensor.view_as(tensor).grad_fn.next_functions[0][0]
+
+
+def tensors(value):
+    """All floating tensors in nested tuples, lists and dictionaries."""
+    if isinstance(value, torch.Tensor):
+        return [value] if value.is_floating_point() else []
+    items = value.values() if isinstance(value, dict) else value if isinstance(value, tuple | list) else ()
+    return [tensor for item in items for tensor in tensors(item)]
+
+
+def shapes(output):
+    """Lines of text: the shape of every floating tensor with elements, by the name of its field; equal ones are counted."""
+    fields = output._asdict().items() if hasattr(output, "_asdict") else [("", output)]
+    lines = []
+    for name, value in fields:
+        found = [shape(tensor) for tensor in tensors(value) if tensor.numel()]
+        lines += [
+            f"{name} {f'{found.count(text)} x ' if found.count(text) > 1 else ''}{text}".strip()
+            for text in dict.fromkeys(found)
+        ]
+    return tuple(lines)
+
+
+def shape(tensor):
+    sides = ["B" if k == 0 and side == ROWS else str(side) for k, side in enumerate(tensor.shape)]
+    return f"({', '.join(sides)})"
+
+
+def levels(parts):
+    """Rows of parts from top to bottom: each below everything that it reads; the terms of the loss stand last."""
+    depth = {}
+    for part in parts:
+        depth[part.name] = 1 + max((depth.get(name, -1) for name in part.reads), default=-1)
+    last = max(depth.values())
+    rows = [[p for p in parts if (last if p.kind == "loss" else depth[p.name]) == k] for k in range(last + 1)]
+    return [row for row in rows if row]
+
+
+def draw(parts):
+    """The boxes of `record`, and an arrow for everything that is read."""
+    rows = levels(parts)
+    across = max(map(len, rows)) * (WIDTH + 0.3)
+    heights = [LINE * (1.6 + max(len(part.gives) for part in row)) for row in rows]
+    figure, axis = plt.subplots(figsize=(across, sum(heights) + 0.45 * len(rows)))
+    places, top = {}, 0.0
+    for row, height in zip(rows, heights):
+        for k, part in enumerate(row):
+            places[part.name] = ((k + 0.5) * across / len(row), top, LINE * (1.6 + len(part.gives)))
+            box(axis, part, *places[part.name])
+        top -= height + 0.45
+    for part in parts:
+        for name in part.reads:
+            arrow(axis, places[name], places[part.name])
+    axis.set(xlim=(0, across), ylim=(top, 0.1))
+    axis.axis("off")
+    present = [kind for kind in KINDS if any(part.kind == kind for part in parts)]
+    marks = [
+        Patch(facecolor=KINDS[kind][0], edgecolor="0.3", linestyle=KINDS[kind][1], label=kind)
+        for kind in present
+    ]
+    axis.legend(
+        handles=marks,
+        loc="upper center",
+        bbox_to_anchor=(0.5, 0),
+        ncols=len(marks),
+        frameon=False,
+        fontsize=8,
+    )
+    return figure
+
+
+def box(axis, part, x, top, height):
+    face, style = KINDS[part.kind]
+    shape = FancyBboxPatch((x - WIDTH / 2, top - height), WIDTH, height, boxstyle="round,pad=0,rounding_size=0.06",
+                           facecolor=face, edgecolor="0.3", linestyle=style, zorder=2)  # fmt: skip
+    axis.add_patch(shape)
+    axis.text(x, top - LINE * 0.8, part.name, ha="center", va="center", fontsize=9, weight="bold", zorder=3)
+    for k, line in enumerate(part.gives):
+        axis.text(x, top - LINE * (1.8 + k), line, ha="center", va="center", fontsize=8, zorder=3)
+
+
+def arrow(axis, source, target):
+    """From the lower edge of one box to the upper edge of another; behind the boxes."""
+    (x, top, height), (to, below, _) = source, target
+    axis.annotate("", (to, below), (x, top - height), zorder=1,
+                  arrowprops={"arrowstyle": "-|>", "color": "0.45", "shrinkA": 0, "shrinkB": 0,
+                              "connectionstyle": f"arc3,rad={0.0 if top - height - below < 0.6 else 0.12}"})  # fmt: skip

@@ -1,0 +1,315 @@
+"""Where a method looks: attention relevance and Grad-CAM, and what the world's masks say about both.
+
+    B images, T image tokens (class tokens, then h x w patches row by row), H x W pixels, D width
+
+A score is a function of features (B, D) -> (B,); a map says how much each patch adds to it.
+"""
+
+import dataclasses
+from contextlib import contextmanager
+from typing import NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from pytorch_grad_cam import GradCAM
+from torch import nn
+
+from data_prep.world.truth import REGIONS
+
+GROUPS = {  # what a region counts as: the one who is searched for, others, and what stands about
+    "person": ("head", "upper", "lower", "foot", "backpack", "carried", "vehicle"),
+    "passer-by": ("passer-by",),
+    "clutter": ("clutter", "hiding"),
+    "background": ("background",),
+}
+SCORES = ("pointing", "overlap", *GROUPS)
+BRIGHT = 0.5  # a map marks the pixels that reach this part of its peak
+
+
+@contextmanager
+def watched(**modules):
+    """{name: attention maps (B, heads, Q, T)} of what runs inside each module, in the order of running.
+
+    Attention kernels keep their maps to themselves. While this lasts they are replaced by the equation, softmax(q k^T /
+    sqrt d) v: the same output up to rounding, with a map that has a gradient. The towers themselves stay untouched.
+    """
+    maps, inside, kernel = {name: [] for name in modules}, [], F.scaled_dot_product_attention
+    hooks = [hook for name, module in modules.items() for hook in marks(module, name, inside)]
+
+    def attend(q, k, v, attn_mask=None, dropout_p=0.0, is_causal=False, scale=None):
+        weights = attention_weights(q, k, attn_mask, is_causal, scale)
+        if inside:
+            maps[inside[-1]].append(weights)
+        return F.dropout(weights, dropout_p) @ v
+
+    F.scaled_dot_product_attention = attend
+    try:
+        yield maps
+    finally:
+        F.scaled_dot_product_attention = kernel
+        for hook in hooks:
+            hook.remove()
+
+
+def marks(module, name, inside):
+    """Hooks that keep `name` on the stack `inside` while the module runs."""
+
+    def enter(*_):
+        inside.append(name)
+
+    def leave(*_):
+        inside.pop()
+
+    return module.register_forward_pre_hook(enter), module.register_forward_hook(leave)
+
+
+def attention_weights(q, k, mask=None, causal=False, scale=None):
+    """(..., Q, d), (..., T, d) -> (..., Q, T): rows that sum to one."""
+    logits = q @ k.mT * (scale or q.shape[-1] ** -0.5)
+    if causal:
+        mask = torch.full(logits.shape[-2:], -torch.inf, device=q.device).triu(1)
+    return (logits if mask is None else logits + mask).softmax(-1)
+
+
+def relevance(method, batch, score, name=None):
+    """Relevance of each patch for the score of the feature `name` of each image, (B, h, w), not negative; (B, M, h, w) for M > 1
+    spectra. `name` is the method's first test feature unless told.
+
+    The rule is that of Chefer et al. (ICCV 2021), by the authors of the method that PromptSG and CLIP-ReID cite (CVPR
+    2021). Both add up A-bar, the mean over heads of (gradient x map)+; the older one propagates layer-wise relevance in the
+    place of the map and knows self-attention only, so that it has no answer for a cross-attention such as PromptSG's.
+    """
+    name = name or query_of(method)
+    (tower, token), *others = readers_of(method, name)
+    modules = {"tower": tower} | {f"reader {k}": module for k, (module, _) in enumerate(others)}
+    with torch.enable_grad(), watched(**modules) as maps:
+        total = score(method.embed(with_gradient(batch), name)).sum()
+    read = own_maps(others)
+    for k in range(len(others)):
+        read += maps[f"reader {k}"]
+    weighed = weigh_all([*maps["tower"], *read], total)
+    count, depth = class_tokens(tower) + tower.grid[0] * tower.grid[1], len(maps["tower"])
+    found = through_blocks([a[:, :count, :count] for a in weighed[:depth]])
+    row = read_by(weighed[depth:], found, others[-1][1]) if read else found[:, token]
+    return spectra_kept(row[:, class_tokens(tower) :].unflatten(1, tower.grid), batch)
+
+
+def readers_of(method, name):
+    """[(module, token)] of what reads the image for a feature; those that compute their own maps are asked to remember them."""
+    (tower, token), *others = method.readers(name)
+    if not hasattr(tower, "blocks"):
+        raise ValueError(
+            f"expected a tower made of attention blocks, found {type(tower).__name__}; look at it with Grad-CAM."
+        )
+    for module, _ in others:
+        module.remember, module.maps = True, None
+    return [(tower, token), *others]
+
+
+def own_maps(readers):
+    """The maps that readers computed by themselves, with their gradients; others leave it to the kernel, which is watched."""
+    found = []
+    for module, _ in readers:
+        if module.maps is not None and module.maps.requires_grad:
+            found.append(module.maps)
+        module.remember, module.maps = False, None
+    return found
+
+
+def spectra_kept(maps, batch):
+    """(B * M, h, w) of M spectra -> (B, M, h, w); (B, h, w) where there is one."""
+    return maps.unflatten(0, (len(batch.index), -1)) if len(maps) > len(batch.index) else maps
+
+
+def weigh_all(maps, total):
+    gradients = torch.autograd.grad(total, maps, allow_unused=True)
+    return [weigh(a.detach(), g) for a, g in zip(maps, gradients)]
+
+
+def weigh(attention, gradient):
+    """A-bar: (B, heads, Q, T) twice -> (B, Q, T). A map that the score never read has no gradient, and no weight."""
+    if gradient is None:
+        return torch.zeros_like(attention[:, 0])
+    return (gradient * attention).clamp(min=0).mean(1)
+
+
+def through_blocks(weighed):
+    """R <- R + A-bar R from the first block to the last, R = I at the start: (B, T, T), row i for token i.
+
+    Prompts are left out: those that a block replaces pass nothing on, so this is exact for deep prompts.
+    """
+    found = torch.eye(weighed[0].shape[-1], device=weighed[0].device).expand_as(weighed[0])
+    for a in weighed:
+        found = found + a @ found
+    return found
+
+
+def read_by(weighed, tokens, answer):
+    """Relevance (B, T) of the tokens for a module that reads them with Q queries and passes these, or the tokens it re-weighs,
+    through blocks of self-attention; `answer` is the place of the query, or of the token, that is read off in the end. The
+    queries themselves, and what they knew of the image, count as given."""
+    query, *blocks = weighed
+    tokens = normalised(tokens)[:, -query.shape[2] :]  # a reader may leave the class token out
+    passed = not blocks or blocks[0].shape[-1] == query.shape[1]
+    found = query @ tokens if passed else query.mean(1)[..., None] * tokens
+    for a in blocks:
+        found = found + a @ found
+    return found[:, answer]
+
+
+def normalised(relevances):
+    """Chefer et al. (ICCV 2021), before a cross-attention: what a token has gathered sums to one, besides itself."""
+    itself = torch.eye(relevances.shape[-1], device=relevances.device)
+    gathered = relevances - itself
+    return gathered / gathered.sum(-1, keepdim=True).clamp(min=1e-12) + itself
+
+
+def query_of(method):
+    """The name of the feature with which a method's first test of images asks."""
+    return next(task.query for task in method.retrieval_tasks().values() if task.query_type == "image")
+
+
+def class_tokens(tower):
+    return 1 + len(getattr(tower, "extra_embedding", ()))
+
+
+def with_gradient(batch, images=None):
+    """The batch with images that gradients reach, even through a frozen tower; `images` (B * M, 3, H, W) instead of its own."""
+    images = batch.images if images is None else images.unflatten(0, batch.images.shape[:2])
+    return dataclasses.replace(batch, views=[images.detach().clone().requires_grad_()])
+
+
+def nearness(targets):
+    """Score: cosine to one target per image (B, D), such as the mean feature of its true matches or its sentence."""
+    return lambda features: F.cosine_similarity(features, targets)
+
+
+def logit(classify, pids):
+    """Score: what a classifier says for one identity per image."""
+    return lambda features: classify(features).gather(1, pids[:, None])[:, 0]
+
+
+class PatchCAM(GradCAM):
+    """The package's Grad-CAM, left at the resolution of the patches."""
+
+    def get_target_width_height(self, images):
+        return self.model.method.image.grid[::-1]
+
+
+class Encoder(nn.Module):
+    """images (B * M, 3, H, W) -> features (B, D), as the package wants to call a model."""
+
+    def __init__(self, method, batch, name):
+        super().__init__()
+        self.method, self.batch, self.name = method, batch, name
+
+    def forward(self, images):
+        return self.method.embed(with_gradient(self.batch, images), self.name)
+
+
+def grad_cam(method, batch, score, name=None):
+    """Grad-CAM (Selvaraju et al., ICCV 2017) of the score of each image, (B, h, w) from 0 to 1, on the last layer whose
+    patches the score reads: class and prompt tokens are dropped. (B, M, h, w) for M > 1 spectra."""
+    name = name or query_of(method)
+    model, count = Encoder(method, batch, name), len(batch.images)
+    with torch.enable_grad(), PatchCAM(model, [layer_of(method, name)], patches_of(method.image)) as cam:
+        found = cam(batch.images.flatten(0, 1), [AllAtOnce(score, count).part] * count)
+    method.zero_grad(set_to_none=True)
+    return spectra_kept(torch.from_numpy(found), batch)
+
+
+class AllAtOnce:
+    """The package asks for the score of one feature at a time; a score of ours takes the batch. Features are gathered
+    until all are there: the sum of the parts is the same, and so are the gradients."""
+
+    def __init__(self, score, number):
+        self.score, self.number, self.waiting = score, number, []
+
+    def part(self, feature):
+        self.waiting.append(feature)
+        if len(self.waiting) < self.number:
+            return feature.sum() * 0
+        return self.score(torch.stack(self.waiting)).sum()
+
+
+def layer_of(method, name):
+    """The norm before the last block, which the class token reads; the final norm where another module reads the patches;
+    a ResNet's last stage."""
+    tower = method.image
+    if not hasattr(tower, "blocks"):
+        return tower.layer4
+    if len(method.readers(name)) > 1:
+        return tower.final_norm
+    last = tower.blocks[-1]
+    return last.ln_1 if hasattr(last, "ln_1") else last.norm1
+
+
+def patches_of(tower):
+    """What turns the output of the layer into (B, D, h, w): nothing for a ResNet."""
+    if not hasattr(tower, "blocks"):
+        return None
+    first, (rows, columns) = class_tokens(tower), tower.grid
+    return lambda tokens: tokens[:, first : first + rows * columns].mT.unflatten(2, (rows, columns))
+
+
+def stretched(maps):
+    """Each map (B, h, w) from its lowest value at 0 to its highest at 1, as it is drawn; a flat map is 0."""
+    flat = maps.flatten(1)
+    low, high = (value[:, None, None] for value in (flat.amin(1), flat.amax(1)))
+    return (maps - low) / (high - low).clamp(min=1e-12)
+
+
+def spread(found, size):
+    """A map (h, w) over the pixels (H, W) of the image, as the overlay shows it."""
+    wide = torch.as_tensor(np.asarray(found, np.float32))[None, None]
+    return F.interpolate(wide, tuple(size), mode="bilinear", align_corners=False)[0, 0].numpy()
+
+
+def pointing(found, region):
+    """Pointing game (Zhang et al. 2018): is the peak of the map (H, W) inside the region? With ties, the share of peaks that are."""
+    return float(region[found == found.max()].mean())
+
+
+def energy(found, region):
+    """Share of the map that lies inside the region. A map that is nowhere above zero says as much as a uniform one."""
+    return float((found * region).sum() / found.sum()) if found.sum() > 0 else float(region.mean())
+
+
+def overlap(found, region, bright=BRIGHT):
+    """Intersection over union of the region with the pixels that reach `bright` of the peak."""
+    marked = found >= bright * found.max()
+    return float((marked & region).sum() / max((marked | region).sum(), 1))
+
+
+def group(mask, name):
+    """Where a mask (H, W) of numbers into REGIONS shows a group: (H, W) of truth."""
+    return np.isin(mask, [REGIONS.index(region) for region in GROUPS[name]])
+
+
+def judge(found, mask):
+    """{score: value} of a map (h, w) against the mask (H, W) of its image: all of SCORES."""
+    wide, person = spread(found, mask.shape), group(mask, "person")
+    inside = {name: energy(wide, group(mask, name)) for name in GROUPS}
+    return {"pointing": pointing(wide, person), "overlap": overlap(wide, person), **inside}
+
+
+def chance(mask):
+    """What a map without any preference scores: the share of pixels, for every score."""
+    return judge(np.ones((1, 1)), mask)
+
+
+class Chosen(NamedTuple):
+    """Positions of images, and why they are shown: the group that fills most of them, and how much of them."""
+
+    rows: np.ndarray
+    why: list
+    share: np.ndarray
+
+
+def fullest(masks, name, number, pids):
+    """The images (rows of `masks`) that a group fills most, one per person: the figure is chosen by rule, not by eye."""
+    share = np.array([group(mask, name).mean() for mask in masks])
+    order = np.argsort(-share, kind="stable")
+    rows = order[np.sort(np.unique(np.asarray(pids)[order], return_index=True)[1])][:number]
+    return Chosen(rows, [name] * len(rows), share[rows])

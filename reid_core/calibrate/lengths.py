@@ -1,0 +1,177 @@
+"""How long must a laptop train? Scores against the part of the published epochs, with their spread over training seeds, on the
+development world: what the length of the profile `laptop` is judged by.
+
+python -m reid_core gates --lengths --jobs 2
+"""
+
+import dataclasses
+import json
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from data_prep import catalogue
+from data_prep.catalogue import build_folder
+from reid_core import checkpoint, evaluate, loading, train
+from reid_core.calibrate import gates
+from reid_core.data import load_data
+from reid_core.methods import METHODS
+from reid_core.recipe import PROFILES
+from reid_core.report import chapters, tables
+from reid_core.runs import provenance
+from reid_core.runs.fill import begin, check, run_all
+from reid_core.runs.run import BOOK
+
+SHARES = (0.5, 0.25, 1.0)  # of the published epochs, the likeliest answer first
+KINDS = (("clip_reid", "baseline"), ("promptsg", "promptsg"), ("clip_reid", "clip_reid"))
+SEEDS = chapters.SEEDS
+BATCH = 64  # images of a step, in all three
+STEADY = {"world_market": 0.6, "world_msmt": 1.0}  # points by which seeds may spread (standard deviation)
+
+
+class Length(NamedTuple):
+    """One training: of a method on the development world of a data set, for a part of the published epochs."""
+
+    method: str
+    variant: str
+    data: str
+    share: float
+    seed: int
+
+    @property
+    def name(self):
+        return f"{self.variant}/{self.data}/{self.share:g}/s{self.seed}"
+
+
+def wanted():
+    """Every training, seed by seed: two seeds of all tell more than five of some."""
+    return [Length(*kind, data, share, seed) for share in SHARES for seed in SEEDS
+            for data in STEADY for kind in KINDS]  # fmt: skip
+
+
+def place():
+    return BOOK.folder() / "lengths.json"
+
+
+def kept():
+    """{name: what was measured}, of the weights, the world and the rates at hand."""
+    path = place()
+    found = json.loads(path.read_text()) if path.exists() else {}
+    return {name: one for name, one in found.items() if basis().items() <= one.items()}
+
+
+def basis():
+    """What a training stands on, beside its length."""
+    told = PROFILES["laptop"]
+    return {"weights": loading.fingerprint("tiny"), "scenes": gates.scenes("laptop", tuple(STEADY)),
+            "rates": [told.pretrained_lr, told.new_lr, told.highest_lr, told.epoch_images]}  # fmt: skip
+
+
+def due():
+    done = kept()
+    return [one for one in wanted() if one.name not in done]
+
+
+def fill(minutes, jobs, log=print):
+    """Measure what is missing here, as `runs.fill` measures runs."""
+    check(jobs, None)
+    with checkpoint.alone(build_folder() / "lengths", "fills"):
+        waiting = [(one, "missing") for one in due()]
+        log(f"lengths: {len(waiting)} of {len(wanted())} trainings are due")
+        for name in STEADY:
+            load_data(f"{name}#{gates.DEVELOPMENT}")
+        begin_one = lambda one: begin(one, "lengths", ["gates", "--length", one.name])  # noqa: E731
+        run_all(waiting, time.time() + 60 * minutes, jobs, begin_one, log)
+
+
+def measure(one, device=None, log=print):
+    """Train, test and write down; an interrupted training is taken up."""
+    profile = dataclasses.replace(PROFILES["laptop"], time=one.share)
+    data = load_data(f"{one.data}#{gates.DEVELOPMENT}", profile.name)
+    train.seed_all(one.seed)
+    paper = METHODS[one.method]
+    method = paper.variants[one.variant].kind(paper.recipe_of(one.variant, "full").at(profile), data)
+    folder = build_folder() / "lengths" / one.name
+    key = f"{one.name} {provenance.digest(method.recipe)} {data.manifest.fingerprint} {json.dumps(basis())}"
+    checkpoint.set_aside_other_run(folder, key, log)
+    history = train.fit(method, data, folder, seed=one.seed, precision=profile.precision, device=device,
+                        epoch_images=profile.epoch_images, key=key, log=log)  # fmt: skip
+    scores = next(iter(evaluate.run_tests(method, data, ways=1).values())).summary()
+    seen = sum(epoch["images"] for epoch in history)
+    write(
+        one.name,
+        {"mAP": round(scores["mAP"], 3), "images": seen, "seed": one.seed, **basis(), **gates.made_with()},
+    )
+    checkpoint.clear(folder)
+
+
+def write(name, told):
+    path = Path(place())
+    before = json.loads(path.read_text()) if path.exists() else {}
+    checkpoint.write(path, (json.dumps({**before, name: told}, indent=1) + "\n").encode())
+
+
+class Point(NamedTuple):
+    """One length of one method on one data set: steps of the image tower, mean mAP and its standard deviation over seeds."""
+
+    steps: float
+    mean: float
+    spread: float
+    seeds: int
+
+
+def points():
+    """{(variant, data): {share: Point}} of what was measured."""
+    done, found = kept(), {}
+    for method, variant in KINDS:
+        for data in STEADY:
+            for share in sorted(SHARES):
+                some = [
+                    done[one.name]
+                    for seed in SEEDS
+                    if (one := Length(method, variant, data, share, seed)).name in done
+                ]
+                if some:
+                    scores = [one["mAP"] for one in some]
+                    spread = float(np.std(scores, ddof=1)) if len(some) > 1 else float("nan")
+                    steps = np.mean([one["images"] for one in some]) / BATCH
+                    found.setdefault((variant, data), {})[share] = Point(
+                        steps, float(np.mean(scores)), spread, len(some)
+                    )
+    return found
+
+
+def as_table(found):
+    """Steps, scores and their spread; what spreads by more than it may is marked."""
+    lines = []
+    for (variant, data), lengths in found.items():
+        for share, point in lengths.items():
+            wide = point.spread > STEADY[data]
+            told = "–" if np.isnan(point.spread) else f"{point.spread:.1f}"
+            lines.append([variant, catalogue.title(data), f"{share:g}", f"{point.steps:.0f}", f"{point.mean:.1f}",
+                          tables.Cell(told, "changed" if wide else ""), point.seeds])  # fmt: skip
+    limits = ", ".join(f"{limit:g} on {catalogue.title(data)}" for data, limit in STEADY.items())
+    return tables.table(["method", "data", "part of the epochs", "steps", "mAP", "spread", "seeds"], lines,
+                        f"World seed {gates.DEVELOPMENT}: mAP by length of training; seeds may spread by {limits}; {finding(found)}")  # fmt: skip
+
+
+def finding(found):
+    """Which lengths are steady enough wherever they were measured, and what the rest would add."""
+    steady = [
+        share
+        for share in sorted(SHARES)
+        if all(is_steady(data, lengths.get(share)) for (_, data), lengths in found.items())
+    ]
+    used = PROFILES["laptop"].time
+    gains = [
+        lengths[1.0].mean - lengths[used].mean for lengths in found.values() if {1.0, used} <= lengths.keys()
+    ]
+    told = f"the profile takes {used:g}"
+    told += f", steady enough: {', '.join(f'{share:g}' for share in steady)}" if steady else ""
+    return told + (f"; all of the epochs add {min(gains):+.1f} to {max(gains):+.1f}" if gains else "")
+
+
+def is_steady(data, point):
+    return point is not None and point.spread <= STEADY[data]

@@ -1,0 +1,183 @@
+"""What every method is compared with: CLIP's image tower fine-tuned with identity and triplet losses, and the same idea for
+sentences and for spectra, with which the gates of the world are measured.
+
+The recipe is CLIP-ReID's, whose code holds the baseline of all five papers (card 1).
+"""
+
+from torch import nn
+
+from reid_core import loading
+from reid_core.augment import Augmentation, Erasing
+from reid_core.data import CaptionTable
+from reid_core.layers import Head
+from reid_core.loading import load_clip
+from reid_core.losses import batch_hard_triplet, identity, similarity_distribution_matching
+from reid_core.methods.base import IMAGES, Losses, Method, Stage, Task, chance_of, nothing
+from reid_core.optim import Group
+from reid_core.samplers import CaptionShuffle, IdentityBatches
+from reid_core.schedules import warmup_milestones
+
+TESTED = "f12+fp"  # the test feature: class token and joint feature side by side, before the necks
+
+
+class VisualPath(Method):
+    """What the baseline and CLIP-ReID share: the image tower, two necks with classifiers, and the features
+    f11, f12 (class tokens before and after the last block) and fp (joint space)."""
+
+    def __init__(self, recipe, data):
+        super().__init__(recipe)
+        r = recipe
+        cameras = len(data.cameras) if r.sie else 0
+        self.size, self.data = (r.image_height, r.image_width), data
+        self.image, self.text, self.tokenizer = load_clip(
+            r.backbone, r.pretrained, self.size, r.stride, cameras=cameras, sie=r.sie, sie_std=r.sie_init_std
+        )
+        _, last, joint = self.image.widths
+        with chance_of("heads"):
+            self.heads = nn.ModuleList(
+                Head(width, data.classes, r.classifier_init_std) for width in (last, joint)
+            )
+
+    def encode(self, batch):
+        """f11, f12, fp of the first view, (B, D) each."""
+        return self.image.reid_features(self.image(batch.images.flatten(0, 1), batch.cameras))
+
+    def visual_losses(self, features, labels):
+        """L_ID summed over the two heads, L_tri over the three features."""
+        r = self.recipe
+        logits = [head(feature) for head, feature in zip(self.heads, features[1:])]
+        return {
+            "identity": sum(identity(z, labels, r.label_smoothing) for z in logits),
+            "triplet": sum(batch_hard_triplet(f, labels, r.triplet_margin) for f in features),
+        }
+
+    def visual_stage(self, name, losses, weights, prepare=nothing):
+        """Stage 2 of CLIP-ReID, which is all there is to the baseline."""
+        r = self.recipe
+        decay = {"weight_decay": r.stage2_weight_decay, "bias_factor": r.stage2_bias_lr_factor}
+        return Stage(
+            name=name,
+            epochs=r.stage2_epochs,
+            sampler=IdentityBatches(self.data.labels, r.stage2_ids_per_batch, r.stage2_images_per_id),
+            views=[self.train_view()],
+            losses=losses,
+            weights=weights,
+            groups=[
+                Group(members=[self.image], lr=r.stage2_lr, **decay),
+                Group(members=[self.heads], lr=r.stage2_head_lr, **decay),
+            ],
+            schedule=warmup_milestones(
+                r.stage2_span,
+                r.stage2_warmup_epochs,
+                r.stage2_warmup_factor,
+                r.stage2_milestones,
+                r.stage2_lr_decay_factor,
+            ),
+            prepare=prepare,
+            stream=IMAGES,
+        )
+
+    def train_view(self):
+        r = self.recipe
+        area = (r.random_erasing_area_min, r.random_erasing_area_max)
+        erasing = Erasing(r.random_erasing_p, area, r.random_erasing_aspect)
+        return Augmentation(
+            r.train_interpolation, r.norm_mean, r.norm_std, r.flip_p, r.pad, erasing=(erasing,)
+        )
+
+    def test_view(self):
+        r = self.recipe
+        return Augmentation(r.test_interpolation, r.norm_mean, r.norm_std)
+
+    def features(self, batch, names):
+        return dict(zip(("f11", "f12", "fp"), self.encode(batch)))
+
+    def retrieval_tasks(self):
+        return {
+            "image to image": Task(TESTED, TESTED),
+            "image to image, re-ranked": Task(TESTED, TESTED, rerank=True),
+        }
+
+
+class Baseline(VisualPath):
+    """CLIP fine-tune: L = L_ID + L_tri. No sentence is ever read."""
+
+    def __init__(self, recipe, data):
+        super().__init__(recipe, data)
+        del self.text
+
+    def stages(self):
+        weights = {"identity": self.recipe.id_weight_baseline, "triplet": self.recipe.triplet_weight}
+        return [self.visual_stage("image encoder", self.losses, weights)]
+
+    def losses(self, batch):
+        return Losses(self.visual_losses(self.encode(batch), batch.labels))
+
+
+class TextBaseline(VisualPath):
+    """Both towers fine-tuned with SDM (Jiang and Ye, CVPR 2023) and an identity loss: the least that text search needs. SDM
+    divides cosines by what the towers were pretrained with: there 0.02, about what CLIP ends with, here more."""
+
+    def __init__(self, recipe, data):
+        super().__init__(recipe, data)
+        self.captions = CaptionTable(data.train.captions, self.tokenizer)
+        self.temperature = loading.temperature(recipe.pretrained)
+
+    def stages(self):
+        r = self.recipe
+        curve = warmup_milestones(
+            r.stage2_span, r.stage2_warmup_epochs, r.stage2_warmup_factor, r.stage2_milestones
+        )
+        matching = Stage(
+            name="image-text matching",
+            epochs=max(1, r.stage2_epochs // 2),  # an epoch of pairs shows every image twice
+            sampler=CaptionShuffle(range(len(self.data.train)), self.captions.counts, r.stage1_batch),
+            views=[self.train_view()],
+            losses=self.losses,
+            weights={"matching": 1.0, "identity": 1.0},
+            groups=[
+                Group(members=[self.image, self.text], lr=r.stage2_lr),
+                Group(members=[self.heads[1]], lr=r.stage2_head_lr),
+            ],
+            schedule=curve,
+            captions=self.captions,
+            stream="learn to read",  # the stream that the gates were measured with
+        )
+        return [matching]
+
+    def losses(self, batch):
+        image, text = self.encode(batch)[2], self.encode_text(batch)
+        logits = [self.heads[1](feature) for feature in (image, text)]
+        matching = similarity_distribution_matching(image, text, batch.labels, self.temperature)
+        return Losses({"matching": matching, "identity": sum(identity(z, batch.labels) for z in logits)})
+
+    def encode_text(self, batch):
+        """Sentence features (N, E)."""
+        return self.text.sentences(batch.text)
+
+    def features(self, batch, names):
+        return {"caption": self.encode_text(batch)} if "caption" in names else super().features(batch, names)
+
+    def retrieval_tasks(self):
+        return {"text to image": Task("caption", "fp", "text")}
+
+
+class SpectraBaseline(Baseline):
+    """The baseline on some of the spectra: one tower for all of them, features side by side."""
+
+    spectra = (0,)
+
+    def __init__(self, recipe, data):
+        super().__init__(recipe, data)
+        widths = (len(self.spectra) * width for width in self.image.widths[1:])
+        self.heads = nn.ModuleList(Head(width, data.classes, recipe.classifier_init_std) for width in widths)
+
+    def encode(self, batch):
+        """f11, f12, fp of each of the spectra, side by side."""
+        images = batch.images[:, list(self.spectra)]
+        found = self.image.reid_features(self.image(images.flatten(0, 1)))
+        return tuple(feature.unflatten(0, images.shape[:2]).flatten(1) for feature in found)
+
+
+class HeatBaseline(SpectraBaseline):
+    spectra = (1, 2)

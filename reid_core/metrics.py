@@ -1,0 +1,160 @@
+"""CMC, mAP and mINP from ranks: pure functions of features, identities and marks, in blocks, on the device.
+
+    Q queries, G gallery items, D features; N the largest number of gallery items that share a query's identity
+
+Only true matches are ranked: the rank of a match is one plus the number of gallery items that come before it. Ties
+count against the query, so a model that gives one vector to everybody scores as badly as it is.
+"""
+
+from typing import NamedTuple
+
+import numba
+import numpy as np
+import torch
+
+MAX_RANK = 50
+BLOCK = 256  # queries ranked together: memory grows with the block, not with Q x G
+
+
+class Scores(NamedTuple):
+    """Per valid query (V of them), so that intervals can be computed; means are properties."""
+
+    ap: np.ndarray  # (V,) average precision: mean over matches of the precision at their rank
+    ap_trapezoid: np.ndarray  # (V,) as the official Market-1501 script integrates it
+    inp: np.ndarray  # (V,) matches / rank of the last match
+    first: np.ndarray  # (V,) rank of the first match
+    valid: np.ndarray  # (V,) positions of the valid queries; the others have no match left
+    skipped: int
+    gallery: int
+    pids: np.ndarray | None = None  # (V,) identities of the valid queries
+    protocol: str = ""  # in words: a number without it means nothing
+
+    @property
+    def mAP(self):
+        return float(self.ap.mean())
+
+    @property
+    def mAP_trapezoid(self):
+        return float(self.ap_trapezoid.mean())
+
+    @property
+    def mINP(self):
+        return float(self.inp.mean())
+
+    def cmc(self, longest=MAX_RANK):
+        """Share of queries with a match within the first k, k = 1..longest (shorter where the gallery is)."""
+        ranks = np.arange(1, min(longest, self.gallery) + 1)
+        return (self.first[:, None] <= ranks).mean(0)
+
+    def summary(self):
+        """What a table shows, in per cent."""
+        cmc = self.cmc()
+        at = {f"R{k}": cmc[min(k, len(cmc)) - 1] for k in (1, 5, 10)}
+        values = {"mAP": self.mAP, "mAP trapezoidal": self.mAP_trapezoid, "mINP": self.mINP, **at}
+        return {name: 100 * float(value) for name, value in values.items()}
+
+
+def concatenated(parts):
+    """The Scores of several rankings as one."""
+    arrays = (np.concatenate([getattr(part, name) for part in parts]) for name in Scores._fields[:5])
+    return Scores(*arrays, sum(part.skipped for part in parts), min(part.gallery for part in parts))
+
+
+def rank(query, gallery, query_pids, gallery_pids, query_marks, gallery_marks, junk=None, distance=None):
+    """Scores from features, or from a precomputed tensor `distance` (Q, G), smaller is nearer; features are then None.
+
+    A gallery item with the query's identity *and* mark (camera or scene) is left out for that query, an item of pid -1
+    or marked in `junk` (G,) for all. A query without a match left is skipped and counted.
+    """
+    table = Candidates(query_pids, gallery_pids, query_marks, gallery_marks)
+    everywhere = np.flatnonzero(
+        (np.asarray(gallery_pids) == -1) | (False if junk is None else np.asarray(junk))
+    )
+    ranks = []
+    for start in range(0, len(query_pids), BLOCK):
+        block = np.arange(start, min(start + BLOCK, len(query_pids)))
+        near = -distance[block] if distance is not None else query[block] @ gallery.T
+        ranks += table.ranks(block, near, everywhere)
+    return from_ranks(ranks, len(gallery_pids))
+
+
+class Candidates:
+    """For each query, the gallery items of its identity: matches and those to leave out."""
+
+    def __init__(self, query_pids, gallery_pids, query_marks, gallery_marks):
+        self.marks = np.asarray(query_marks), np.asarray(gallery_marks)
+        self.order = np.argsort(gallery_pids, kind="stable")
+        sorted_pids = np.asarray(gallery_pids)[self.order]
+        self.start, self.end = (np.searchsorted(sorted_pids, query_pids, side) for side in ("left", "right"))
+
+    def ranks(self, block, near, everywhere):
+        """Ranks (ascending arrays from 1) of the matches of each query in the block; `near` (b, G) is overwritten."""
+        near[:, torch.from_numpy(everywhere).to(near.device)] = -torch.inf
+        same = [np.setdiff1d(self.order[self.start[q] : self.end[q]], everywhere) for q in block]
+        out = [items[self.marks[1][items] == self.marks[0][q]] for q, items in zip(block, same)]
+        matches = [np.setdiff1d(items, left, assume_unique=True) for items, left in zip(same, out)]
+        row, column = pairs(out, near.device)
+        near[row, column] = -torch.inf
+        row, column = pairs(matches, near.device)
+        table = near.new_full((len(block), max(map(len, matches), default=0)), torch.inf)
+        place = torch.cat([torch.arange(len(items)) for items in matches]).to(near.device)
+        table[row, place] = near[row, column]
+        table = table.sort(1).values  # ascending: the nearest match last, before the padding
+        before = count_not_below(near, table).cpu().numpy()
+        return [spread_ties(np.sort(before[k, : len(items)])) for k, items in enumerate(matches)]
+
+
+def spread_ties(ranks):
+    """Matches that tie with each other take consecutive ranks, up to the worst."""
+    last = np.searchsorted(ranks, ranks, side="right") - 1
+    return ranks - (last - np.arange(len(ranks)))
+
+
+def pairs(lists, device):
+    """Row and column numbers of all (row, item) pairs."""
+    row = np.repeat(np.arange(len(lists)), [len(items) for items in lists])
+    column = np.concatenate([*lists, np.empty(0, dtype=np.int64)]).astype(np.int64)
+    return torch.from_numpy(row).to(device), torch.from_numpy(column).to(device)
+
+
+def count_not_below(near, thresholds):
+    """How many entries of each row of `near` (b, G) are at least each threshold (b, N): ranks, a tie at its worst.
+
+    numba counts in one vectorised pass on the CPU; on a GPU each entry looks its place up among the thresholds.
+    """
+    if near.device.type == "cpu":
+        found = np.empty(thresholds.shape, dtype=np.int64)
+        count_on_cpu(near.numpy(), thresholds.numpy(), found)
+        return torch.from_numpy(found)
+    place = torch.searchsorted(thresholds, near, right=True)  # thresholds not above the entry
+    hits = torch.zeros(len(near), thresholds.shape[1] + 1, dtype=torch.int64, device=near.device)
+    hits.scatter_add_(1, place, torch.ones_like(place))
+    return hits.flip(1).cumsum(1).flip(1)[:, 1:]
+
+
+@numba.njit(parallel=True, cache=True)
+def count_on_cpu(near, thresholds, found):
+    for row in numba.prange(near.shape[0]):
+        for column in range(thresholds.shape[1]):
+            limit, count = thresholds[row, column], np.int32(0)
+            for item in range(near.shape[1]):
+                count += np.int32(near[row, item] >= limit)
+            found[row, column] = count
+
+
+def from_ranks(ranks, gallery):
+    """Scores from the ascending ranks of each query's matches."""
+    valid = np.array([k for k, r in enumerate(ranks) if len(r)], dtype=np.int64)
+    kept = [ranks[k] for k in valid]
+    number = [np.arange(1, len(r) + 1) for r in kept]
+    precision = [n / r for n, r in zip(number, kept)]
+    just_before = [np.where(r > 1, (n - 1) / np.maximum(r - 1, 1), 1.0) for n, r in zip(number, kept)]
+    return Scores(
+        ap=np.array([p.mean() for p in precision]),
+        ap_trapezoid=np.array([((p + b) / 2).mean() for p, b in zip(precision, just_before)]),
+        inp=np.array([len(r) / r[-1] for r in kept]),
+        first=np.array([r[0] for r in kept]),
+        valid=valid,
+        skipped=len(ranks) - len(valid),
+        gallery=gallery,
+    )

@@ -1,0 +1,73 @@
+"""Which rows the book prints, the most important first: what `make results` measures when time is short.
+
+World domains A and D stand for Market-1501 and MSMT17: they differ in cameras, wardrobe and layout.
+"""
+
+from typing import NamedTuple
+
+from reid_core.methods import METHODS, clip_reid, promptsg
+from reid_core.runs.run import Spec
+
+SEEDS = (0, 1, 2, 3, 4)  # of headline rows; sweeps and readings take the first three
+FEW = SEEDS[:3]
+MARKETS = ("world_market", "world_msmt")
+FULL = ("full",)
+TABLE_3, TABLE_4, TABLE_5 = (promptsg.PAPER.tables[f"Table {number}"] for number in (3, 4, 5))
+LAMBDAS = [row for row in promptsg.CHOICES if row.startswith("lambda")]
+READINGS = [row for row in promptsg.CHOICES if "(D" in row]
+TEMPERATURES = [row for row in promptsg.CHOICES if row.startswith("temperature")]
+
+
+class Part(NamedTuple):
+    """Rows of one variant on some data sets, with some seeds."""
+
+    method: str
+    variant: str
+    rows: tuple
+    data: tuple = MARKETS[:1]
+    seeds: tuple = FEW
+
+    def specs(self):
+        """Seed by seed, so that an interrupted measurement leaves whole tables with fewer seeds."""
+        return [Spec(self.method, self.variant, row, data, seed=seed).same
+                for seed in self.seeds for row in self.rows for data in self.data]  # fmt: skip
+
+
+def headline(method, variant, *rows):
+    """Shots that a reader looks for first: on both domains, with every seed."""
+    return Part(method, variant, rows, MARKETS, SEEDS)
+
+
+HEADLINES = (  # seed by seed all of them, so that what is compared has the same seeds
+    headline("clip_reid", "baseline", "full"),
+    headline("clip_reid", "clip_reid", "full"),
+    headline("promptsg", "promptsg", "full", *TABLE_3, *TABLE_4),
+    headline("promptsg", "promptsg", *promptsg.CONTROLS),
+    headline("clip_reid", "clip_reid", *clip_reid.CONTROLS),
+)
+PARTS = (
+    Part("clip_reid", "baseline", ("as it comes",), MARKETS),
+    Part("promptsg", "promptsg", tuple(TABLE_5)),
+    Part("clip_reid", "clip_reid", tuple(clip_reid.ROWS)),
+    Part("clip_reid", "baseline", tuple(clip_reid.LONGER), MARKETS),
+    Part("promptsg", "promptsg", tuple(promptsg.LONGER), MARKETS),
+    Part("clip_reid", "clip_reid", tuple(clip_reid.LONGER), MARKETS),
+    Part("promptsg", "promptsg", (*LAMBDAS, "plain contrast", "interaction re-weights tokens (D7)")),
+    Part("clip_reid", "clip_reid", ("SIE", "overlapping patches")),
+    Part("promptsg", "promptsg", (*READINGS, *TEMPERATURES)),
+)
+
+
+def wanted():
+    """Every spec that the book prints, in order, each once. Shots that differ in the test alone are tests of one run."""
+    headlines = [spec for part in HEADLINES for spec in part.specs()]
+    headlines.sort(key=lambda spec: spec.seed)  # stable: by importance within a seed
+    specs = [*headlines, *(spec for part in PARTS for spec in part.specs())]
+    return list(dict.fromkeys(spec for spec in specs if trains(spec)))
+
+
+def trains(spec):
+    """Whether a row differs from the full one by more than the test."""
+    paper = METHODS[spec.method]
+    changes = paper.rows[spec.row]
+    return not changes or not set(changes) <= set(paper.test_only)

@@ -1,0 +1,187 @@
+"""Every plot in the book. Colours are matplotlib's okabe_ito, one per method throughout; maps are viridis."""
+
+import base64
+import html
+import io
+
+import matplotlib
+import numpy as np
+from matplotlib import pyplot as plt
+
+COLOURS = dict(zip(
+    ("baseline", "clip_reid", "promptsg", "hpl", "dmpt", "pad", "vladr"),
+    matplotlib.color_sequences["okabe_ito"],
+))  # fmt: skip
+STYLES = {
+    "baseline": "-",
+    "clip_reid": "--",
+    "promptsg": "-.",
+    "hpl": ":",
+    "dmpt": "-",
+    "pad": "--",
+    "vladr": "-.",
+}
+DPI = 110
+
+
+def as_html(figure, caption, alt):
+    """The figure as an image with its caption (the finding) and alt text (the shape), readable at phone width."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=DPI, bbox_inches="tight")
+    plt.close(figure)
+    data = base64.b64encode(buffer.getvalue()).decode()
+    return (f'<figure><img src="data:image/png;base64,{data}" alt="{html.escape(alt)}" style="max-width:100%">'
+            f"<figcaption>{html.escape(caption)}</figcaption></figure>")  # fmt: skip
+
+
+def losses(history, colour=None):
+    """Every term over the epochs, a panel per stage."""
+    stages = list(dict.fromkeys(line["stage"] for line in history))
+    figure, axes = plt.subplots(1, len(stages), figsize=(4.2 * len(stages), 2.8), squeeze=False)
+    for axis, stage in zip(axes[0], stages):
+        lines = [line for line in history if line["stage"] == stage]
+        for k, term in enumerate(lines[0]["losses"]):
+            axis.plot([line["epoch"] for line in lines], [line["losses"][term] for line in lines], label=term,
+                      color=colour or f"C{k}", ls=("-", "--", "-.", ":")[k % 4], marker="o", ms=2.5)  # fmt: skip
+        axis.set(xlabel="epoch", ylabel="loss (unweighted, nats or feature units)", title=stage)
+        axis.legend(frameon=False, fontsize=8)
+    return figure
+
+
+def schedule(stage):
+    """The factor on the learning rates over the published span."""
+    span = stage.schedule.span
+    places = np.linspace(0, span, 400)[1:]
+    figure, axis = plt.subplots(figsize=(4.2, 2.4))
+    axis.plot(places, [stage.schedule.factor(place) for place in places], color=COLOURS["baseline"])
+    axis.set(
+        xlabel=f"{stage.schedule.unit} of the published schedule", ylabel="factor on the rate", yscale="log"
+    )
+    return figure
+
+
+def triplet(points, pids):
+    """Each point's farthest partner (solid) and nearest stranger (dashed) in the plane."""
+    figure, axis = plt.subplots(figsize=(3.6, 3))
+    distance = (points[:, None] - points).norm(dim=2)
+    same = pids[:, None] == pids
+    far = distance.masked_fill(~same, -1).argmax(1)
+    near = distance.masked_fill(same, float("inf")).argmin(1)
+    for k in range(len(points)):
+        for other, style, shift in ((far[k], "-", 0.03), (near[k], "--", -0.03)):
+            axis.plot(
+                *(np.array([points[k].numpy(), points[other].numpy()]) + shift).T, style, color="grey", lw=1
+            )
+    for pid, marker in zip(pids.unique(), "os^"):
+        axis.scatter(*points[pids == pid].T.numpy(), marker=marker, s=70, label=f"person {pid}", zorder=3)
+    for k, (x, y) in enumerate(points.tolist()):
+        axis.annotate(str(k), (x, y), textcoords="offset points", xytext=(7, 6))
+    axis.set(xlabel="first feature", ylabel="second feature")
+    axis.legend(frameon=False, fontsize=8)
+    return figure
+
+
+def growth(lines, start, until=5000):
+    """Learnable parameters over identities: {method: (millions at `start` identities, more per identity)}."""
+    figure, axis = plt.subplots(figsize=(5, 2.8))
+    identities = np.linspace(0, until, 50)
+    for method, (millions, each) in lines.items():
+        axis.plot(
+            identities,
+            millions + (identities - start) * each / 1e6,
+            STYLES[method],
+            color=COLOURS[method],
+            label=method,
+        )
+    for place, name in ((751, "Market-1501"), (1041, "MSMT17")):
+        axis.axvline(place, color="0.8", zorder=0)
+        axis.annotate(
+            name, (place, axis.get_ylim()[1]), rotation=90, va="top", ha="right", fontsize=7, color="0.4"
+        )
+    axis.set(xlabel="training identities", ylabel="learnable parameters, millions")
+    axis.legend(frameon=False, fontsize=8)
+    return figure
+
+
+def bands(found, limits):
+    """One line per name: the band (low, high) as a bar, and a dot per seed of {name: {seed: value}}."""
+    names = [name for name in limits if name in found]
+    figure, axis = plt.subplots(figsize=(6.2, 0.34 * len(names) + 0.7))
+    for y, name in enumerate(names):
+        low, high = limits[name][:2]
+        axis.barh(y, min(high, 101) - low, left=low, height=0.6, color="0.85", zorder=1)
+        values = np.array(list(found[name].values()))
+        inside = (values >= low) & (values <= high)
+        for marker, picked, colour in (("o", inside, "promptsg"), ("X", ~inside, "clip_reid")):
+            axis.scatter(
+                values[picked], [y] * picked.sum(), marker=marker, color=COLOURS[colour], s=26, zorder=2
+            )
+    axis.set(
+        yticks=range(len(names)),
+        yticklabels=names,
+        xlim=(-2, 102),
+        xlabel="per cent, points or people: see the table",
+    )
+    axis.invert_yaxis()
+    return figure
+
+
+def read_off(found):
+    """What can be read off several towers: {tower: {attribute: (% right, % of the commonest word)}} as groups of bars."""
+    figure, axis = plt.subplots(figsize=(7.4, 2.8))
+    attributes, width = list(next(iter(found.values()))), 0.8 / len(found)
+    for k, (name, told) in enumerate(found.items()):
+        axis.bar(np.arange(len(attributes)) + width * k, [told[a][0] for a in attributes], width, label=name, color=f"C{k}",
+                 hatch=("", "//", "..")[k % 3], alpha=0.8)  # fmt: skip
+    common = [told[a][1] for a in attributes]
+    axis.hlines(common, np.arange(len(attributes)) - width / 2, np.arange(len(attributes)) + 0.8 - width / 2, color="0.2",
+                label="commonest word")  # fmt: skip
+    axis.set(ylabel="% of strangers named rightly", ylim=(0, 100))
+    axis.set_xticks(
+        np.arange(len(attributes)) + 0.4 - width / 2, attributes, rotation=30, ha="right", fontsize=8
+    )
+    axis.legend(frameon=False, fontsize=8, ncols=len(found) + 1)
+    return figure
+
+
+def spread(rows):
+    """Images per identity, and images per camera, by split; `rows` are of a manifest, and spectra of a moment count once."""
+    moments = rows.drop_duplicates(["split", "shot"])
+    figure, axes = plt.subplots(1, 2, figsize=(8.4, 2.6))
+    for k, (split, some) in enumerate(moments.groupby("split", sort=False)):
+        style = {"label": split, "color": f"C{k}", "hatch": ("", "//", "..")[k % 3], "alpha": 0.75}
+        sizes = some.groupby("pid").size().value_counts().sort_index()
+        axes[0].bar(sizes.index + 0.27 * k, sizes, 0.27, **style)
+        cameras = some.camid.value_counts().sort_index()
+        axes[1].bar(cameras.index + 0.27 * k, cameras, 0.27, **style)
+    axes[0].set(xlabel="images of an identity", ylabel="identities")
+    axes[1].set(xlabel="camera", ylabel="images")
+    axes[0].legend(frameon=False, fontsize=8)
+    return figure
+
+
+def spread_words(rows, name):
+    """The finding of `spread`, computed."""
+    moments = rows.drop_duplicates(["split", "shot"])
+    sizes, cameras = moments.groupby("pid").size(), moments.groupby("pid").camid.nunique()
+    return (f"An identity of {name} has {sizes.min()} to {sizes.max()} images (median {sizes.median():.0f}) from "
+            f"{cameras.median():.0f} of {moments.camid.nunique()} cameras (median); {(cameras == 1).mean():.0%} were seen by one "
+            f"camera alone")  # fmt: skip
+
+
+def lengths(found, titles):
+    """mAP against steps of training, {(method, data): {part: Point}}; bars are the standard deviation over seeds. A panel for each
+    of `titles`, {data: words}."""
+    figure, axes = plt.subplots(1, len(titles), figsize=(4.6 * len(titles), 3), sharey=True, squeeze=False)
+    for axis, (data, title) in zip(axes[0], titles.items()):
+        for (method, where), points in found.items():
+            if where == data:
+                steps, means, spread = zip(
+                    *((p.steps, p.mean, np.nan_to_num(p.spread)) for p in points.values())
+                )
+                axis.errorbar(steps, means, spread, color=COLOURS[method], ls=STYLES[method], marker="o", ms=4,
+                              capsize=3, label=method)  # fmt: skip
+        axis.set(xlabel="steps of the image tower", title=title)
+    axes[0, 0].set(ylabel="mAP, per cent")
+    axes[0, 0].legend(frameon=False, fontsize=8)
+    return figure

@@ -1,0 +1,299 @@
+"""What a notebook calls: strict parameters, the source under its equation, and a run that is loaded or trained."""
+
+import html
+import inspect
+import json
+from types import SimpleNamespace
+
+from IPython.display import HTML
+from pygments import highlight
+from pygments.formatters import HtmlFormatter
+from pygments.lexers import PythonLexer
+
+from data_prep import catalogue
+from data_prep.catalogue import ROOT
+from reid_core.methods import METHODS
+from reid_core.recipe import profile_called
+from reid_core.report import ablations, chapters, figures, images, reported, tables
+from reid_core.runs import measure
+from reid_core.runs.run import BOOK, OWN, Spec
+
+BOOKS = "laptop"  # the profile of the book's runs
+
+
+class ParameterError(ValueError):
+    """One sentence; Jupyter and papermill show it without the frames of this file."""
+
+    def _render_traceback_(self):
+        return [f"ParameterError: {self}"]
+
+
+def start(namespace):
+    """Check the parameters of the notebook whose globals are `namespace`; returns them as a page. To be called right after
+    the imports: a plain value that no cell declared by then was injected. When the cell runs again, the other names are the
+    notebook's own. The page's `shelf` is that of the book, whose runs are all of the profile laptop, or else a reader's own, with
+    the book's behind it.
+
+    papermill passes `true`, `[0,1]`, `1e-4` and names that no cell declares, wrongly and in silence. Here every value
+    is brought to the type that the cell tagged `parameters` annotates, or refused.
+    """
+    declared = annotations(namespace)
+    unknown = [name for name, value in namespace.items() if name not in declared and injected(name, value)]
+    if unknown and "_started" not in namespace:
+        raise ParameterError(
+            f"expected parameters among {', '.join(declared)}, found {unknown[0]!r}; correct the name."
+        )
+    values = {name: coerced(name, kind, namespace[name]) for name, kind in declared.items()}
+    check_words(values)
+    namespace.update(values, _started=True)
+    books = values.get("profile") == BOOKS and not values.get("retrain")
+    return SimpleNamespace(**values, shelf=BOOK if books else OWN)
+
+
+def annotations(namespace):
+    """{name: kind in words} of the annotated globals."""
+    found = namespace.get("__annotations__") or namespace["__annotate__"](1)  # a function since Python 3.14
+    return {
+        name: str(kind) if getattr(kind, "__args__", None) else kind.__name__ for name, kind in found.items()
+    }
+
+
+def injected(name, value):
+    """Whether a global is plain data that neither Python nor Jupyter put there."""
+    plain = value is None or isinstance(value, bool | int | float | str | list | tuple | dict)
+    return plain and name[0] != "_" and name not in ("In", "Out")
+
+
+def coerced(name, kind, value):
+    """`value` as the annotated kind; a ParameterError where that would be a guess."""
+    try:
+        return KINDS[kind](value)
+    except (TypeError, ValueError, json.JSONDecodeError):
+        raise ParameterError(f"expected {name} to be {kind}, found {value!r}; correct the value.") from None
+
+
+def as_bool(value):
+    words = {"true": True, "false": False}
+    if isinstance(value, bool):
+        return value
+    if isinstance(value, str) and value.lower() in words:
+        return words[value.lower()]
+    raise ValueError
+
+
+def as_int(value):
+    if isinstance(value, bool) or (isinstance(value, float) and value % 1):
+        raise ValueError
+    return int(value)
+
+
+def as_float(value):
+    if isinstance(value, bool):
+        raise ValueError
+    return float(value)
+
+
+def as_str(value):
+    if not isinstance(value, str):
+        raise ValueError
+    return value
+
+
+def as_list(item):
+    def read(value):
+        value = json.loads(value) if isinstance(value, str) else value
+        if not isinstance(value, list | tuple):
+            raise ValueError
+        return [item(one) for one in value]
+
+    return read
+
+
+KINDS = {"bool": as_bool, "int": as_int, "float": as_float, "str": as_str, "list[int]": as_list(as_int),
+         "list[float]": as_list(as_float), "list[str]": as_list(as_str)}  # fmt: skip
+
+
+def check_words(values):
+    if "profile" in values:
+        try:
+            profile_called(values["profile"])
+        except ValueError as error:
+            raise ParameterError(str(error)) from None
+    if values.get("seed", 0) < 0:
+        raise ParameterError(f"expected seed to be 0 or more, found {values['seed']}; correct the value.")
+
+
+def reproduce(page, method, variant, row="full", seed=None):
+    """The run of a row in the page's profile: trained if `retrain` asks for it (always in `smoke`, once for all pages),
+    else loaded. None where there is none: every table prints that as "not run"."""
+    spec = Spec(method, variant, row, page.data, page.profile, page.seed if seed is None else seed)
+    try:
+        if page.profile == "smoke":
+            run = OWN.find(spec)
+            return measure.measure(spec, log=quiet) if run is None or run.outdated else run
+        return measure.measure(spec) if page.retrain else page.shelf.find(spec)
+    except ValueError as error:
+        raise ParameterError(str(error)) from None
+
+
+NAMES = {  # what tables call a variant
+    "CLIP fine-tune": ("clip_reid", "baseline"),
+    "CLIP-ReID": ("clip_reid", "clip_reid"),
+    "PromptSG": ("promptsg", "promptsg"),
+}
+
+
+class Chapter:
+    """The tables of a page about one paper: a call per cell, in the profile and on the data of the page.
+
+    A label is a row of the chapter's own method, the name of a method (its full row), or both: "CLIP fine-tune, twice the epochs".
+    A table `on` the other data set says that it is missing where the profile has none. Every table is remembered for `overview`.
+    """
+
+    def __init__(self, page, name):
+        self.page, self.name, self.made = page, name, {}
+        self.paper = METHODS[NAMES[name][0]]
+        own = [page.seed] if page.profile == "smoke" else sorted({*chapters.SEEDS, page.seed})
+        self.seeds = own
+        self.away = None if page.profile == "smoke" else catalogue.partner(page.data)
+
+    def meaning(self, label):
+        """(name of a method, row) of a label."""
+        name, _, row = label.partition(", ")
+        return (name, row or "full") if name in NAMES else (self.name, label)
+
+    def specs(self, label="full", on=None):
+        """A Spec per seed."""
+        name, row = self.meaning(label)
+        data, profile = on or self.page.data, self.page.profile
+        return [Spec(*NAMES[name], row, data, profile, seed).same for seed in self.seeds]
+
+    def table(self, title, against, *, on=None, reference=None, tests=None, rows=None):
+        """A printed ablation beside ours, each row against the first or the `reference`. `tests` {label: (row, test)} says which
+        rows differ in the test alone."""
+        data, labels = on or self.page.data, list(rows or self.paper.tables[title])
+        if on and not self.away:
+            return missing(f"{title} on the other data set, in this profile")
+        caption = f"{title} on {catalogue.title(data)}, against {against}"
+        printed = self.printed(title, labels, data)
+        made = {
+            label: self.row(label, data, (tests or {}).get(label), printed.get((label, "mAP")))
+            for label in labels
+        }
+        return self.ablation(
+            made, reference or labels[0], caption, title if not on else None, printed_on=self.beside(data)
+        )
+
+    def sweep(self, name, labels, caption, *, reference="full", on=None, tests=None):
+        """Rows that nobody printed, against the `reference`; `tests` {label: (row, test)} as in `table`."""
+        if on and not self.away:
+            return missing(f"{caption} on the other data set, in this profile")
+        made = {label: self.row(label, on, (tests or {}).get(label)) for label in labels}
+        return self.ablation(
+            made, reference, f"{caption}: {catalogue.title(on or self.page.data)}", None if on else name
+        )
+
+    def first_ranks(self, title):
+        """R1 of a printed table, on the page's data set and on the other one."""
+        specs, printed = {}, {}
+        for data in filter(None, (self.page.data, self.away)):
+            for label in self.paper.tables[title]:
+                shown = f"{label}, {catalogue.title(data)}"
+                specs[shown] = self.specs(label, data)
+                value = self.printed(title, [label], data).get((label, "R1"))
+                printed |= {} if value is None else {(shown, "R1"): value}
+        return ablations.comparison(specs, ["R1"], printed, f"{title}: first ranks", shelf=self.page.shelf)
+
+    def compared_with_print(self, wanted, *, on=None):
+        """mAP and R1 of whole methods beside what a paper prints of them: {name: columns that pick its row of reported.csv}."""
+        data = on or self.page.data
+        if on and not self.away:
+            return missing("The other data set, in this profile")
+        there = catalogue.stands_for(data)
+        printed = reported.printed({name: {**row, "dataset": there} for name, row in wanted.items()})
+        caption = f"{catalogue.title(there)} as printed; ours: {catalogue.title(data)}; intervals count the luck of so few seeds and who "
+        specs = {name: self.specs(name, data) for name in wanted}
+        return ablations.comparison(
+            specs, ["mAP", "R1"], printed, f"{caption}is searched for", shelf=self.page.shelf
+        )
+
+    def gain(self, wanted, reference, caption, *, on=None):
+        """Whole methods, against one of them, beside the printed differences."""
+        data = on or self.page.data
+        if on and not self.away:
+            return missing("The difference on the other data set, in this profile")
+        there = catalogue.stands_for(data)
+        printed = reported.printed({name: {**row, "dataset": there} for name, row in wanted.items()})
+        made = {name: self.row(name, data, printed=printed.get((name, "mAP"))) for name in wanted}
+        return self.ablation(
+            made, reference, f"{caption} on {catalogue.title(data)}", None, printed_on=self.beside(data)
+        )
+
+    def overview(self):
+        """What became of every row of the page."""
+        caption = f"Every row of this page on {catalogue.title(self.page.data)}, by verdict"
+        return ablations.overview(self.made, caption, self.page.shelf)
+
+    def row(self, label, on=None, test=None, printed=None):
+        row, task = test or (label, None)
+        return ablations.Row(self.specs(row, on), task, printed)
+
+    def printed(self, title, labels, data):
+        """{(label, metric): value} that the paper prints in a table."""
+        there, paper = catalogue.stands_for(data), NAMES[self.name][0]
+        wanted = {label: {"paper": paper, "table": title, "row": label, "dataset": there} for label in labels}
+        return reported.printed(wanted)
+
+    def beside(self, data):
+        """The title of the data set whose printed numbers stand beside ours."""
+        return catalogue.title(catalogue.stands_for(data))
+
+    def ablation(self, rows, reference, caption, name=None, printed_on=""):
+        if name:
+            self.made[name] = (rows, reference)
+        return ablations.ablation(rows, reference, caption, shelf=self.page.shelf, printed_on=printed_on)
+
+
+def quiet(*_):
+    """Progress lines do not belong in a page."""
+
+
+def show(*things):
+    """The real source of functions and classes, with the place where it stands."""
+    parts = []
+    for thing in things:
+        source, line = inspect.getsourcelines(thing)
+        path = inspect.getsourcefile(inspect.unwrap(thing))
+        place = f"{path.removeprefix(str(ROOT) + '/')}, line {line}"
+        code = highlight(
+            "".join(source), PythonLexer(), HtmlFormatter(noclasses=True, style="tango", nobackground=True)
+        )
+        parts.append(f'<div class="source"><div class="place">{html.escape(place)}</div>{code}</div>')
+    return HTML("".join(parts))
+
+
+def figure(plot, caption, alt):
+    """A plot with its caption (what was found) and alt text (what it looks like)."""
+    return HTML(figures.as_html(plot, caption, alt))
+
+
+def missing(what):
+    """A placeholder for a figure whose run does not exist: the page says so instead of showing something else."""
+    return HTML(f'<p class="empty">{html.escape(what)}: {tables.NOT_RUN}.</p>')
+
+
+__all__ = [
+    "Chapter",
+    "Spec",
+    "ablations",
+    "catalogue",
+    "figure",
+    "figures",
+    "images",
+    "missing",
+    "reported",
+    "reproduce",
+    "show",
+    "start",
+    "tables",
+]

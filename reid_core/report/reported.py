@@ -1,0 +1,35 @@
+"""What the papers print: their numbers, and the settings that they state, release or leave to be assumed."""
+
+import pandas as pd
+
+from data_prep.catalogue import ROOT
+
+
+def numbers(**wanted):
+    """Rows of results/reported.csv: every number that the papers print. Filter by column."""
+    return matching(pd.read_csv(ROOT / "results" / "reported.csv", keep_default_na=False), wanted)
+
+
+def printed(rows, metrics=("mAP", "R1")):
+    """{(label, metric): value} for {label: column values that pick the row of reported.csv}. Of a data set on which the paper
+    prints nothing there is none."""
+    found = {}
+    for label, wanted in rows.items():
+        table = numbers(**wanted)
+        if numbers(**{column: value for column, value in wanted.items() if column != "dataset"}).empty:
+            raise ValueError(f"expected rows of reported.csv with {wanted}, found none; correct the words.")
+        found |= {
+            (label, row.metric): float(row.value) for row in table.itertuples() if row.metric in metrics
+        }
+    return found
+
+
+def hyperparameters(**wanted):
+    """Rows of results/hyperparameters.csv: every setting that is stated, released or assumed."""
+    return matching(pd.read_csv(ROOT / "results" / "hyperparameters.csv", keep_default_na=False), wanted)
+
+
+def matching(table, wanted):
+    for column, value in wanted.items():
+        table = table[table[column] == value]
+    return table.reset_index(drop=True)

@@ -1,0 +1,176 @@
+"""Tables as HTML whose cells remember which run they come from: the guards of the book read it back.
+
+A cell with one of our numbers carries data-run (the run's path), data-sha (what the file said when the page was made)
+and data-origin ("world" or "real"). Columns for real data are of class "real", those for the world of class "world".
+"""
+
+import hashlib
+import html
+from typing import NamedTuple
+
+import numpy as np
+from IPython.display import HTML
+
+from data_prep import catalogue
+from reid_core.runs import intervals
+from reid_core.runs.run import BOOK, OWN, Run
+
+NOT_RUN, STALE = "not run", "stale"
+
+
+class Cell(NamedTuple):
+    text: str
+    kind: str = ""  # the class of its column
+    runs: tuple = ()
+
+
+def table(headings, rows, caption):
+    """A table for a page. `headings` are texts, `rows` lists of texts, numbers or Cells; the caption states the finding."""
+    head = "".join(f"<th>{html.escape(str(text))}</th>" for text in headings)
+    body = "".join(f"<tr>{''.join(map(cell, row))}</tr>" for row in rows)
+    return HTML(f'<div class="scroll"><table class="numbers"><caption>{html.escape(caption)}</caption>'
+                f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>")  # fmt: skip
+
+
+def cell(value):
+    value = value if isinstance(value, Cell) else Cell(str(value))
+    value = aged(value) if any(run.outdated for run in value.runs) else value
+    marks = "".join(f' data-{name}="{html.escape(text)}"' for name, text in marks_of(value.runs).items())
+    return f'<td class="{value.kind}"{marks}>{html.escape(value.text)}</td>'
+
+
+def aged(value):
+    """A number of a run whose recipe, data or weights changed since: greyed, and said so."""
+    return value._replace(text=f"{value.text} ({STALE})", kind=f"{value.kind} {STALE}")
+
+
+def marks_of(runs):
+    if not runs:
+        return {}
+    return {"run": " ".join(run.spec.name for run in runs), "sha": " ".join(map(sha, runs)),
+            "origin": " ".join(sorted({run.data["origin"] for run in runs}))}  # fmt: skip
+
+
+def sha(run):
+    """What a run's file says, in twelve digits. A reader who trains again has two files of one name: the one that says what
+    this run says counts."""
+    paths = [path for path in (shelf.path(run.spec) for shelf in (BOOK, OWN)) if path.exists()]
+    path = next((path for path in paths if Run.read(path).scores == run.scores), paths[0])
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:12]
+
+
+def ours(runs, metric="mAP", task=None):
+    """Our number in its own column: with an interval for mAP, with the spread over seeds for other metrics."""
+    runs = [run for run in runs if run]
+    if not runs:
+        return Cell(NOT_RUN, "empty")
+    values = [run.score(metric, task) for run in runs]
+    spread = intervals.interval(runs, task).half if metric == "mAP" else np.std(values)
+    return Cell(f"{np.mean(values):.1f} ± {spread:.1f}", kind_of(runs), tuple(runs))
+
+
+def kind_of(runs):
+    """The class of a cell with numbers of these runs: one of the world is enough to make it one of the world."""
+    return "world" if any(run.data["origin"] == "world" for run in runs) else "real"
+
+
+def printed(value):
+    """The paper's number, or a dash where it prints none."""
+    return Cell("–" if value is None else f"{value:.1f}", "paper")
+
+
+def recipe_table(recipe, caption):
+    """Published or assumed value, origin, place, rule and the value used, a row per field."""
+    rows = [[line.name, short(line.printed), line.status, line.where, line.rule,
+             Cell(short(line.used), "changed" if line.used != line.printed else "")] for line in recipe.table()]  # fmt: skip
+    return table(
+        ["setting", "published or assumed", "status", "where or why", "rule of the profile", "used"],
+        rows,
+        caption,
+    )
+
+
+def stage_table(method, caption):
+    """What trains when: a row per stage and group of parameters."""
+    rows = [
+        [stage.name, stage.epochs, f"{sum(p.numel() for p in group.parameters()):,}", f"{group.lr:.2g}",
+         f"{group.weight_decay:.0e}", f"x {group.bias_factor:g}"]
+        for stage in method.stages() for group in stage.groups
+    ]  # fmt: skip
+    headings = ["stage", "epochs", "parameters", "learning rate", "weight decay", "rate of biases"]
+    return table(headings, rows, caption)
+
+
+def short(value):
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return "(" + ", ".join(map(short, value)) + ")" if isinstance(value, tuple) else str(value)
+
+
+def context(rows, caption):
+    """Printed rows of others, as `reported.numbers` gives them: one line per method and backbone, mAP / R1 per data
+    set. A star, as printed, stands for images larger than 256 x 128."""
+    names = list(dict.fromkeys(rows.dataset))
+    values = {(row.method, row.backbone, row.dataset, row.metric): row.value for row in rows.itertuples()}
+    lines = []
+    for key in dict.fromkeys((row.method, row.backbone) for row in rows.itertuples()):
+        pairs = [
+            [printed(values.get((*key, name, metric))).text for metric in ("mAP", "R1")] for name in names
+        ]
+        larger = "*" * any("* =" in row.note for row in rows.itertuples() if row.method == key[0])
+        lines.append([key[0] + larger, *key[1:], *(Cell(" / ".join(pair), "paper") for pair in pairs)])
+    return table(
+        ["method", "backbone", *(f"{catalogue.title(name)}, mAP / R1" for name in names)], lines, caption
+    )
+
+
+def sizes(counted, rows, caption):
+    """Learnable parameters in millions, {(method, data): counted}, beside what a paper prints of them and of its time."""
+    columns = {"params_M": "millions, printed", "params_frac_clip": "of CLIP, printed", "train_seconds": "seconds, printed",
+               "train_time_ratio": "of CLIP-ReID's time, printed"}  # fmt: skip
+    values = {(row.method, row.dataset, row.metric): row.value for row in rows.itertuples()}
+    lines = [[*key[:1], catalogue.title(key[1]), f"{count:.2f}", *(Cell(f"{values[*key, metric]:g}", "paper") for metric in columns)]
+             for key, count in counted.items()]  # fmt: skip
+    off = [f"{name} on {catalogue.title(data)} ({count:.2f}, printed {values[name, data, 'params_M']:g})"
+           for (name, data), count in counted.items() if round(count) != values[name, data, "params_M"]]  # fmt: skip
+    told = f"all but {', '.join(off)} round to what is printed" if off else "all round to what is printed"
+    return table(["method", "data set", "millions, counted", *columns.values()], lines, f"{caption}; {told}")
+
+
+def ranked_how(protocols):
+    """The end of a caption: by which protocols our numbers came about."""
+    told = [words for words in protocols if words]
+    return f". Ours: {'; or '.join(told)}" if told else ""
+
+
+def signed(value, kind=""):
+    return Cell("–" if value is None else f"{value:+.1f}", kind)
+
+
+def change_cell(change, runs):
+    if change is None:
+        return Cell("–", "empty")
+    return Cell(f"{change.mean:+.1f} [{change.low:+.1f}, {change.high:+.1f}]", kind_of(runs), tuple(runs))
+
+
+def speed(told, printed, caption, names=None):
+    """Ratios of one measurement, with the smallest and the largest of its rounds, beside the printed ones, {label: ratio}; `names`
+    says what a page calls the labels."""
+    spread = {label: f" ({low:.2f} to {high:.2f})" for label, (low, high) in told.get("spread", {}).items()}
+    rows = [
+        [(names or {}).get(label, label), signless(printed.get(label)), f"{ratio:.2f}{spread.get(label, '')}"]
+        for label, ratio in told["ratios"].items()
+    ]
+    return table(
+        ["configuration", "paper", "here"],
+        rows,
+        f"{caption} ({told['model']}, batch {told['batch']}, {told['device']})",
+    )
+
+
+def paragraph(text):
+    return f"<p>{html.escape(text)}</p>"
+
+
+def signless(value):
+    return Cell("–" if value is None else f"{value:.2f}", "paper")

@@ -1,0 +1,151 @@
+"""Runs in one archive: measured on one machine, taken in by another after every check.
+
+python -m reid_core measure --bundle FILE        pack the runs that are finished
+python -m reid_core measure --merge FILE         take them in
+"""
+
+import hashlib
+import io
+import json
+import zipfile
+
+import numpy as np
+
+from data_prep import catalogue
+from reid_core import checkpoint
+from reid_core.recipe import PROFILES
+from reid_core.runs import fill, provenance
+from reid_core.runs.run import BOOK, Run
+
+CARD, FORMAT = "bundle.json", 1
+
+
+def pack(path, specs, log=print):
+    """Write the finished, current runs among `specs`, with what they show, to an archive."""
+    files = {}
+    for spec in specs:
+        run = BOOK.find(spec)
+        if run is None or run.outdated:
+            continue
+        shown = BOOK.pictures(spec)
+        files |= {place.relative_to(BOOK.folder()).as_posix(): place.read_bytes()
+                  for place in (BOOK.path(spec), shown) if place.exists()}  # fmt: skip
+    card = {"format": FORMAT, "commit": provenance.git("rev-parse", "HEAD"), "clean": provenance.clean_tree(),
+            "pixels": catalogue.pixels(), "profile": "laptop", "files": {name: sha(data) for name, data in files.items()}}  # fmt: skip
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr(CARD, json.dumps(card, indent=1))
+        for name, data in files.items():
+            archive.writestr(name, data)
+    checkpoint.write(path, buffer.getvalue())
+    log(f"bundle: {sum(name.endswith('.json') for name in files)} runs in {path}")
+
+
+def sha(data):
+    return hashlib.sha256(data).hexdigest()
+
+
+def merge(path, specs, log=print):
+    """Take the runs of an archive into results/, once everything about them has been checked: all of them, or none."""
+    wanted = {spec.name: spec for spec in specs}
+    with checkpoint.alone(BOOK.folder(), "fills"):
+        card, files = opened(path)
+        check_card(card, path)
+        runs = [
+            belonging(name, data, card, wanted, path)
+            for name, data in files.items()
+            if name.endswith(".json")
+        ]
+        news = [run for run in runs if not known(run)]
+        pictures = {run.spec.name: files.get(f"{run.spec.name}.npz") for run in news}
+        for run in news:
+            check_pictures(run, pictures[run.spec.name], path)
+        for run in news:
+            take(run, pictures[run.spec.name])
+    log(f"merge: {len(news)} runs taken in, {len(runs) - len(news)} were there already")
+    return news
+
+
+def opened(path):
+    """(card, {name: bytes}) of a whole archive."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            card = json.loads(archive.read(CARD))
+            files = {name: archive.read(name) for name in card["files"]}
+    except FileNotFoundError:
+        raise ValueError(f"expected a bundle at {path}, found nothing; correct the path.") from None
+    except (zipfile.BadZipFile, KeyError, TypeError, ValueError, EOFError, OSError) as error:
+        raise ValueError(
+            f"expected a whole bundle at {path}, found one that cannot be read ({error}); copy it again."
+        ) from error
+    spoiled = [name for name, data in files.items() if sha(data) != card["files"][name]]
+    if spoiled:
+        raise ValueError(f"expected a whole bundle at {path}, found {spoiled[0]} altered; copy it again.")
+    return card, files
+
+
+def check_card(card, path):
+    """Raise unless the archive was made by code that led to this code, in the book's profile, of the same pixels."""
+    if card.get("format") != FORMAT or not card.get("clean"):
+        raise ValueError(
+            f"expected a bundle of a clean tree in format {FORMAT} at {path}, found another; measure again from a commit."
+        )
+    commit = str(card.get("commit"))
+    if not provenance.is_ancestor(commit):
+        raise ValueError(f"expected a bundle of this commit or one before it, found one of {commit[:12]}; check that commit out, or "
+                         f"measure again.")  # fmt: skip
+    if card.get("profile") not in PROFILES or card["profile"] != "laptop":
+        raise ValueError(f"expected a bundle of the profile laptop, whose runs the book prints, found {card.get('profile')!r}; train others "
+                         f"where they are wanted.")  # fmt: skip
+    if card.get("pixels") != catalogue.pixels():
+        raise ValueError(f"expected a bundle whose renderer draws the pixels of this one ({catalogue.pixels()}), found others "
+                         f"({card.get('pixels')}); measure again with this code.")  # fmt: skip
+
+
+def belonging(name, data, card, wanted, path):
+    """The run in a file of the archive, if it is one that the book prints, of this world, these weights and this code."""
+    run = Run.parse(data, f"{name} of {path}")
+    if run.spec.name not in wanted or run.spec.name != name.removesuffix(".json"):
+        raise ValueError(f"expected runs that the book prints in {path}, found {name}; bundle those alone.")
+    if run.spec.profile != card["profile"]:
+        raise ValueError(
+            f"expected runs of the profile {card['profile']} in {path}, found {name} of {run.spec.profile}; bundle those alone."
+        )
+    why = run.outdated or ("" if fill.same_code(run) else provenance.stale(run))
+    if why:
+        raise ValueError(
+            f"expected runs of this world, weights and code in {path}, found {name}: {why}; measure it again."
+        )
+    return run
+
+
+def known(run):
+    """Whether this run, or another measurement of the same that still holds, is there already: nothing counts twice."""
+    there = BOOK.at(run.spec)
+    return there is not None and not there.outdated
+
+
+def check_pictures(run, data, path):
+    """Raise if what the archive shows of a run belongs to another one."""
+    if data is None:
+        return
+    try:
+        with np.load(io.BytesIO(data), allow_pickle=False) as file:
+            key = str(file["key"])
+    except (zipfile.BadZipFile, KeyError, ValueError, EOFError) as error:
+        raise ValueError(
+            f"expected whole pictures of {run.spec.name} in {path}, found none that can be read ({error}); bundle again."
+        ) from error
+    if key != run.key:
+        raise ValueError(
+            f"expected the pictures of {run.spec.name} in {path}, found those of another run; bundle again."
+        )
+
+
+def take(run, pictures):
+    """Write the pictures first: a run that stands in results/ has them."""
+    if pictures is not None:
+        place = BOOK.pictures(run.spec)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        checkpoint.write(place, pictures)
+    BOOK.write(run)

@@ -1,0 +1,189 @@
+"""Measure what the book lacks: which runs are due, several at a time, and how long the rest will take.
+
+Each run is a process of its own with one thread. Whatever stops it, or this program, costs at most the epoch it was in: the next
+call takes it up.
+"""
+
+import os
+import subprocess
+import sys
+import threading
+import time
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from data_prep import catalogue
+from data_prep.catalogue import build_folder
+from reid_core import checkpoint, processor
+from reid_core.data import FILTERS, load_data
+from reid_core.runs import provenance
+from reid_core.runs.run import BOOK, Spec
+
+GPU_ROOM = 3e9  # bytes of a GPU's memory that one training of the laptop profile may need
+TALK_EVERY = 60  # seconds between lines of progress
+LOOK_EVERY = 0.5  # seconds between looks at the processes
+
+
+def fill(specs, minutes, jobs=1, device=None, start=None, log=print):
+    """Measure what of `specs` is missing or stale, `jobs` at a time, until no more may begin: after `minutes`, or when all is
+    done. What is under way then stops, and goes on in the next call. `start` begins a job. Returns the specs that were done."""
+    check(jobs, device)
+    require()
+    with checkpoint.alone(BOOK.folder(), "fills"):
+        waiting = due(specs, log)
+        prepare([spec for spec, _ in waiting] if minutes > 0 else [], log)
+        return run_all(waiting, time.time() + 60 * minutes, jobs, start or process_for(device), log)
+
+
+def check(jobs, device):
+    """Raise for a number of jobs that this machine cannot run at once."""
+    on_gpu = torch.device(device or "cpu").type == "cuda"
+    most = os.cpu_count()
+    if on_gpu:
+        if not torch.cuda.is_available():
+            raise ValueError(f"expected a GPU for --device {device}, found none; leave --device out.")
+        free = torch.cuda.mem_get_info(device)[0]
+        most = int(free // GPU_ROOM)
+    if not 1 <= jobs <= most:
+        why = f"each needs {GPU_ROOM / 1e9:.0f} GB of the GPU" if on_gpu else "one per core"
+        raise ValueError(f"expected from 1 to {most} jobs ({why}), found {jobs}; correct --jobs.")
+
+
+def require():
+    """Nothing is measured for the book from code that no commit holds."""
+    if not provenance.clean_tree():
+        raise ValueError(
+            "expected a clean tree, found uncommitted changes; commit them, so that a run names its code."
+        )
+
+
+def due(specs, log=print):
+    """[(spec, why)] of what is missing or stale, in order."""
+    found = [(spec, why_due(spec)) for spec in specs]
+    waiting = [(spec, why) for spec, why in found if why]
+    log(f"measure: {len(waiting)} of {len(found)} runs are due")
+    return waiting
+
+
+def why_due(spec):
+    """ "missing", why a run is stale, or ""."""
+    run = BOOK.find(spec)
+    if run is None:
+        return "missing"
+    return run.outdated or ("" if same_code(run) else provenance.stale(run))
+
+
+def same_code(run):
+    """Whether nothing that a run could depend on was committed since it was measured: then its code is not asked again."""
+    commit = run.provenance.get("commit", "unknown")
+    return bool(run.provenance.get("clean")) and provenance.code_between(commit, "HEAD") == ""
+
+
+def prepare(specs, log=print):
+    """Render worlds and decode images here, once: no job waits for another's, and none does it twice."""
+    wanted = {
+        (data, spec.profile): spec
+        for spec in specs
+        for data in (spec.data, catalogue.partner(spec.data))
+        if data
+    }
+    for (name, profile), spec in wanted.items():
+        data, recipe = load_data(name, profile), spec.recipe()
+        for split in ("train", "query", "gallery"):
+            for kind in FILTERS if len(getattr(data, split)) else ():
+                data.store(split, (recipe.image_height, recipe.image_width), kind)
+    if wanted:
+        log(f"measure: {len(wanted)} data sets are at hand")
+
+
+class Job(NamedTuple):
+    """A run under way."""
+
+    spec: Spec
+    process: subprocess.Popen
+    began: float
+
+
+def process_for(device):
+    """spec -> a process that measures it."""
+    more = ["--device", device] if device else []
+    return lambda spec: begin(
+        spec, "runs", ["measure", "--only", spec.name, "--due", "--threads", "1", *more]
+    )
+
+
+def begin(spec, shelf, words):
+    """A process with one thread; what it says goes to measure.log in its folder. It ends when this program does: it reads
+    from a pipe that closes then."""
+    place = build_folder() / shelf / spec.name
+    place.mkdir(parents=True, exist_ok=True)
+    command = [sys.executable, "-m", "reid_core", *words]
+    pipes = {"stdin": subprocess.PIPE, "stderr": subprocess.STDOUT}
+    with open(place / "measure.log", "w") as told:
+        return subprocess.Popen(command, stdout=told, env=processor.single(), **pipes)
+
+
+def end_with_parent():
+    """Stop this process when the pipe from the program that began it closes."""
+
+    def wait():
+        sys.stdin.read()
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
+
+
+def run_all(waiting, until, jobs, start, log=print):
+    """Keep `jobs` processes busy. Returns the specs of those that ended well; raises for those that did not, at the end."""
+    left, running, done, failed, pace = list(waiting), [], [], [], {}
+    said = time.time()
+    try:
+        while (left and time.time() < until) or running:
+            while left and len(running) < jobs and time.time() < until:
+                spec, why = left.pop(0)
+                log(f"{spec.name}: {why}")
+                running.append(Job(spec, start(spec), time.time()))
+            time.sleep(LOOK_EVERY)
+            if time.time() >= until and running:
+                log(f"measure: the time is up; {len(running)} runs go on the next time")
+                break
+            ended = [job for job in running if job.process.poll() is not None]
+            running = [job for job in running if job not in ended]
+            for job in ended:
+                (failed if job.process.returncode else done).append(job.spec)
+                pace.setdefault(kind_of(job.spec), []).append(time.time() - job.began)
+            if ended or time.time() - said > TALK_EVERY:
+                said = time.time()
+                log(progress(len(waiting), done, failed, running, left, pace, jobs))
+    finally:
+        for job in running:
+            job.process.kill()
+    if failed:
+        raise ValueError(f"expected {len(waiting)} runs to end well, found {len(failed)} that did not ({failed[0].name} is the first); "
+                         f"see measure.log in its folder below {build_folder() / 'runs'}, and run the same command again.")  # fmt: skip
+    return done
+
+
+def kind_of(spec):
+    """What takes about as long: runs of one variant on one data set."""
+    return spec.variant, spec.data
+
+
+def progress(total, done, failed, running, left, pace, jobs):
+    """One line for the whole list: what is done, and about how long the rest will take."""
+    line = f"measure: {len(done)} of {total} runs done, {len(running)} under way"
+    line += f", {len(failed)} failed" if failed else ""
+    seconds = remaining(running, left, pace)
+    return line if seconds is None else f"{line}, about {seconds / jobs / 60:.0f} min left"
+
+
+def remaining(running, left, pace):
+    """Seconds of one job that the rest will take, from what others of its kind took; None before any has ended."""
+    if not pace:
+        return None
+    typical = np.mean([seconds for some in pace.values() for seconds in some])
+    expected = lambda spec: np.mean(pace.get(kind_of(spec), [typical]))  # noqa: E731
+    waits = sum(expected(spec) for spec, _ in left)
+    return waits + sum(max(expected(job.spec) - (time.time() - job.began), 0) for job in running)

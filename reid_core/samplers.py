@@ -1,0 +1,158 @@
+"""Which rows make a batch, in which order. Everything is a function of (seed, epoch): no generator state is kept,
+so a run can be taken up anywhere.
+
+    B rows in a batch, P identities of K images each
+"""
+
+import hashlib
+from collections import defaultdict
+from typing import NamedTuple
+
+import numpy as np
+
+
+class BatchIndex(NamedTuple):
+    """One batch: positions in the split (B,), the number of each one's sentence (B,; -1: none) or None, sizes of zipped parts."""
+
+    index: np.ndarray
+    captions: np.ndarray | None = None
+    sizes: tuple = ()
+
+
+def generator(*key):
+    """A numpy generator that depends on the key alone."""
+    digest = hashlib.blake2b("/".join(map(str, key)).encode(), digest_size=16).digest()
+    return np.random.Generator(np.random.Philox(key=int.from_bytes(digest)))
+
+
+class SamplerRng:
+    """The three kinds of random decision that samplers take. Tests replace it to repeat published streams."""
+
+    def __init__(self, *key):
+        self.rng = generator(*key)
+
+    def shuffle(self, items):
+        """A list in random order."""
+        return [items[k] for k in self.rng.permutation(len(items))]
+
+    def repeat(self, items, number):
+        """`number` items, drawn with replacement."""
+        return [items[k] for k in self.rng.integers(len(items), size=number)]
+
+    def sample(self, items, number):
+        """`number` different items."""
+        return [items[k] for k in self.rng.choice(len(items), number, replace=False)]
+
+
+class Shuffle:
+    """Every row once per epoch, in random order."""
+
+    def __init__(self, rows, batch, drop_last=False):
+        self.rows, self.batch, self.drop_last = np.asarray(rows), batch, drop_last
+
+    def epoch(self, rng):
+        order = np.array(rng.shuffle(self.rows))
+        end = len(order) - len(order) % self.batch if self.drop_last else len(order)
+        return [BatchIndex(order[k : k + self.batch]) for k in range(0, end, self.batch)]
+
+
+class CaptionShuffle:
+    """Every (row, sentence) pair once per epoch, in random order. `counts` holds the sentences of each row."""
+
+    def __init__(self, rows, counts, batch, drop_last=True):
+        self.pairs = [(row, k) for row in rows for k in range(counts[row])]
+        self.batch, self.drop_last = batch, drop_last
+
+    def epoch(self, rng):
+        batches = Shuffle(range(len(self.pairs)), self.batch, self.drop_last).epoch(rng)
+        return [BatchIndex(*np.array([self.pairs[k] for k in batch.index]).T) for batch in batches]
+
+
+class IdentityBatches:
+    """P identities x K images (CLIP-ReID; Hermans et al. 2017).
+
+    Each identity's images are shuffled and cut into groups of K, a remainder is dropped, and an identity with fewer
+    than K images is drawn K times with replacement. Batches take one group from each of P random identities, until
+    fewer than P identities have any left. `rows` restricts the draw to some rows; all unless told.
+    """
+
+    def __init__(self, pids, identities, images, rows=None):
+        self.P, self.K = identities, images
+        self.rows = defaultdict(list)
+        for row in range(len(pids)) if rows is None else rows:
+            self.rows[int(pids[row])].append(int(row))
+        if len(self.rows) < identities:
+            raise ValueError(f"expected at least {identities} identities for a batch, found {len(self.rows)}; "
+                             f"lower the recipe's identities per batch or add data.")  # fmt: skip
+
+    def epoch(self, rng):
+        groups = {pid: self.groups(rows, rng) for pid, rows in self.rows.items()}
+        left, batches = list(groups), []
+        while len(left) >= self.P:
+            chosen = rng.sample(left, self.P)
+            batches.append(BatchIndex(np.concatenate([groups[pid].pop(0) for pid in chosen])))
+            left = [pid for pid in left if groups[pid]]
+        return batches
+
+    def groups(self, rows, rng):
+        if len(rows) < self.K:
+            rows = rng.repeat(rows, self.K)
+        rows = rng.shuffle(rows)
+        return [np.array(rows[k : k + self.K]) for k in range(0, len(rows) - self.K + 1, self.K)]
+
+
+class CameraBatches:
+    """P identities x K images, the others of a group from other cameras than its first where there are any (VLADR).
+
+    One pass takes one group of every identity; passes follow each other until `steps` batches are drawn.
+    """
+
+    def __init__(self, pids, camids, identities, images, steps):
+        self.pids, self.camids = np.asarray(pids), np.asarray(camids)
+        self.P, self.K, self.steps = identities, images, steps
+        self.identities = list(dict.fromkeys(self.pids.tolist()))
+
+    def epoch(self, rng):
+        batches = []
+        while len(batches) < self.steps:
+            order = rng.shuffle(self.identities)
+            groups = [self.group(pid, rng) for pid in order]
+            batches += [
+                BatchIndex(np.concatenate(groups[k : k + self.P]))
+                for k in range(0, len(groups) - self.P + 1, self.P)
+            ]
+        return batches[: self.steps]
+
+    def group(self, pid, rng):
+        rows = np.flatnonzero(self.pids == pid)
+        first = rng.sample(rows, 1)[0]
+        others = rows[self.camids[rows] != self.camids[first]]
+        others = others if len(others) else rows[rows != first]
+        others = others if len(others) else rows
+        more = rng.sample(others, self.K - 1) if len(others) >= self.K else rng.repeat(others, self.K - 1)
+        return np.array([first, *more])
+
+
+class Zipped:
+    """Two samplers side by side (HPL): the first defines the epoch, the second starts again as often as it must."""
+
+    def __init__(self, first, second):
+        self.first, self.second = first, second
+
+    def epoch(self, rng):
+        batches = []
+        for one, two in zip(self.first.epoch(rng), endless(self.second, rng)):
+            sizes = (len(one.index), len(two.index))
+            captions = np.concatenate([numbers_of(one), numbers_of(two)])
+            batches.append(BatchIndex(np.concatenate([one.index, two.index]), captions, sizes))
+        return batches
+
+
+def numbers_of(batch):
+    """Which sentence each row carries; -1 where its sampler attaches none."""
+    return np.full(len(batch.index), -1) if batch.captions is None else batch.captions
+
+
+def endless(sampler, rng):
+    while True:
+        yield from sampler.epoch(rng)

@@ -1,4 +1,5 @@
-"""Make the virtual environment that the Makefile uses: `python3 .ci/setup.py FOLDER`. Stops with one sentence."""
+"""Make the virtual environment that the Makefile uses: `python3 .ci/setup.py FOLDER`. Stops with one
+sentence."""
 
 import shutil
 import subprocess
@@ -21,7 +22,8 @@ def main(venv):
     fresh = not (venv / "bin" / "python").exists()
     if fresh and free < NEEDED_GB:
         stop(
-            f"expected {NEEDED_GB} GB of free disk, found {free:.1f} GB in {venv.parent}; free some and run again."
+            f"expected {NEEDED_GB} GB of free disk, found {free:.1f} GB in {venv.parent}; free some and run "
+            "again."
         )
     if fresh:
         subprocess.run([sys.executable, "-m", "venv", str(venv)], check=True)

@@ -3,7 +3,8 @@
 python book/build.py execute NOTEBOOK FOLDER PROFILE   run one notebook; a failed one keeps its traceback
 python book/build.py smoke FOLDER                      copies with smoke parameters, not run: nbval runs them
 python book/build.py book FOLDER                       stage the executed copies, build, guard
-python book/build.py contract [NOTEBOOK ...]           write the outputs of contract cells anew, after looking at them
+python book/build.py contract [NOTEBOOK ...]           write the outputs of contract cells anew, after looking
+at them
 """
 
 import json
@@ -32,7 +33,8 @@ def notebooks():
 
 
 def execute(source, folder, profile):
-    """Run a notebook with papermill. The record beside it is written last: papermill's own flag survives a dead kernel."""
+    """Run a notebook with papermill. The record beside it is written last: papermill's own flag survives a
+    dead kernel."""
     source, out = Path(source), Path(folder) / source
     record = out.with_suffix(".json")
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -61,7 +63,8 @@ def execute(source, folder, profile):
 
 
 def smoke(folder):
-    """Copies of all notebooks with the smoke profile injected; outputs of contract cells stay for nbval to compare."""
+    """Copies of all notebooks with the smoke profile injected; outputs of contract cells stay for nbval to
+    compare."""
     for source in notebooks():
         out = Path(folder) / source
         out.parent.mkdir(parents=True, exist_ok=True)
@@ -71,8 +74,8 @@ def smoke(folder):
 
 
 def contract(*sources):
-    """Execute every notebook, or those that are named, and keep the outputs of its contract cells, and no others, in the
-    committed file. One that fails is left as it was."""
+    """Execute every notebook, or those that are named, and keep the outputs of its contract cells, and no
+    others, in the committed file. One that fails is left as it was."""
     for source in map(Path, sources or notebooks()):
         execute(source, ROOT / "build" / "contract", "smoke")
         executed = nbformat.read(ROOT / "build" / "contract" / source, as_version=4)
@@ -95,9 +98,18 @@ def book(folder):
     }
     staged = stage(Path(folder), records)
     built = subprocess.run(
-        [str(Path(sys.executable).with_name("jupyter-book")), "build", str(staged), "--path-output", str(OUT),
-         "-W", "-n", "--keep-going", "--quiet"],
-    )  # fmt: skip
+        [
+            str(Path(sys.executable).with_name("jupyter-book")),
+            "build",
+            str(staged),
+            "--path-output",
+            str(OUT),
+            "-W",
+            "-n",
+            "--keep-going",
+            "--quiet",
+        ],
+    )
     complaints = guards.check(staged, OUT / "_build" / "html", records)
     if built.returncode:
         complaints.append("jupyter-book reported the warnings or errors above")

@@ -1,7 +1,7 @@
 """What a page may not say. Each check returns sentences; the build fails on any.
 
-Guarded: an error or traceback in a page, a page older than its run, a number without a run, a synthetic number in a
-real-data column, a picture without words, a missing index.
+Guarded: an error or traceback in a page, a page older than its run, a number without a run, a synthetic
+number in a real-data column, a picture without words, a missing index.
 """
 
 import hashlib
@@ -67,7 +67,8 @@ def check_cell(marks, content):
 
 
 def current(run):
-    """What the run's file says now, in the digits that pages carry: the book's file, and that of a reader who trained again."""
+    """What the run's file says now, in the digits that pages carry: the book's file, and that of a reader who
+    trained again."""
     paths = [ROOT / folder / f"{run}.json" for folder in ("results", "build/results")]
     return {hashlib.sha256(path.read_bytes()).hexdigest()[:12] for path in paths if path.exists()}
 

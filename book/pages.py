@@ -45,25 +45,35 @@ def committed_runs():
     ]
     for run in runs:
         where = run.provenance
-        lines.append(f"| {run.spec.name} | {run.data['name']} ({run.data['label']}) | {run.cost['minutes']} | "
-                     f"{where['commit'][:10]} | {'yes' if where['clean'] else 'no'} | {where['torch']} | {where['device']} |")  # fmt: skip
+        lines.append(
+            f"| {run.spec.name} | {run.data['name']} ({run.data['label']}) | {run.cost['minutes']} | "
+            f"{where['commit'][:10]} | {'yes' if where['clean'] else 'no'} | {where['torch']} | "
+            f"{where['device']} |"
+        )
     return lines
 
 
 def parity():
     """Largest difference from published code per golden file, as the tests last measured it."""
     path = ROOT / "results" / "parity.json"
-    lines = ["# Parity with published code", "",
-             "Golden inputs and outputs of published code, and float64 evaluations of printed equations where no code exists,",
-             "lie in `tests/parity`. Each line is the largest difference between what the file says and what this library",
-             "computes, relative to the largest magnitude in the array (at least 1).", ""]  # fmt: skip
+    lines = [
+        "# Parity with published code",
+        "",
+        "Golden inputs and outputs of published code, and float64 evaluations of printed equations where "
+        "no code exists,",
+        "lie in `tests/parity`. Each line is the largest difference between what the file says and what "
+        "this library",
+        "computes, relative to the largest magnitude in the array (at least 1).",
+        "",
+    ]
     if not path.exists():
         return "\n".join([*lines, "Not measured yet."]) + "\n"
     found = json.loads(path.read_text())
     lines += ["| golden file | largest difference | tests |", "|---|---|---|"]
     for name, (worst, tests) in sorted(found["covered"].items()):
         lines.append(
-            f"| {name} | {'exact' if worst == 0 else 'facts' if worst is None else f'{worst:.1e}'} | {tests} |"
+            f"| {name} | {'exact' if worst == 0 else 'facts' if worst is None else f'{worst:.1e}'} | "
+            f"{tests} |"
         )
     lines += ["", "## Not covered", "", "| golden file | why |", "|---|---|"]
     lines += [f"| {name} | {why} |" for name, why in sorted(found["not covered"].items())]

@@ -1,4 +1,5 @@
-"""python -m data_prep world OUT | check DATASET ROOT | join DATASET ROOT DATASET ROOT | convert DATASET SOURCE OUT
+"""python -m data_prep world OUT | check DATASET ROOT | join DATASET ROOT DATASET ROOT | convert DATASET
+SOURCE OUT
 | describe DATASET ROOT | DATASET ROOT"""
 
 import argparse
@@ -88,14 +89,16 @@ def make_world(options):
     build.build(options.out, options.profile, options.seed, options.name, size, options.workers)
     reader = layout_of(options.name).reader
     print(
-        f"{options.name}: {options.out} is ready; read it with: python -m data_prep check {reader} {options.out}"
+        f"{options.name}: {options.out} is ready; read it with: python -m data_prep check {reader} "
+        f"{options.out}"
     )
 
 
 def not_here(options):
     """Gates train models, and no command of this package starts the library above it."""
     raise ValueError(
-        "expected python -m reid_core gates, found the same command of data_prep, where it was before; run it there."
+        "expected python -m reid_core gates, found the same command of data_prep, where it was before; run "
+        "it there."
     )
 
 

@@ -1,9 +1,9 @@
 """A data set by its name: the one door through which the library above comes to data.
 
-    world_market          a set of the synthetic world, rendered where it is missing; world_market#7 is that of seed 7
-    market1501            a data set below $REID_DATA; viper#pad_jul is a variant of one
-    mine.csv              anybody's own table; mine.csv#scene tests by another protocol
-    cuhk_pedes+market1501 several joined as one training set, without what leaks between them
+    world_market          a set of the synthetic world, rendered where it is missing; world_market#7 is that
+    of seed 7 market1501            a data set below $REID_DATA; viper#pad_jul is a variant of one mine.csv
+    anybody's own table; mine.csv#scene tests by another protocol cuhk_pedes+market1501 several joined as one
+    training set, without what leaks between them
 
 Every name has a title, a fingerprint and a folder; none of this opens an image.
 """
@@ -69,8 +69,8 @@ def folder_of(name):
     root = os.environ.get("REID_DATA")
     if not root:
         raise ValueError(
-            f"expected the folder of your data sets in $REID_DATA for {name}, found it unset; set it, or use "
-            f"the data set world_market."
+            f"expected the folder of your data sets in $REID_DATA for {name}, found it unset; set it, or "
+            "use the data set world_market."
         )
     own = Path(root) / name.partition("#")[0]
     return own if own.is_dir() else Path(root)
@@ -109,7 +109,8 @@ def stands_for(name):
 
 
 def partner(name):
-    """The data set that a model trained on this one is also tested on, of the same world; None where there is none."""
+    """The data set that a model trained on this one is also tested on, of the same world; None where there is
+    none."""
     first, _, seed = name.partition("#")
     other = PARTNERS.get(first)
     return f"{other}#{seed}" if other and seed else other

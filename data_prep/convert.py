@@ -1,6 +1,7 @@
 """Releases that hold no crops as files: CUHK03 (one file of MATLAB's) and CUHK-SYSU (scenes with boxes).
 
-python -m data_prep convert cuhk03 SOURCE OUT       SOURCE holds cuhk-03.mat and cuhk03_new_protocol_config_*.mat
+python -m data_prep convert cuhk03 SOURCE OUT       SOURCE holds cuhk-03.mat and
+cuhk03_new_protocol_config_*.mat
 python -m data_prep convert cuhk_sysu SOURCE OUT    SOURCE holds Image/SSM and annotation/test/train_test
 """
 
@@ -43,8 +44,8 @@ def needed(path):
 
 
 def cuhk03(source, out):
-    """Both kinds of boxes, each as Market-1501 lies on disk. The indices of the new protocol count the images of the release
-    from 1, in the order pair, person, cell, and an empty cell is no image."""
+    """Both kinds of boxes, each as Market-1501 lies on disk. The indices of the new protocol count the images
+    of the release from 1, in the order pair, person, cell, and an empty cell is no image."""
     with open_hdf5(needed(source / "cuhk-03.mat")) as release:
         for boxes in BOXES:
             index = loadmat(
@@ -81,12 +82,16 @@ def save_cuhk03(release, boxes, index, out):
                 out / folder / f"{pid:04d}_c{view}_{number:05d}.png"
             )
     if number != len(np.atleast_1d(index["labels"])):
-        raise ValueError(f"expected the {len(np.atleast_1d(index['labels']))} {boxes} images that the new protocol counts, found "
-                         f"{number} in the release; the two files belong to different versions: download both again.")  # fmt: skip
+        raise ValueError(
+            f"expected the {len(np.atleast_1d(index['labels']))} {boxes} images that the new protocol "
+            f"counts, found {number} in the release; the two files belong to different versions: download "
+            "both again."
+        )
 
 
 def cuhk03_cells(release, boxes):
-    """(pid from 1, view 1 or 2, image) of every cell with an image; people are counted through all pairs of cameras."""
+    """(pid from 1, view 1 or 2, image) of every cell with an image; people are counted through all pairs of
+    cameras."""
     people = 0
     for pair in release[boxes][()].ravel():
         cells = release[pair]  # (10, people): five images of the first view, five of the second
@@ -99,8 +104,9 @@ def cuhk03_cells(release, boxes):
 
 
 def cuhk_sysu(source, out):
-    """Crops of the boxes of all identities: training people, the queries, and every gallery box that shows a query's person.
-    Names follow the conversion in circulation, <pid 5>_<scene>_<running 7>.jpg; the reader gives cameras."""
+    """Crops of the boxes of all identities: training people, the queries, and every gallery box that shows a
+    query's person. Names follow the conversion in circulation, <pid 5>_<scene>_<running 7>.jpg; the reader
+    gives cameras."""
     notes = source / "annotation" / "test" / "train_test"
     for folder in ("train", "query", "gallery"):
         (out / folder).mkdir()

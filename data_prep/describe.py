@@ -1,4 +1,5 @@
-"""Part descriptions made by a BLIP-2 model that the user has: eleven questions an image, four sentences (VLADR, stage 0)."""
+"""Part descriptions made by a BLIP-2 model that the user has: eleven questions an image, four sentences
+(VLADR, stage 0)."""
 
 from pathlib import Path
 
@@ -6,7 +7,8 @@ from PIL import Image
 
 from data_prep.public.descriptions import read_descriptions, write_descriptions
 
-QUESTIONS = {  # what is asked -> in which words; the words are ours, the published ones belong to their authors
+# what is asked -> in which words; the words are ours, the published ones belong to their authors
+QUESTIONS = {
     "gender": "Is this person a man or a woman?",
     "hair colour": "What colour is this person's hair?",
     "hair length": "Is this person's hair long or short?",
@@ -30,8 +32,9 @@ EVERY = 200  # images between two writes: an interrupted run goes on where it wa
 
 
 def describe(manifest, weights, out, device="cpu", answer=None, log=print):
-    """Describe every training image (first spectrum) and write the file `out`; images in it already are not asked again.
-    `answer` is (image, question) -> words; a BLIP-2 model from the folder `weights` unless told."""
+    """Describe every training image (first spectrum) and write the file `out`; images in it already are not
+    asked again. `answer` is (image, question) -> words; a BLIP-2 model from the folder `weights` unless told.
+    """
     answer = answer or blip(weights, device)
     rows = manifest.split("train")
     paths = list(dict.fromkeys(rows[rows.modality == rows.modality.iloc[0]].path))
@@ -54,7 +57,8 @@ def parts_of(image, answer):
 def sentences(said):
     """Four sentences from eleven answers, put together as the published files are."""
     return (
-        f"A {said['gender']} with {said['hair colour']}, {said['hair length']} hair, wearing {said['accessory']}.",
+        f"A {said['gender']} with {said['hair colour']}, {said['hair length']} hair, wearing "
+        f"{said['accessory']}.",
         f"Wearing {said['upper colour']} {said['upper']}, {said['activity']}",
         f"Wearing {said['lower colour']} {said['lower']}",
         f"Wearing {said['shoe colour']} {said['shoes']}",
@@ -66,11 +70,15 @@ def blip(weights, device):
     try:
         from transformers import Blip2ForConditionalGeneration, Blip2Processor
     except ImportError:
-        raise ValueError("expected the package transformers, found none; install it with pip install transformers, or use the "
-                         "descriptions that come with the world.") from None  # fmt: skip
+        raise ValueError(
+            "expected the package transformers, found none; install it with pip install transformers, or "
+            "use the descriptions that come with the world."
+        ) from None
     if not (Path(weights) / "config.json").exists():
-        raise ValueError(f"expected a BLIP-2 model of transformers in {weights}, found no config.json; pass the folder that "
-                         f"holds config.json and the weights.")  # fmt: skip
+        raise ValueError(
+            f"expected a BLIP-2 model of transformers in {weights}, found no config.json; pass the folder "
+            "that holds config.json and the weights."
+        )
     processor = Blip2Processor.from_pretrained(weights, local_files_only=True)
     model = Blip2ForConditionalGeneration.from_pretrained(weights, local_files_only=True).to(device).eval()
 

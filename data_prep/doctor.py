@@ -1,4 +1,5 @@
-"""What is wrong with a data set on disk, and how to mend it. Every complaint is one sentence that ends in what to do."""
+"""What is wrong with a data set on disk, and how to mend it. Every complaint is one sentence that ends in
+what to do."""
 
 import hashlib
 import os
@@ -33,7 +34,8 @@ def check(name, root, decode=False, hashes=False, **options):
 
 
 def examine(manifest, decode=False, hashes=False):
-    """Every check of the contract, then every file: its header, or all of it (`decode`); `hashes` finds copies."""
+    """Every check of the contract, then every file: its header, or all of it (`decode`); `hashes` finds
+    copies."""
     complaints = [sentence for test in CHECKS if (sentence := complaint(test, manifest))]
     missing = any("found nothing" in sentence for sentence in complaints)
     complaints += two_versions(manifest) + unreadable(manifest, decode)
@@ -66,8 +68,10 @@ def two_versions(manifest):
     both = ("train", "mask_train_v2")
     if not manifest.name.startswith("msmt17") or not all((manifest.root / name).exists() for name in both):
         return []
-    return [f"{manifest.name}: expected V1 (train, test) or V2 (mask_train_v2, mask_test_v2) in {manifest.root}, found both; "
-            f"move one elsewhere."]  # fmt: skip
+    return [
+        f"{manifest.name}: expected V1 (train, test) or V2 (mask_train_v2, mask_test_v2) in "
+        f"{manifest.root}, found both; move one elsewhere."
+    ]
 
 
 def unreadable(manifest, decode):
@@ -84,7 +88,8 @@ def unreadable(manifest, decode):
 
 
 def look_at(path, decode=False):
-    """What is wrong with an image file, or "". The header alone is read, unless all pixels are to be decoded."""
+    """What is wrong with an image file, or "". The header alone is read, unless all pixels are to be
+    decoded."""
     try:
         if not os.stat(path).st_size:
             return f"expected an image, found an empty file at {path}"
@@ -99,8 +104,8 @@ def look_at(path, decode=False):
 
 
 def copies(manifest):
-    """Complaints about files with the same content on both sides of a wall: training and testing, or a query and a gallery
-    image that its protocol does not leave out. Only files of equal size are read."""
+    """Complaints about files with the same content on both sides of a wall: training and testing, or a query
+    and a gallery image that its protocol does not leave out. Only files of equal size are read."""
     rows = [row for row in manifest.table.itertuples() if row.modality == "rgb"]
     groups = defaultdict(list)
     for row in rows:
@@ -120,22 +125,37 @@ def equal(root, rows):
 
 
 def leaked(manifest, same):
-    pairs = [(a, b) for twins in same for a in twins for b in twins
-             if a.split == "train" and b.split in ("query", "gallery", "val")]  # fmt: skip
+    pairs = [
+        (a, b)
+        for twins in same
+        for a in twins
+        for b in twins
+        if a.split == "train" and b.split in ("query", "gallery", "val")
+    ]
     if not pairs:
         return []
     (a, b), number = pairs[0], len({a.path for a, _ in pairs})
-    return [f"{manifest.name}: expected no training image among the test images, found {number} (the first is {a.path}, also "
-            f"{b.path}); remove one of the two."]  # fmt: skip
+    return [
+        f"{manifest.name}: expected no training image among the test images, found {number} (the first is "
+        f"{a.path}, also {b.path}); remove one of the two."
+    ]
 
 
 def given_away(manifest, same):
     column = PROTOCOLS[manifest.protocol]
-    pairs = [(a, b) for twins in same for a in twins for b in twins
-             if (a.split, b.split) == ("query", "gallery") and a.path != b.path
-             and (column is None or a.pid != b.pid or getattr(a, column) != getattr(b, column))]  # fmt: skip
+    pairs = [
+        (a, b)
+        for twins in same
+        for a in twins
+        for b in twins
+        if (a.split, b.split) == ("query", "gallery")
+        and a.path != b.path
+        and (column is None or a.pid != b.pid or getattr(a, column) != getattr(b, column))
+    ]
     if not pairs or manifest.trials:
         return []
     (a, b), number = pairs[0], len({a.path for a, _ in pairs})
-    return [f"{manifest.name}: expected no copy of a query in its gallery, found {number} (the first is {a.path}, also "
-            f"{b.path}); remove one of the two."]  # fmt: skip
+    return [
+        f"{manifest.name}: expected no copy of a query in its gallery, found {number} (the first is "
+        f"{a.path}, also {b.path}); remove one of the two."
+    ]

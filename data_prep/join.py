@@ -1,4 +1,5 @@
-"""Several data sets as one: one label per person, one number per camera, and nobody of a test among the training images."""
+"""Several data sets as one: one label per person, one number per camera, and nobody of a test among the
+training images."""
 
 import hashlib
 import os
@@ -19,8 +20,8 @@ LOUD = 0.1  # a larger share of removed training images is a warning: results ar
 
 
 def join(manifests, name="joint"):
-    """One manifest of all rows, with paths below the roots' common parent. Identities and cameras of different sets stay
-    different; distractors (pid 0 of a gallery) and junk (-1) stay what they are."""
+    """One manifest of all rows, with paths below the roots' common parent. Identities and cameras of
+    different sets stay different; distractors (pid 0 of a gallery) and junk (-1) stay what they are."""
     tables, people = stacked(manifests), 1
     for table in tables:
         distractor = (table.pid <= 0) & (table.split == "gallery")
@@ -50,21 +51,30 @@ def manifest_of(name, manifests, table, **more):
     """The checked manifest of a joint table. World images and photographs are never joined."""
     origins = {manifest.origin for manifest in manifests}
     if len(origins) > 1:
-        raise ValueError(f"expected data sets of one kind, found {' and '.join(sorted(origins))}; world images and photographs "
-                         f"are never joined.")  # fmt: skip
+        raise ValueError(
+            f"expected data sets of one kind, found {' and '.join(sorted(origins))}; world images and "
+            "photographs are never joined."
+        )
     seeds = {manifest.seed for manifest in manifests}
     prints = " ".join(manifest.fingerprint for manifest in manifests)
-    return from_table(name, common_root(manifests), table, origin=origins.pop(), protocol=manifests[-1].protocol,
-                      seed=seeds.pop() if len(seeds) == 1 else None,
-                      scene_fingerprint=hashlib.sha256(prints.encode()).hexdigest()[:16], **more)  # fmt: skip
+    return from_table(
+        name,
+        common_root(manifests),
+        table,
+        origin=origins.pop(),
+        protocol=manifests[-1].protocol,
+        seed=seeds.pop() if len(seeds) == 1 else None,
+        scene_fingerprint=hashlib.sha256(prints.encode()).hexdigest()[:16],
+        **more,
+    )
 
 
 def joint_training(*manifests):
-    """Data sets joined as HPL trains on them (card 8.3, D19): images that the names of their files trace to one person get
-    one label, and a training image of anybody whom another of the sets tests is removed.
+    """Data sets joined as HPL trains on them (card 8.3, D19): images that the names of their files trace to
+    one person get one label, and a training image of anybody whom another of the sets tests is removed.
 
-    A node is (data set, pid); a file name that tells its source unites it with the source's node. What was removed and
-    merged stands in the notes, and a large share is a warning.
+    A node is (data set, pid); a file name that tells its source unites it with the source's node. What was
+    removed and merged stands in the notes, and a large share is a warning.
     """
     people, tables = People(), stacked(manifests)
     for manifest, table in zip(manifests, tables):
@@ -87,7 +97,10 @@ def joint_training(*manifests):
 
 def report(name, removed, images):
     """What was taken from a set, said aloud where little is left of it."""
-    said = f"{name}: {removed} of {images} training images removed ({removed / max(images, 1):.1%}), whose people another set tests"
+    said = (
+        f"{name}: {removed} of {images} training images removed ({removed / max(images, 1):.1%}), whose "
+        "people another set tests"
+    )
     if removed > LOUD * images:
         said = f"WATCH OUT: {said}; numbers from this set compare with no published ones"
         warnings.warn(said, stacklevel=3)
@@ -134,7 +147,8 @@ def nodes(manifest, people):
 
 
 def source_of(kind, row):
-    """The person in the set from which an image comes, where its path tells; None elsewhere (RSTPReid renumbered MSMT17)."""
+    """The person in the set from which an image comes, where its path tells; None elsewhere (RSTPReid
+    renumbered MSMT17)."""
     if kind == "market1501":
         return ("market1501", row.pid)
     if kind == "cuhk_pedes":
@@ -150,12 +164,15 @@ def market_source(path):
         return None
     match = re.match(r"(\d{4})_", path.rpartition("/")[2])
     if not match:
-        raise ValueError(f"expected the pid of Market-1501 at the beginning of the name, found {path}; without it nobody can "
-                         f"say who is in both sets: leave the image out.")  # fmt: skip
+        raise ValueError(
+            f"expected the pid of Market-1501 at the beginning of the name, found {path}; without it nobody "
+            "can say who is in both sets: leave the image out."
+        )
     return ("market1501", int(match[1]))
 
 
 def msmt_source(path):
-    """MSMT17 and ICFG-PEDES: <train|test>/<pid 4>/... is MSMT17's own folder, whatever the split of ICFG-PEDES says."""
+    """MSMT17 and ICFG-PEDES: <train|test>/<pid 4>/... is MSMT17's own folder, whatever the split of
+    ICFG-PEDES says."""
     match = re.search(r"(?:^|/)(?:mask_)?(train|test)(?:_v2)?/(\d{4})/", path)
     return ("msmt17", match[1], int(match[2])) if match else None

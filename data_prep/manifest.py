@@ -95,15 +95,20 @@ class Manifest:
         return digest.hexdigest()[:16]
 
     def write(self, path):
-        """Save as CSV, lists as JSON: anybody's own data can be described this way and read back. Paths in it are relative
-        to the CSV, which therefore has to lie at the root or above it; for trials a table has no place."""
+        """Save as CSV, lists as JSON: anybody's own data can be described this way and read back. Paths in it
+        are relative to the CSV, which therefore has to lie at the root or above it; for trials a table has no
+        place."""
         if self.trials:
-            raise ValueError(f"{self.name}: expected one query set and one gallery, found trials ({self.trials.words}); name the "
-                             f"data set itself wherever a CSV is asked for.")  # fmt: skip
+            raise ValueError(
+                f"{self.name}: expected one query set and one gallery, found trials ({self.trials.words}); "
+                "name the data set itself wherever a CSV is asked for."
+            )
         folder, root = Path(path).resolve().parent, self.root.resolve()
         if not root.is_relative_to(folder):
-            raise ValueError(f"expected a file in {root} or above it, found {path}; save the table there: its paths are "
-                             f"relative to it.")  # fmt: skip
+            raise ValueError(
+                f"expected a file in {root} or above it, found {path}; save the table there: its paths are "
+                "relative to it."
+            )
         table = self.table.copy()
         table["path"] = [str(root.relative_to(folder) / image) for image in table.path]
         for column in LISTS:
@@ -142,13 +147,13 @@ def told(path, column, text):
 
 
 def from_table(name, root, table, drop_unmatched_queries=False, tests=None, **more):
-    """A Manifest that passed `tests` (all of CHECKS unless told). `table` needs path, pid, camid and split; the other
-    columns have defaults."""
+    """A Manifest that passed `tests` (all of CHECKS unless told). `table` needs path, pid, camid and split;
+    the other columns have defaults."""
     missing = [column for column in REQUIRED if column not in table]
     if missing:
         raise ValueError(
-            f"{name}: expected the columns {', '.join(REQUIRED)}, found {', '.join(map(str, table.columns))}; "
-            f"add {', '.join(missing)}."
+            f"{name}: expected the columns {', '.join(REQUIRED)}, found "
+            f"{', '.join(map(str, table.columns))}; add {', '.join(missing)}."
         )
     table = table.reset_index(drop=True).copy()
     for column, value in DEFAULTS.items():
@@ -180,8 +185,8 @@ def known_words(manifest):
         unknown = sorted(set(manifest.table[column]) - set(words))
         if unknown:
             raise ValueError(
-                f"{manifest.name}: expected the column {column} to hold {', '.join(words)}, "
-                f"found {unknown[0]!r}; rename it."
+                f"{manifest.name}: expected the column {column} to hold {', '.join(words)}, found "
+                f"{unknown[0]!r}; rename it."
             )
 
 
@@ -210,7 +215,8 @@ def paths_inside(manifest):
     for path in manifest.table.path:
         if path.startswith("/") or ".." in path.split("/"):
             raise ValueError(
-                f"{manifest.name}: expected paths below {manifest.root}, found {path}, which leaves it; correct the list."
+                f"{manifest.name}: expected paths below {manifest.root}, found {path}, which leaves it; "
+                "correct the list."
             )
 
 
@@ -218,7 +224,8 @@ def files_exist(manifest):
     for path in manifest.table.path:
         if not (manifest.root / path).exists():
             raise ValueError(
-                f"{manifest.name}: expected the image {path} in {manifest.root}, found nothing; add it or remove its row."
+                f"{manifest.name}: expected the image {path} in {manifest.root}, found nothing; add it or "
+                "remove its row."
             )
 
 
@@ -226,8 +233,8 @@ def nobody_in_train_and_test(manifest):
     both = set(manifest.split("train").pid) & set(manifest.split("query", "gallery").pid) - {0}
     if both:
         raise ValueError(
-            f"{manifest.name}: expected no identity in both train and test, found {len(both)} "
-            f"(the first is {min(both)}); move each to one side."
+            f"{manifest.name}: expected no identity in both train and test, found {len(both)} (the first is "
+            f"{min(both)}); move each to one side."
         )
 
 
@@ -235,14 +242,15 @@ def queries_have_a_match(manifest):
     alone = unmatched_queries(manifest)
     if len(alone):
         raise ValueError(
-            f"{manifest.name}: expected every query to have a true match from another camera in the gallery, found "
-            f"{len(alone)} without (the first is {manifest.table.path[alone[0]]}); add gallery images or pass "
-            f"--drop-unmatched-queries."
+            f"{manifest.name}: expected every query to have a true match from another camera in the "
+            f"gallery, found {len(alone)} without (the first is {manifest.table.path[alone[0]]}); add "
+            "gallery images or pass --drop-unmatched-queries."
         )
 
 
 def unmatched_queries(manifest):
-    """Table positions of queries for which no gallery image is left after the protocol's filter, in any draw."""
+    """Table positions of queries for which no gallery image is left after the protocol's filter, in any
+    draw."""
     query, gallery = manifest.split("query"), manifest.split("gallery")
     if not manifest.trials:
         return unmatched(query, gallery, PROTOCOLS[manifest.protocol])

@@ -1,5 +1,5 @@
-"""Random splits of the unseen sets, shipped as splits.json. THEY ARE OURS: the published ones exist only on their authors'
-machines, so averages over unseen sets are comparable in size, not in digits.
+"""Random splits of the unseen sets, shipped as splits.json. THEY ARE OURS: the published ones exist only on
+their authors' machines, so averages over unseen sets are comparable in size, not in digits.
 
 python -m data_prep.splits    writes splits.json anew; the same bytes on every machine
 """

@@ -117,7 +117,8 @@ def refuse_old_names(options):
     old = getattr(options, "renamed", None)
     if old:
         raise ValueError(
-            f"expected the command {RENAMED[old]}, found {old}, as it was called before; run it under its new name."
+            f"expected the command {RENAMED[old]}, found {old}, as it was called before; run it under its "
+            "new name."
         )
     if getattr(options, "keep", False):
         raise ValueError(
@@ -144,7 +145,8 @@ def measure_book(options):
 
 
 def before_the_book():
-    """Raise unless the world has met its gates and a commit holds the code: no number enters the book otherwise."""
+    """Raise unless the world has met its gates and a commit holds the code: no number enters the book
+    otherwise."""
     gates.require()
     fill.require()
 
@@ -186,14 +188,21 @@ def train_one(options):
     shelf = BOOK if options.into_book else OWN
     if options.into_book:
         before_the_book()
-    run = visuals.measure_and_keep(spec, shelf=shelf, device=options.device,
-                          checkpoint_every=options.checkpoint_every, deterministic=options.deterministic)  # fmt: skip
+    run = visuals.measure_and_keep(
+        spec,
+        shelf=shelf,
+        device=options.device,
+        checkpoint_every=options.checkpoint_every,
+        deterministic=options.deterministic,
+    )
     for record in run.scores:
         numbers = (f"{name} {value:.1f}" for name, value in record["summary"].items())
         print(f"{record['task']} on {record['data']}", *numbers, sep="  ")
         print(f"  {record['protocol']}")
-    print(f"{run.cost['minutes']} min, {run.cost['images per second']} images/s, {run.cost['peak memory MB']} MB; "
-          f"data: {run.data['origin']}; written to {shelf.path(run.spec)}")  # fmt: skip
+    print(
+        f"{run.cost['minutes']} min, {run.cost['images per second']} images/s, {run.cost['peak memory MB']} "
+        f"MB; data: {run.data['origin']}; written to {shelf.path(run.spec)}"
+    )
 
 
 if __name__ == "__main__":

@@ -44,7 +44,8 @@ class Augmentation:
 
 
 class Choices(NamedTuple):
-    """What was drawn for a batch: flips (B, M), offsets (B, M) twice, boxes (E, B, M, 4), zero height for none."""
+    """What was drawn for a batch: flips (B, M), offsets (B, M) twice, boxes (E, B, M, 4), zero height for
+    none."""
 
     flip: np.ndarray
     top: np.ndarray
@@ -136,7 +137,8 @@ def moved(view, pixels, choices):
 
 
 def source(view, side, offset):
-    """Which pixel each of `side` places shows when the crop begins at `offset`, and whether it lies on the image."""
+    """Which pixel each of `side` places shows when the crop begins at `offset`, and whether it lies on the
+    image."""
     place = torch.arange(side, device=offset.device) + offset[..., None] - view.pad
     if view.padding == "reflect":
         place = (side - 1) - (place.abs() - (side - 1)).abs()

@@ -14,8 +14,8 @@ KEPT = 2
 
 
 def save(folder, number, state):
-    """Write `state` (dicts of tensors, numbers and strings) as state-<number>-<digest>.pt under a temporary name, then
-    rename it. A process killed at any moment leaves the previous ones intact."""
+    """Write `state` (dicts of tensors, numbers and strings) as state-<number>-<digest>.pt under a temporary
+    name, then rename it. A process killed at any moment leaves the previous ones intact."""
     buffer = io.BytesIO()
     torch.save(state, buffer)
     data = buffer.getbuffer()
@@ -36,8 +36,10 @@ def write(path, data):
         os.replace(part, path)
     except OSError as error:
         part.unlink(missing_ok=True)
-        raise ValueError(f"expected room for {len(data) / 1e6:.0f} MB in {path.parent}, found {error.strerror}; free some "
-                         f"and run the same command again.") from error  # fmt: skip
+        raise ValueError(
+            f"expected room for {len(data) / 1e6:.0f} MB in {path.parent}, found {error.strerror}; free "
+            "some and run the same command again."
+        ) from error
 
 
 def saved(folder):
@@ -52,13 +54,15 @@ def latest(folder, log=print):
         if hashlib.sha256(data).hexdigest()[:16] == path.stem.rpartition("-")[2]:
             return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
         log(
-            f"expected a whole checkpoint, found {path.name} truncated or altered; going back to the one before."
+            f"expected a whole checkpoint, found {path.name} truncated or altered; going back to the one "
+            "before."
         )
     return None
 
 
 def set_aside_other_run(folder, key, log=print):
-    """Make room for a run of this key where another one was interrupted: its folder gets another name, and nothing is lost."""
+    """Make room for a run of this key where another one was interrupted: its folder gets another name, and
+    nothing is lost."""
     state = latest(folder, log)
     if state is None or state["key"] == key:
         return
@@ -66,22 +70,25 @@ def set_aside_other_run(folder, key, log=print):
     aside = next(name for name in names if not name.exists())
     folder.rename(aside)
     log(
-        f"expected an interrupted run of {key} in {folder.name}, found one of {state['key']}; it now lies in {aside.name}."
+        f"expected an interrupted run of {key} in {folder.name}, found one of {state['key']}; it now lies "
+        f"in {aside.name}."
     )
 
 
 @contextmanager
 def alone(folder, does):
-    """Hold a folder for one program; another that `does` the same there is refused. The kernel gives the lock back, whatever
-    happens to the program."""
+    """Hold a folder for one program; another that `does` the same there is refused. The kernel gives the lock
+    back, whatever happens to the program."""
     folder.mkdir(parents=True, exist_ok=True)
     handle = os.open(folder, os.O_RDONLY)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         os.close(handle)
-        raise ValueError(f"expected nobody else here who {does} {folder}, found another program that does; wait for it, or work in a "
-                         f"second worktree.") from None  # fmt: skip
+        raise ValueError(
+            f"expected nobody else here who {does} {folder}, found another program that does; wait for it, "
+            "or work in a second worktree."
+        ) from None
     try:
         yield
     finally:

@@ -2,8 +2,8 @@
 
     S shots of a split, M spectra each, B of them in a batch, H x W pixels
 
-There are no worker processes: images are decoded once into a memory map and augmented on the device, so nothing
-starves it and nothing makes a seed depend on the machine.
+There are no worker processes: images are decoded once into a memory map and augmented on the device, so
+nothing starves it and nothing makes a seed depend on the machine.
 """
 
 import copy
@@ -146,15 +146,17 @@ def decode_all(files, path, size, filter):
         pixels.flush()
         os.replace(part, path)
     except OSError as error:
-        raise ValueError(f"expected room for {total / 1e9:.2f} GB of decoded images in {path.parent}, found "
-                         f"{error.strerror}; free some or set REID_CACHE to another folder.") from error  # fmt: skip
+        raise ValueError(
+            f"expected room for {total / 1e9:.2f} GB of decoded images in {path.parent}, found "
+            f"{error.strerror}; free some or set REID_CACHE to another folder."
+        ) from error
     finally:
         part.unlink(missing_ok=True)
 
 
 def decode(path, size, filter, tile=-1):
-    """One image file, or a third of its width, as (3, H, W) uint8, resized as Pillow does (antialiased), like the published
-    loaders."""
+    """One image file, or a third of its width, as (3, H, W) uint8, resized as Pillow does (antialiased), like
+    the published loaders."""
     try:
         with Image.open(path) as image:
             if tile >= 0:
@@ -173,7 +175,8 @@ def decode(path, size, filter, tile=-1):
 
 @dataclass(kw_only=True)
 class Batch:
-    """What a method sees of some shots, from the `Loader` and from `still_batches` alike: all tensors are on the device."""
+    """What a method sees of some shots, from the `Loader` and from `still_batches` alike: all tensors are on
+    the device."""
 
     index: torch.Tensor  # (B,) positions in the split
     labels: (
@@ -203,7 +206,8 @@ class Batch:
         return self.views[0]
 
     def parts(self):
-        """The sub-batches that a sampler zipped, in order; a batch that was not zipped is its own only part."""
+        """The sub-batches that a sampler zipped, in order; a batch that was not zipped is its own only
+        part."""
         ends = np.cumsum([0, *(self.sizes or (len(self.index),))])
         return [self.rows(slice(start, end)) for start, end in itertools.pairwise(ends)]
 
@@ -249,7 +253,8 @@ class ReidData:
         return self.manifest.origin
 
     def labels_of(self, split):
-        """Class indices (S,) of a split: positions among the training identities, -1 for somebody whom training never saw."""
+        """Class indices (S,) of a split: positions among the training identities, -1 for somebody whom
+        training never saw."""
         return place_among(self.pids, getattr(self, split).pids)
 
     def camera_index(self, camids):
@@ -263,12 +268,14 @@ class ReidData:
         return other
 
     def without(self, *spectra):
-        """The same data with these spectra ("rgb", "nir", "tir") taken away in the test: the missing-modality protocol."""
+        """The same data with these spectra ("rgb", "nir", "tir") taken away in the test: the missing-modality
+        protocol."""
         order = [name for name in MODALITIES if name in set(self.manifest.table.modality)]
         unknown = [name for name in spectra if name not in order]
         if unknown:
             raise ValueError(
-                f"expected spectra among {', '.join(order)}, which {self.manifest.name} has, found {unknown[0]!r}; correct the name."
+                f"expected spectra among {', '.join(order)}, which {self.manifest.name} has, found "
+                f"{unknown[0]!r}; correct the name."
             )
         gone = np.isin(order, spectra)
         other = copy.copy(self)
@@ -293,7 +300,8 @@ def place_among(known, values):
 class Loader:
     """Batches of one stage, the same from any step of any epoch on, however often a run is taken up.
 
-    `stream` names the random numbers of sampler and augmentations; an epoch goes through the data `passes` times.
+    `stream` names the random numbers of sampler and augmentations; an epoch goes through the data `passes`
+    times.
     """
 
     def __init__(
@@ -349,7 +357,8 @@ class Loader:
         return augment(self.views[k], pixels, choices, int(rng.integers(2**62)))
 
     def sentences(self, chosen, rng):
-        """The sentences that the sampler named; where it names none and the stage has captions, one of each row's own."""
+        """The sentences that the sampler named; where it names none and the stage has captions, one of each
+        row's own."""
         if self.captions is None:
             return {}
         numbers = self.captions.one_each(chosen.index, rng) if chosen.captions is None else chosen.captions
@@ -362,7 +371,8 @@ class Loader:
 
 
 class Columns:
-    """What a Batch says of each shot of a split, as tensors on the device: labels, cameras, and which spectra there are."""
+    """What a Batch says of each shot of a split, as tensors on the device: labels, cameras, and which spectra
+    there are."""
 
     def __init__(self, data, split, device):
         shots = getattr(data, split)
@@ -394,7 +404,8 @@ def ahead(work, jobs):
 
 
 def still_batches(data, split, size, view, device="cpu", batch=256):
-    """The whole split in order, unaugmented: what testing and caching look at. view None: no image is read."""
+    """The whole split in order, unaugmented: what testing and caching look at. view None: no image is
+    read."""
     count, columns = len(getattr(data, split)), Columns(data, split, device)
     store = view and data.store(split, size, view.filter).to(device)
     for start in range(0, count, batch):
@@ -404,7 +415,8 @@ def still_batches(data, split, size, view, device="cpu", batch=256):
 
 
 def still(view, store, index, present):
-    """Unaugmented images (B, M, 3, H, W) of the shots `index`; a spectrum that is not `present` (B, M) is black."""
+    """Unaugmented images (B, M, 3, H, W) of the shots `index`; a spectrum that is not `present` (B, M) is
+    black."""
     pixels = store.batch(index, present.device)
     if not bool(present.all()):
         pixels = pixels * present[..., None, None, None]
@@ -412,7 +424,8 @@ def still(view, store, index, present):
 
 
 class CaptionTable:
-    """Sentences of a split as one ragged table of token ids: uint16, since CLIP's vocabulary has 49,408 words."""
+    """Sentences of a split as one ragged table of token ids: uint16, since CLIP's vocabulary has 49,408
+    words."""
 
     def __init__(self, captions, tokenizer):
         tokens = [tokenizer.encode(sentence) for shot in captions for sentence in shot]
@@ -442,7 +455,8 @@ class CaptionTable:
 
 
 def load_data(name, profile="laptop"):
-    """The data set that `data_prep.catalogue` knows by this name, ready for a profile; a world is rendered where it is missing."""
+    """The data set that `data_prep.catalogue` knows by this name, ready for a profile; a world is rendered
+    where it is missing."""
     return ReidData(catalogue.read(name, size_of(profile)))
 
 

@@ -22,7 +22,8 @@ WORDS = {
 
 
 def run_tests(method, data, device=None, precision="fp32", number=None):
-    """{task: Scores} of the first `number` tests that the method has (None: of all that the data has queries for).
+    """{task: Scores} of the first `number` tests that the method has (None: of all that the data has queries
+    for).
 
     A split is gone through once: the method is asked for all features that any of the tests names.
     """
@@ -40,21 +41,23 @@ def run_tests(method, data, device=None, precision="fp32", number=None):
 
 
 def available_tasks(method, data):
-    """{task: Task} of a method that a data set has queries for: images of its query split, or sentences about its gallery."""
+    """{task: Task} of a method that a data set has queries for: images of its query split, or sentences about
+    its gallery."""
     there = {"image": len(data.query) > 0, "text": any(data.gallery.captions)}
     found = {name: task for name, task in method.retrieval_tasks().items() if there[task.query_type]}
     if not found:
-        raise ValueError(f"expected queries that {type(method).__name__} can ask with, found "
-                         f"{len(data.query)} images in the query split of {data.manifest.name}; choose a data set that is "
-                         f"searched with images.")  # fmt: skip
+        raise ValueError(
+            f"expected queries that {type(method).__name__} can ask with, found {len(data.query)} images in "
+            f"the query split of {data.manifest.name}; choose a data set that is searched with images."
+        )
     return found
 
 
 def run_task(task, data, seen):
     """Scores of one test; `seen` is {split: {name: features}}, as `run_tests` gathers them.
 
-    Queries are the images of the query split, ranked by the data set's protocol, or every sentence of the gallery's images,
-    ranked by the task's: no camera says a sentence.
+    Queries are the images of the query split, ranked by the data set's protocol, or every sentence of the
+    gallery's images, ranked by the task's: no camera says a sentence.
     """
     if task.query_type == "text":
         query, protocol, trials = seen["sentences"][task.query], task.protocol, None
@@ -85,8 +88,9 @@ def protocol_words(query_type, data, protocol, reranked=False):
 
 
 def score_trials(query, gallery, query_shots, gallery_shots, protocol, trials=None, reranked=False):
-    """Scores over all draws of queries and gallery (`data_prep.manifest.Trials`), each ranked by itself; features are those of
-    all images, taken once. Draws of one set ask equally often, so the mean over queries is the mean over draws."""
+    """Scores over all draws of queries and gallery (`data_prep.manifest.Trials`), each ranked by itself;
+    features are those of all images, taken once. Draws of one set ask equally often, so the mean over queries
+    is the mean over draws."""
     if trials is None:
         return score(query, gallery, query_shots, gallery_shots, protocol, reranked)
     parts = []
@@ -161,10 +165,13 @@ def column_of(protocol):
 
 
 def score(query, gallery, query_shots, gallery_shots, protocol="market", reranked=False):
-    """Scores of cosine ranking: features (Q, D) and (G, D) of unit length, and the Shots they belong to. `reranked`: by
-    k-reciprocal neighbours (Zhong et al. 2017) with the numbers of CLIP-ReID's code."""
+    """Scores of cosine ranking: features (Q, D) and (G, D) of unit length, and the Shots they belong to.
+    `reranked`: by k-reciprocal neighbours (Zhong et al. 2017) with the numbers of CLIP-ReID's code."""
     column = column_of(protocol)
-    marks = (np.zeros(len(query)), np.ones(len(gallery))) if column is None else (
-        getattr(query_shots, column), getattr(gallery_shots, column))  # fmt: skip
+    marks = (
+        (np.zeros(len(query)), np.ones(len(gallery)))
+        if column is None
+        else (getattr(query_shots, column), getattr(gallery_shots, column))
+    )
     distance = rerank(query, gallery) if reranked else None
     return rank(query, gallery, query_shots.pids, gallery_shots.pids, *marks, distance=distance)

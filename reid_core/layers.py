@@ -57,8 +57,8 @@ class Head(nn.Module):
 
 
 class CrossAttention(nn.Module):
-    """Learned queries (Q, D) read from tokens: (B, T, D) -> (B, Q, D), with the maps (B, heads, Q, T) kept for
-    looking at when `remember` is set. No norm, no residual (VLADR's attribute decoder)."""
+    """Learned queries (Q, D) read from tokens: (B, T, D) -> (B, Q, D), with the maps (B, heads, Q, T) kept
+    for looking at when `remember` is set. No norm, no residual (VLADR's attribute decoder)."""
 
     def __init__(self, *, queries, width, heads, std=0.02):
         super().__init__()
@@ -81,7 +81,8 @@ ACTIVATIONS = {"ReLU": nn.ReLU, "GELU": nn.GELU}
 
 
 class Inversion(nn.Module):
-    """Image feature -> pseudo-words (PromptSG Sec. 5.1): linear layers of one hidden width, batch norm at the end."""
+    """Image feature -> pseudo-words (PromptSG Sec. 5.1): linear layers of one hidden width, batch norm at the
+    end."""
 
     def __init__(
         self,
@@ -113,11 +114,13 @@ class Inversion(nn.Module):
 
 
 class Interaction(nn.Module):
-    """The multimodal interaction module of PromptSG (Sec. 4.2, Eq. 7): cross-attention from a sentence to the tokens of an image,
-    then blocks of self-attention. The maps (B, heads, Q, T) are kept for looking at when `remember` is set.
+    """The multimodal interaction module of PromptSG (Sec. 4.2, Eq. 7): cross-attention from a sentence to the
+    tokens of an image, then blocks of self-attention. The maps (B, heads, Q, T) are kept for looking at when
+    `remember` is set.
 
-    mode "pool": the blocks see what the words gathered, and z is the last, the end token. mode "reweight": every token
-    is scaled by T times the attention that it received, the blocks see all T of them, and z is the first.
+    mode "pool": the blocks see what the words gathered, and z is the last, the end token. mode "reweight":
+    every token is scaled by T times the attention that it received, the blocks see all T of them, and z is
+    the first.
     """
 
     def __init__(self, *, width, head_width, blocks, mlp_ratio, mode, projection, residual, norms=True):
@@ -146,7 +149,8 @@ class Interaction(nn.Module):
         return self.norm(x[:, self.answer])
 
     def attention(self, query, tokens):
-        """(values (B, heads, T, E / heads), how much of its attention each head pays to each token (B, heads, Q, T))."""
+        """(values (B, heads, T, E / heads), how much of its attention each head pays to each token (B, heads,
+        Q, T))."""
         q = self.split(self.q_proj(query))  # (B, heads, Q, E / heads)
         k = self.split(self.k_proj(tokens))  # (B, heads, T, E / heads)
         v = self.split(self.v_proj(tokens))

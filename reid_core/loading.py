@@ -1,4 +1,5 @@
-"""From the name of an architecture and a file of weights to towers; and the small models that come with the project."""
+"""From the name of an architecture and a file of weights to towers; and the small models that come with the
+project."""
 
 import functools
 import hashlib
@@ -34,8 +35,10 @@ def read(path):
     try:
         state, quick_gelu = read_safetensors(path) if path.suffix == ".safetensors" else read_torch(path)
     except Exception as error:
-        raise ValueError(f"expected weights in {path}, found a file that cannot be read ({first_line(error)}); "
-                         f"fetch it again.") from error  # fmt: skip
+        raise ValueError(
+            f"expected weights in {path}, found a file that cannot be read ({first_line(error)}); fetch it "
+            "again."
+        ) from error
     if any(key in state for key in OPENAI_EXTRAS):
         quick_gelu = True
     tensors = {strip(key): value.float() for key, value in state.items() if key not in OPENAI_EXTRAS}
@@ -52,7 +55,8 @@ def read_safetensors(path):
 
 
 def token_table(state, seed):
-    """The token table of our own models: rows that training saw are stored, the others follow from the seed."""
+    """The token table of our own models: rows that training saw are stored, the others follow from the
+    seed."""
     ids, rows = state.pop("token_embedding.ids").long(), state.pop("token_embedding.rows").float()
     chance = torch.Generator().manual_seed(seed)
     table = torch.randn(VOCABULARY, rows.shape[1], generator=chance) * 0.02
@@ -87,8 +91,9 @@ def first_line(error):
 
 
 def locate(name):
-    """What `pretrained` stands for: "random" for no weights, a model of the project's own by its name if it is there, else
-    a tag of open_clip's or a path as it is. $REID_WEIGHTS names a local file to use instead of a tag."""
+    """What `pretrained` stands for: "random" for no weights, a model of the project's own by its name if it
+    is there, else a tag of open_clip's or a path as it is. $REID_WEIGHTS names a local file to use instead of
+    a tag."""
     if name == "random":
         return None
     if name in OWN:
@@ -112,7 +117,8 @@ def digits(path, changed):
 
 
 def temperature(name, first=0.07):
-    """What a model divided its cosines by when its pretraining ended; CLIP's `first` one where there are no weights."""
+    """What a model divided its cosines by when its pretraining ended; CLIP's `first` one where there are no
+    weights."""
     found = locate(name)
     return first if found is None else float(read(Path(found))[0]["logit_scale"].neg().exp())
 
@@ -138,28 +144,32 @@ def load_clip(
 ):
     """The towers of an open_clip architecture.
 
-    `pretrained` is None (random weights), a tag of open_clip's, or a local file: OpenAI's TorchScript archive, a plain
-    state dict or safetensors. With `cameras`, a camera embedding with coefficient `sie` joins the first `sie_tokens`
-    tokens (all of them: None).
+    `pretrained` is None (random weights), a tag of open_clip's, or a local file: OpenAI's TorchScript
+    archive, a plain state dict or safetensors. With `cameras`, a camera embedding with coefficient `sie`
+    joins the first `sie_tokens` tokens (all of them: None).
     """
     model = open_model(name, locate(pretrained))
     if hasattr(model.visual, "attnpool") and (cameras or stride not in (None, 16)):
-        raise ValueError(f"expected {name} without camera embeddings and with stride 16, found {cameras} cameras and stride "
-                         f"{stride}; both are for a tower of patches, such as ViT-B-16-quickgelu.")  # fmt: skip
+        raise ValueError(
+            f"expected {name} without camera embeddings and with stride 16, found {cameras} cameras and "
+            f"stride {stride}; both are for a tower of patches, such as ViT-B-16-quickgelu."
+        )
     camera = CameraEmbedding(cameras, width_of(model.visual), sie, sie_tokens, sie_std) if cameras else None
     if hasattr(model.visual, "attnpool"):
         image = ClipResNet(model.visual, size)
     elif hasattr(model.visual, "conv1") and model.visual.attn_pool is None:
         image = ClipViT(model.visual, size, stride, camera, **extra)
     else:
-        raise ValueError(f"expected an architecture with CLIP's ViT or ResNet, found {type(model.visual).__name__} in "
-                         f"{name}; choose another, such as ViT-B-16-quickgelu.")  # fmt: skip
+        raise ValueError(
+            f"expected an architecture with CLIP's ViT or ResNet, found {type(model.visual).__name__} in "
+            f"{name}; choose another, such as ViT-B-16-quickgelu."
+        )
     return Clip(image, TextEncoder(model), tokenizer_of(name))
 
 
 def random_text(name):
-    """The text tower of an architecture as it was before it read anything: the control of a method that credits
-    language. The rng of the rest of the program are left as they were."""
+    """The text tower of an architecture as it was before it read anything: the control of a method that
+    credits language. The rng of the rest of the program are left as they were."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(1)
         return TextEncoder(open_model(name))
@@ -194,8 +204,10 @@ def fetched(name, tag):
     try:
         return open_clip.create_model(name, pretrained=tag, precision="fp32")
     except Exception as error:
-        raise ValueError(f"expected the weights {tag!r} of {name} on the hub that open_clip asks, found that they cannot be "
-                         f"fetched ({first_line(error)}); put the file here and name it in $REID_WEIGHTS.") from error  # fmt: skip
+        raise ValueError(
+            f"expected the weights {tag!r} of {name} on the hub that open_clip asks, found that they cannot "
+            f"be fetched ({first_line(error)}); put the file here and name it in $REID_WEIGHTS."
+        ) from error
 
 
 def quietly(function, *args, **options):
@@ -210,8 +222,10 @@ def quietly(function, *args, **options):
 def load_file(model, name, path):
     """Fill `model` from a local file, or say in one sentence why not."""
     if not path.exists():
-        raise ValueError(f"expected weights for {name} at {path} or a tag of open_clip's, found neither; put the file "
-                         f"there.")  # fmt: skip
+        raise ValueError(
+            f"expected weights for {name} at {path} or a tag of open_clip's, found neither; put the file "
+            "there."
+        )
     state, quick_gelu = read(path)
     if quick_gelu is not None:
         refuse_other_activation(name, quick_gelu)
@@ -219,8 +233,10 @@ def load_file(model, name, path):
     for key, value in wanted.items():
         found = tuple(state[key].shape) if key in state else "nothing"
         if found != tuple(value.shape):
-            raise ValueError(f"expected {key} of shape {tuple(value.shape)} for {name}, found {found} in {path}; name "
-                             f"the architecture that the file was made for.")  # fmt: skip
+            raise ValueError(
+                f"expected {key} of shape {tuple(value.shape)} for {name}, found {found} in {path}; name "
+                "the architecture that the file was made for."
+            )
     model.load_state_dict({key: state[key] for key in wanted})
 
 
@@ -228,8 +244,10 @@ def refuse_other_activation(name, quick_gelu):
     config = open_clip.get_model_config(name)
     if config.get("quick_gelu", False) != quick_gelu:
         right = name + "-quickgelu" if quick_gelu else name.removesuffix("-quickgelu")
-        raise ValueError(f"expected weights trained with {'QuickGELU' if not quick_gelu else 'GELU'} for {name}, found "
-                         f"the other activation; use {right}.")  # fmt: skip
+        raise ValueError(
+            f"expected weights trained with {'QuickGELU' if not quick_gelu else 'GELU'} for {name}, found "
+            f"the other activation; use {right}."
+        )
 
 
 def tokenizer_of(name):
@@ -237,8 +255,8 @@ def tokenizer_of(name):
 
 
 def load_timm(name, pretrained=None, size=(256, 128), stride=None, cameras=0, sie=1.0, sie_tokens=None):
-    """A timm VisionTransformer, or "tiny_vit", the project's own; `pretrained` is None, True (timm's own weights), the
-    name of a model of ours or a local file."""
+    """A timm VisionTransformer, or "tiny_vit", the project's own; `pretrained` is None, True (timm's own
+    weights), the name of a model of ours or a local file."""
     model = (
         timm.create_model(name, pretrained=pretrained is True, num_classes=0)
         if name != "tiny_vit"

@@ -1,6 +1,8 @@
-"""One pure function per equation. All compute in float32 (or in the float64 they are given), also under autocast.
+"""One pure function per equation. All compute in float32 (or in the float64 they are given), also under
+autocast.
 
-B rows of a batch, D features, C identities, K attributes, M modalities; `pids` and `ids` are (B,) whole numbers
+B rows of a batch, D features, C identities, K attributes, M modalities; `pids` and `ids` are (B,) whole
+numbers
 """
 
 import torch
@@ -13,13 +15,15 @@ REDUCTIONS = {"mean": lambda count: count.clamp(min=1), "sum": torch.ones_like} 
 
 @in_float32
 def identity(logits, pids, smoothing=0.0):
-    """Cross-entropy of logits (B, C), a share `smoothing` of the target spread over all C (Szegedy et al. 2016)."""
+    """Cross-entropy of logits (B, C), a share `smoothing` of the target spread over all C (Szegedy et al.
+    2016)."""
     return F.cross_entropy(logits, pids, label_smoothing=smoothing)
 
 
 @in_float32
 def batch_hard_triplet(features, pids, margin=0.3):
-    """Hermans et al. 2017 on Euclidean distances of `features` (B, D) as they come. margin None: log(1 + exp(.))."""
+    """Hermans et al. 2017 on Euclidean distances of `features` (B, D) as they come. margin None: log(1 +
+    exp(.))."""
     near, far = hardest_distances(features, pids)
     return F.softplus(near - far).mean() if margin is None else F.relu(near - far + margin).mean()
 
@@ -39,10 +43,10 @@ def hardest_distances(features, pids):
 
 @in_float32
 def supervised_contrastive(a, b, a_ids, b_ids, temperature=1.0, cosine=True, reduction="mean"):
-    """Each row of `a` (Q, D) against all of `b` (N, D); pairs of one identity are positives. Khosla et al. 2020;
-    PromptSG Eq. 5-6 (printed without the minus sign and 1/|P|); CLIP-ReID and PAD use raw dot products (cosine=False).
-    A row without a positive counts as zero. reduction "sum" adds the positives of a row up, as printed, instead of
-    averaging them.
+    """Each row of `a` (Q, D) against all of `b` (N, D); pairs of one identity are positives. Khosla et al.
+    2020; PromptSG Eq. 5-6 (printed without the minus sign and 1/|P|); CLIP-ReID and PAD use raw dot products
+    (cosine=False). A row without a positive counts as zero. reduction "sum" adds the positives of a row up,
+    as printed, instead of averaging them.
     """
     positive = (a_ids[:, None] == b_ids).to(a.dtype)
     log_share = similarity(a, b, cosine).div(temperature).log_softmax(1)
@@ -52,21 +56,23 @@ def supervised_contrastive(a, b, a_ids, b_ids, temperature=1.0, cosine=True, red
 
 @in_float32
 def pair_contrast(a, b, scale=1.0):
-    """Cross-entropy of row i of `a` with row i of `b` among all of `b`, on scale x cosine. HPL Eq. 8-9 (with one row
-    per sample, identities repeated); both directions averaged make CLIP's loss."""
+    """Cross-entropy of row i of `a` with row i of `b` among all of `b`, on scale x cosine. HPL Eq. 8-9 (with
+    one row per sample, identities repeated); both directions averaged make CLIP's loss."""
     return F.cross_entropy(scale * similarity(a, b), torch.arange(len(a), device=a.device))
 
 
 @in_float32
 def bank_classification(features, bank, ids, scale=1.0, cosine=True, smoothing=0.0):
     """Cross-entropy of `features` (B, D) against one vector per identity (C, D). HPL Eq. 11 (scale x cosine);
-    CLIP-ReID's and PAD's image-to-text term (cosine=False, smoothing 0.1); VLADR's coarse term (bank of the batch)."""
+    CLIP-ReID's and PAD's image-to-text term (cosine=False, smoothing 0.1); VLADR's coarse term (bank of the
+    batch)."""
     return F.cross_entropy(scale * similarity(features, bank, cosine), ids, label_smoothing=smoothing)
 
 
 @in_float32
 def similarity_distribution_matching(images, texts, ids, temperature=0.02, eps=1e-8):
-    """SDM (IRRA; HPL Eq. 2): KL of the softmax of cosines from the share of each match, both directions summed."""
+    """SDM (IRRA; HPL Eq. 2): KL of the softmax of cosines from the share of each match, both directions
+    summed."""
     same = (ids[:, None] == ids).to(images.dtype)
     target = (same / same.sum(1, keepdim=True) + eps).log()
     logits = similarity(images, texts) / temperature
@@ -75,8 +81,9 @@ def similarity_distribution_matching(images, texts, ids, temperature=0.02, eps=1
 
 @in_float32
 def squared_distance(a, b, normalise=True):
-    """Mean over rows of the squared Euclidean distance of (B, ...) tensors, of unit length first if `normalise`.
-    HPL Eq. 6 (inversion consistency), 10 (prompt alignment) and, without normalising, 12 (CMPR)."""
+    """Mean over rows of the squared Euclidean distance of (B, ...) tensors, of unit length first if
+    `normalise`. HPL Eq. 6 (inversion consistency), 10 (prompt alignment) and, without normalising, 12 (CMPR).
+    """
     if normalise:
         a, b = F.normalize(a, dim=-1), F.normalize(b, dim=-1)
     return (a - b).square().flatten(1).sum(1).mean()
@@ -84,8 +91,8 @@ def squared_distance(a, b, normalise=True):
 
 @in_float32
 def centre_l1(features, pids, detach=False, reduction="mean"):
-    """Distance of each row (B, D) to the batch mean of its identity: mean over rows of the mean (or "sum") over D of
-    the absolute differences. DMPT Sec. 3.5 for one modality."""
+    """Distance of each row (B, D) to the batch mean of its identity: mean over rows of the mean (or "sum")
+    over D of the absolute differences. DMPT Sec. 3.5 for one modality."""
     same = (pids[:, None] == pids).to(features.dtype)
     centres = same / same.sum(1, keepdim=True) @ features
     difference = (features - (centres.detach() if detach else centres)).abs()
@@ -94,8 +101,8 @@ def centre_l1(features, pids, detach=False, reduction="mean"):
 
 @in_float32
 def modality_contrast(features, texts, temperature=0.01):
-    """Which modality is it? Features (B, M, D) against the M sentences (M, D); summed over modalities. DMPT Eq. 5-6
-    read as a classification among the M prompts (card D16)."""
+    """Which modality is it? Features (B, M, D) against the M sentences (M, D); summed over modalities. DMPT
+    Eq. 5-6 read as a classification among the M prompts (card D16)."""
     modalities = torch.arange(features.shape[1], device=features.device).repeat(len(features))
     logits = similarity(features.flatten(0, 1), texts) / temperature
     return F.cross_entropy(logits, modalities) * features.shape[1]
@@ -103,8 +110,8 @@ def modality_contrast(features, texts, temperature=0.01):
 
 @in_float32
 def modality_pull(features, texts):
-    """One minus the cosine with one's own sentence, summed over the M modalities of (B, M, D): another reading of
-    DMPT Eq. 5-6."""
+    """One minus the cosine with one's own sentence, summed over the M modalities of (B, M, D): another
+    reading of DMPT Eq. 5-6."""
     return (1 - F.cosine_similarity(features, texts, dim=-1)).mean(0).sum()
 
 
@@ -116,24 +123,24 @@ def feature_distillation(student, teacher):
 
 @in_float32
 def logit_distillation(student, teacher, temperature):
-    """T^2 x KL(teacher || student) of softened rows (B, N), mean over B. PAD's logitKD (T 4) and, on 7 x cosines with
-    T 0.07, TEXKD; Hinton et al. 2015."""
+    """T^2 x KL(teacher || student) of softened rows (B, N), mean over B. PAD's logitKD (T 4) and, on 7 x
+    cosines with T 0.07, TEXKD; Hinton et al. 2015."""
     target = (teacher.detach() / temperature).softmax(1)
     return temperature**2 * F.kl_div((student / temperature).log_softmax(1), target, reduction="batchmean")
 
 
 @in_float32
 def old_class_distillation(student, teacher, temperature=2.0):
-    """Learning without forgetting (Li and Hoiem 2016): cross-entropy with the old model's softened rows (B, C_old),
-    zero on the classes (C >= C_old) it did not know, times T^2."""
+    """Learning without forgetting (Li and Hoiem 2016): cross-entropy with the old model's softened rows (B,
+    C_old), zero on the classes (C >= C_old) it did not know, times T^2."""
     target = F.pad((teacher.detach() / temperature).softmax(1), (0, student.shape[1] - teacher.shape[1]))
     return -(temperature**2) * (target * (student / temperature).log_softmax(1)).sum(1).mean()
 
 
 @in_float32
 def attribute_alignment(features, texts):
-    """Each image's attribute (B, K, D) with its own sentence (B, K, D) among those of the batch, both directions,
-    mean over K. VLADR's L_MAlign: cosines, temperature 1."""
+    """Each image's attribute (B, K, D) with its own sentence (B, K, D) among those of the batch, both
+    directions, mean over K. VLADR's L_MAlign: cosines, temperature 1."""
     pairs = zip(features.unbind(1), texts.unbind(1))
     return torch.stack([(pair_contrast(v, t) + pair_contrast(t, v)) / 2 for v, t in pairs]).mean()
 
@@ -146,8 +153,8 @@ def attribute_relations(features, temperature=0.005):
 
 @in_float32
 def relation_divergence(new, old, temperature=0.005):
-    """How far the relations within a batch moved from the old model's: KL(old || new), mean over rows, summed over
-    attributes. VLADR's L_DAlign."""
+    """How far the relations within a batch moved from the old model's: KL(old || new), mean over rows, summed
+    over attributes. VLADR's L_DAlign."""
     now = attribute_relations(new, temperature).clamp(min=1e-8)
     then = attribute_relations(old.detach(), temperature)
     return (torch.xlogy(then, then) - then * now.log()).sum((0, 2)).mean().clamp(min=0)
@@ -155,7 +162,8 @@ def relation_divergence(new, old, temperature=0.005):
 
 @in_float32
 def orthogonality(features):
-    """Mean squared cosine between different attributes of one image, (B, K, D). VLADR as described, stage 1."""
+    """Mean squared cosine between different attributes of one image, (B, K, D). VLADR as described, stage
+    1."""
     unit = F.normalize(features, dim=-1)
     cosine = (unit @ unit.mT).square()
     count = cosine.shape[1]
@@ -164,15 +172,15 @@ def orthogonality(features):
 
 @in_float32
 def prototype_distance(features, prototypes):
-    """One minus the cosine of each attribute's batch mean (B, K, D) with its memory (K, D), mean over K. VLADR as
-    described, L_IDA."""
+    """One minus the cosine of each attribute's batch mean (B, K, D) with its memory (K, D), mean over K.
+    VLADR as described, L_IDA."""
     return (1 - F.cosine_similarity(features.mean(0), prototypes, dim=-1)).mean()
 
 
 @in_float32
 def modality_centres_margin(features, pids, margin=1.0, power=2):
-    """3M (IEEE; HTT): per identity the largest |margin - distance| between modality centres of (B, M, D), summed over
-    identities. power 2: squared Euclidean, 1: mean absolute."""
+    """3M (IEEE; HTT): per identity the largest |margin - distance| between modality centres of (B, M, D),
+    summed over identities. power 2: squared Euclidean, 1: mean absolute."""
     centres = torch.stack([features[pids == pid].mean(0) for pid in pids.unique()])  # (identities, M, D)
     pairs = torch.combinations(torch.arange(features.shape[1]))
     gaps = centres[:, pairs[:, 0]] - centres[:, pairs[:, 1]]
@@ -182,8 +190,9 @@ def modality_centres_margin(features, pids, margin=1.0, power=2):
 
 @in_float32
 def cross_identity_margin(features, pids, margin=0.5, power=1):
-    """CIM (HTT): per pair of identities the largest |margin - distance| over all samples and modalities of (B, M, D),
-    mean over pairs (zero where there is one identity). power 1: mean absolute, 2: squared Euclidean."""
+    """CIM (HTT): per pair of identities the largest |margin - distance| over all samples and modalities of
+    (B, M, D), mean over pairs (zero where there is one identity). power 1: mean absolute, 2: squared
+    Euclidean."""
     groups = [features[pids == pid].flatten(0, 1) for pid in pids.unique()]
     largest = []
     for one in range(len(groups)):

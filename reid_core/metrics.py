@@ -1,9 +1,10 @@
 """CMC, mAP and mINP from ranks: pure functions of features, identities and marks, in blocks, on the device.
 
-    Q queries, G gallery items, D features; N the largest number of gallery items that share a query's identity
+    Q queries, G gallery items, D features; N the largest number of gallery items that share a query's
+    identity
 
-Only true matches are ranked: the rank of a match is one plus the number of gallery items that come before it. Ties
-count against the query, so a model that gives one vector to everybody scores as badly as it is.
+Only true matches are ranked: the rank of a match is one plus the number of gallery items that come before it.
+Ties count against the query, so a model that gives one vector to everybody scores as badly as it is.
 """
 
 from typing import NamedTuple
@@ -61,10 +62,11 @@ def concatenated(parts):
 
 
 def rank(query, gallery, query_pids, gallery_pids, query_marks, gallery_marks, junk=None, distance=None):
-    """Scores from features, or from a precomputed tensor `distance` (Q, G), smaller is nearer; features are then None.
+    """Scores from features, or from a precomputed tensor `distance` (Q, G), smaller is nearer; features are
+    then None.
 
-    A gallery item with the query's identity *and* mark (camera or scene) is left out for that query, an item of pid -1
-    or marked in `junk` (G,) for all. A query without a match left is skipped and counted.
+    A gallery item with the query's identity *and* mark (camera or scene) is left out for that query, an item
+    of pid -1 or marked in `junk` (G,) for all. A query without a match left is skipped and counted.
     """
     table = Candidates(query_pids, gallery_pids, query_marks, gallery_marks)
     everywhere = np.flatnonzero(
@@ -88,7 +90,8 @@ class Candidates:
         self.start, self.end = (np.searchsorted(sorted_pids, query_pids, side) for side in ("left", "right"))
 
     def ranks(self, block, near, everywhere):
-        """Ranks (ascending arrays from 1) of the matches of each query in the block; `near` (b, G) is overwritten."""
+        """Ranks (ascending arrays from 1) of the matches of each query in the block; `near` (b, G) is
+        overwritten."""
         near[:, torch.from_numpy(everywhere).to(near.device)] = -torch.inf
         same = [np.setdiff1d(self.order[self.start[q] : self.end[q]], everywhere) for q in block]
         out = [items[self.marks[1][items] == self.marks[0][q]] for q, items in zip(block, same)]
@@ -118,9 +121,11 @@ def pairs(lists, device):
 
 
 def count_not_below(near, thresholds):
-    """How many entries of each row of `near` (b, G) are at least each threshold (b, N): ranks, a tie at its worst.
+    """How many entries of each row of `near` (b, G) are at least each threshold (b, N): ranks, a tie at its
+    worst.
 
-    numba counts in one vectorised pass on the CPU; on a GPU each entry looks its place up among the thresholds.
+    numba counts in one vectorised pass on the CPU; on a GPU each entry looks its place up among the
+    thresholds.
     """
     if near.device.type == "cpu":
         found = np.empty(thresholds.shape, dtype=np.int64)

@@ -9,7 +9,8 @@ from torch import nn
 
 @dataclass(kw_only=True)
 class Group:
-    """Parameters that learn alike; `members` are modules and parameters. All else is frozen and in eval mode."""
+    """Parameters that learn alike; `members` are modules and parameters. All else is frozen and in eval
+    mode."""
 
     members: list
     lr: float
@@ -31,8 +32,8 @@ class Group:
 
 
 def make_optimisers(method, groups):
-    """Adam (coupled weight decay, as in all five papers), fused; tables that are row-sparse get RowAdam, and what our own
-    pretraining asks for gets Muon."""
+    """Adam (coupled weight decay, as in all five papers), fused; tables that are row-sparse get RowAdam, and
+    what our own pretraining asks for gets Muon."""
     names = {id(p): name for name, p in method.named_parameters() if p.requires_grad}
     kinds = {RowAdam: [], muon: [], adam: []}
     for group in groups:
@@ -46,8 +47,10 @@ def adam(parts):
 
 def muon(parts):
     if not hasattr(torch.optim, "Muon"):
-        raise ValueError(f"expected torch 2.9 or newer, which has Muon, found {torch.__version__}; install a newer one, or "
-                         f"use the weights that come with the project.")  # fmt: skip
+        raise ValueError(
+            f"expected torch 2.9 or newer, which has Muon, found {torch.__version__}; install a newer one, "
+            "or use the weights that come with the project."
+        )
     return torch.optim.Muon(parts)
 
 
@@ -59,8 +62,16 @@ def split_biases(group, names):
         decay = group.bias_decay if is_bias and group.bias_decay is not None else group.weight_decay
         rate = group.lr * (group.bias_factor if is_bias else 1.0)
         if parameters:
-            parts.append({"params": parameters, "lr": rate, "base_lr": rate, "weight_decay": decay,
-                          "betas": group.betas, "eps": group.eps})  # fmt: skip
+            parts.append(
+                {
+                    "params": parameters,
+                    "lr": rate,
+                    "base_lr": rate,
+                    "weight_decay": decay,
+                    "betas": group.betas,
+                    "eps": group.eps,
+                }
+            )
     return parts
 
 
@@ -70,14 +81,15 @@ def load_optimisers(optimisers, states):
 
 
 class RowAdam(torch.optim.Optimizer):
-    """Adam for tables: a row without a gradient in a step does not move, and counts its own steps (HPL card D15)."""
+    """Adam for tables: a row without a gradient in a step does not move, and counts its own steps (HPL card
+    D15)."""
 
     def __init__(self, groups):
         decayed = [group["weight_decay"] for group in groups if group.get("weight_decay")]
         if decayed:
             raise ValueError(
-                f"expected no weight decay on tables whose rows move only when they are used, found {decayed[0]:g}; decay would "
-                f"move the others, too: set it to 0."
+                "expected no weight decay on tables whose rows move only when they are used, found "
+                f"{decayed[0]:g}; decay would move the others, too: set it to 0."
             )
         super().__init__(groups, {"lr": 1e-3, "betas": (0.9, 0.999), "eps": 1e-8, "weight_decay": 0.0})
 

@@ -30,8 +30,9 @@ def pick_device(name=None):
 
 
 def usable(precision, device):
-    """The precision, or "fp32" for "bf16" on a processor without products of bfloat16, where each takes up to twenty times as
-    long as in float32. With them a step is a little faster than in float32, and with AMX tiles twice as fast."""
+    """The precision, or "fp32" for "bf16" on a processor without products of bfloat16, where each takes up to
+    twenty times as long as in float32. With them a step is a little faster than in float32, and with AMX
+    tiles twice as fast."""
     if torch.device(device).type != "cpu" or precision != "bf16":
         return precision
     told = getattr(torch.cpu, "get_capabilities", dict)()
@@ -39,8 +40,8 @@ def usable(precision, device):
 
 
 def attention_backend(device, deterministic):
-    """Plain attention on a CPU (the fused kernel is slower there for ReID's short sequences) and wherever bits must
-    repeat; elsewhere PyTorch chooses."""
+    """Plain attention on a CPU (the fused kernel is slower there for ReID's short sequences) and wherever
+    bits must repeat; elsewhere PyTorch chooses."""
     torch.use_deterministic_algorithms(deterministic)
     if deterministic:
         torch.backends.cudnn.benchmark = False

@@ -1,13 +1,14 @@
-"""What must be settled before torch is loaded: how threads wait for each other, and what oneDNN may use of the processor.
+"""What must be settled before torch is loaded: how threads wait for each other, and what oneDNN may use of
+the processor.
 
-OpenMP's threads spin while they wait for each other. Alone on a machine that saves a little; beside another busy program each
-thread burns the time slice that the one it waits for needs, and training may fall to a fiftieth of its pace. What a bounded
-spin costs alone differs between machines: `python -m reid_core bench contention` shows both. The library reads the variable
-when it is loaded: import this project before torch.
+OpenMP's threads spin while they wait for each other. Alone on a machine that saves a little; beside another
+busy program each thread burns the time slice that the one it waits for needs, and training may fall to a
+fiftieth of its pace. What a bounded spin costs alone differs between machines: `python -m reid_core bench
+contention` shows both. The library reads the variable when it is loaded: import this project before torch.
 
-A virtual machine may announce AMX tiles and not describe them. oneDNN believes the announcement, sets the tiles up with the
-sizes it reads (none), and meets an illegal instruction at the first product in bfloat16: the process dies without a word. Where
-tiles work they double the speed of training on a processor.
+A virtual machine may announce AMX tiles and not describe them. oneDNN believes the announcement, sets the
+tiles up with the sizes it reads (none), and meets an illegal instruction at the first product in bfloat16:
+the process dies without a word. Where tiles work they double the speed of training on a processor.
 """
 
 import ctypes
@@ -52,7 +53,8 @@ def use_threads(number):
 
 
 BELOW_TILES = "AVX512_CORE_FP16"  # no less than what processors without tiles have
-PALETTES = 0x1D  # CPUID leaf: eax is the number of palettes, and of subleaf 1 the sizes of the first; of leaf 0, the last leaf
+# CPUID leaf: eax is the number of palettes, and of subleaf 1 the sizes of the first; of leaf 0, the last leaf
+PALETTES = 0x1D
 ASK = bytes.fromhex("53 89f8 89f1 0fa2 5b c3")  # push rbx; eax, ecx = arguments; cpuid; pop rbx; return eax
 
 

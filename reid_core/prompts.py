@@ -24,8 +24,8 @@ class Words(NamedTuple):
 class PromptTemplate(nn.Module):
     """`"A photo of a {identity} person."`: a sentence with named gaps, called with the vectors for each.
 
-    The fixed words are the tower's own embeddings, kept as buffers: they are never trained. A vector (B, D) fills a
-    gap with one word, (B, G, D) with G words.
+    The fixed words are the tower's own embeddings, kept as buffers: they are never trained. A vector (B, D)
+    fills a gap with one word, (B, G, D) with G words.
     """
 
     def __init__(self, sentence, text, tokenizer):
@@ -58,8 +58,8 @@ class PromptTemplate(nn.Module):
 class ComposedPrompt:
     """Image features (B, E) -> TextTokens of the sentences that they write a word of (PromptSG Sec. 4.1).
 
-    `detach` and `normalised` say what happens to a feature before the inversion reads it. It owns no parameters: the method
-    that it belongs to does.
+    `detach` and `normalised` say what happens to a feature before the inversion reads it. It owns no
+    parameters: the method that it belongs to does.
     """
 
     text: nn.Module
@@ -87,7 +87,8 @@ class ShallowPrompts(nn.Module):
 
 
 class DeepPrompts(nn.Module):
-    """P fresh vectors for each of the first `blocks` blocks (VPT-deep; MaPLe); later blocks keep the last ones."""
+    """P fresh vectors for each of the first `blocks` blocks (VPT-deep; MaPLe); later blocks keep the last
+    ones."""
 
     def __init__(self, blocks, length, width, spread=0.02):
         super().__init__()
@@ -98,7 +99,8 @@ class DeepPrompts(nn.Module):
 
 
 class GrowingTable(nn.Module):
-    """One row per identity. `grow` says what becomes of the rows there are: "trained", "frozen" or "dropped"."""
+    """One row per identity. `grow` says what becomes of the rows there are: "trained", "frozen" or
+    "dropped"."""
 
     def __init__(self, shape, std=0.02, init=None):
         super().__init__()
@@ -128,6 +130,6 @@ class GrowingTable(nn.Module):
         super()._load_from_state_dict(state, prefix, *rest)
 
     def forward(self, ids=slice(None)):
-        """Rows of identities (B,): (B, ...), frozen ones first; all (C, ...) unless told. As long as none is frozen, the table is
-        not copied."""
+        """Rows of identities (B,): (B, ...), frozen ones first; all (C, ...) unless told. As long as none is
+        frozen, the table is not copied."""
         return (torch.cat([self.old, self.new]) if len(self.old) else self.new)[ids]

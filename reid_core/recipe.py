@@ -24,16 +24,17 @@ def assumed(value, reason, rule=None, row=None, by=None):
 
 
 def origin(value, status, where, rule, row, by):
-    """`rule` is how a profile changes the value: a key of RULES, or "as FIELD" for what keeps its printed ratio to
-    another field; `row` the name(s) it has in hyperparameters.csv; by="position": a tuple with a value for the first data set of
-    an order, the second, ... and all later ones."""
+    """`rule` is how a profile changes the value: a key of RULES, or "as FIELD" for what keeps its printed
+    ratio to another field; `row` the name(s) it has in hyperparameters.csv; by="position": a tuple with a
+    value for the first data set of an order, the second, ... and all later ones."""
     told = {"status": status, "where": where, "rule": rule, "row": row, "by": by}
     return dataclasses.field(default=value, metadata=told)
 
 
 @dataclass(frozen=True)
 class Profile:
-    """Scale, and what is bound to time. No method is tuned: every method and row is changed by these alone."""
+    """Scale, and what is bound to time. No method is tuned: every method and row is changed by these
+    alone."""
 
     name: str
     time: float  # part of the recipe's epochs
@@ -52,8 +53,10 @@ class Profile:
     )
 
 
-# The two factors were found once, for the fine-tuned baseline on the development world (results/gates.json, "rates"). Some papers'
-# new modules start from far higher rates than its head does: ten times the rate of the pretrained weights, the ratio that PromptSG
+# The two factors were found once, for the fine-tuned baseline on the development world (results/gates.json,
+# "rates"). Some papers'
+# new modules start from far higher rates than its head does: ten times the rate of the pretrained weights,
+# the ratio that PromptSG
 # prints, is the end for all.
 PROFILES = {
     "smoke": Profile("smoke", 1 / 30, 1 / 2, 1.0, 1.0, INFINITE, True, "fp32", "tiny", "world_market", 0),
@@ -120,8 +123,10 @@ class Recipe:
         names = [field.name for field in dataclasses.fields(self)]
         unknown = sorted(set(changes) - set(names))
         if unknown:
-            raise ValueError(f"expected fields of {type(self).__name__} ({', '.join(names)}), found {unknown[0]!r}; "
-                             f"correct the name.")  # fmt: skip
+            raise ValueError(
+                f"expected fields of {type(self).__name__} ({', '.join(names)}), found {unknown[0]!r}; "
+                "correct the name."
+            )
         return dataclasses.replace(self, **changes)
 
     def at(self, profile):
@@ -137,14 +142,15 @@ class Recipe:
         return self.but(**own, **{name: ratio * own[led[name]] for name, ratio in ratios.items()})
 
     def on(self, data, position=None):
-        """The recipe on a data set: with the settings that the paper has for it (`for_data`), and on the `position`-th (from 1) of
-        an order with one value left of every field by position."""
+        """The recipe on a data set: with the settings that the paper has for it (`for_data`), and on the
+        `position`-th (from 1) of an order with one value left of every field by position."""
         fields = [field.name for field in dataclasses.fields(self) if field.metadata["by"] == "position"]
         picked = {name: at_position(getattr(self, name), position) for name in fields if position}
         return self.but(**self.for_data.get(data, {})).but(**picked)
 
     def table(self):
-        """A Line per field: printed value, origin, place or reason, rule, and the value that this run uses."""
+        """A Line per field: printed value, origin, place or reason, rule, and the value that this run
+        uses."""
         return [
             Line(
                 f.name,
@@ -163,7 +169,8 @@ class Recipe:
 
 
 def at_position(values, position):
-    """The value of a data set in an order; the last one stands for all later ones. What was picked already stays."""
+    """The value of a data set in an order; the last one stands for all later ones. What was picked already
+    stays."""
     return values[min(position, len(values)) - 1] if isinstance(values, tuple) else values
 
 

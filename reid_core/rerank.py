@@ -2,8 +2,9 @@
 
     Q queries, G gallery items, N = Q + G, D features
 
-Neighbours are found in blocks and everything after them is sparse: no N x N table is ever held, and Q x G once, in the
-queries' type. Distances are taken in float64, so that the neighbours are the same on every machine.
+Neighbours are found in blocks and everything after them is sparse: no N x N table is ever held, and Q x G
+once, in the queries' type. Distances are taken in float64, so that the neighbours are the same on every
+machine.
 """
 
 import numpy as np
@@ -27,8 +28,9 @@ def rerank(query, gallery, k1=50, k2=15, weight=0.3):
     -------
     tensor (Q, G), of the queries' type and on their device
 
-    Zhong et al., Re-ranking Person Re-identification with k-reciprocal Encoding, CVPR 2017, on squared Euclidean
-    distances d_ij / max_k d_ik, as in the code of the paper and of CLIP-ReID (which rounds to float16).
+    Zhong et al., Re-ranking Person Re-identification with k-reciprocal Encoding, CVPR 2017, on squared
+    Euclidean distances d_ij / max_k d_ik, as in the code of the paper and of CLIP-ReID (which rounds to
+    float16).
     """
     features = torch.cat([query, gallery]).double()
     order, largest = nearest(features, max(k1 + 1, k2))
@@ -48,7 +50,8 @@ def squared_distances(a, b):
 
 
 def nearest(features, number):
-    """The `number` nearest rows of each row, itself first: (N, number); and the distance to its farthest: (N,)."""
+    """The `number` nearest rows of each row, itself first: (N, number); and the distance to its farthest:
+    (N,)."""
     order, largest = [], []
     for block in features.split(BLOCK):
         distance = squared_distances(block, features)
@@ -71,7 +74,8 @@ def reciprocal(order, k):
 
 
 def expanded(order, k1):
-    """R(i, k1), joined by R(c, k1/2) of every member c if more than two thirds of it lie in R(i, k1) already."""
+    """R(i, k1), joined by R(c, k1/2) of every member c if more than two thirds of it lie in R(i, k1)
+    already."""
     wide, narrow = reciprocal(order, k1), reciprocal(order, round(k1 / 2))
     shared = (wide @ narrow.T).multiply(wide).tocoo()  # at (i, c): how much of R(c, k1/2) lies in R(i, k1)
     joins = shared.data > 2 / 3 * narrow.sum(1)[shared.col]
@@ -98,7 +102,8 @@ def averaged(member, order, k2):
 
 
 def jaccard_distance(one, two):
-    """(Q, G) from the memberships (Q, N) and, by columns, (G, N): 1 - m / (2 - m), m the sum of the smaller memberships."""
+    """(Q, G) from the memberships (Q, N) and, by columns, (G, N): 1 - m / (2 - m), m the sum of the smaller
+    memberships."""
     found = np.empty((one.shape[0], two.shape[0]))
     for row in range(one.shape[0]):
         own = slice(one.indptr[row], one.indptr[row + 1])

@@ -1,5 +1,5 @@
-"""Which rows make a batch, in which order. Everything is a function of (seed, epoch): no generator state is kept,
-so a run can be taken up anywhere.
+"""Which rows make a batch, in which order. Everything is a function of (seed, epoch): no generator state is
+kept, so a run can be taken up anywhere.
 
     B rows in a batch, P identities of K images each
 """
@@ -12,7 +12,8 @@ import numpy as np
 
 
 class BatchIndex(NamedTuple):
-    """One batch: positions in the split (B,), the number of each one's sentence (B,; -1: none) or None, sizes of zipped parts."""
+    """One batch: positions in the split (B,), the number of each one's sentence (B,; -1: none) or None, sizes
+    of zipped parts."""
 
     index: np.ndarray
     captions: np.ndarray | None = None
@@ -57,7 +58,8 @@ class Shuffle:
 
 
 class CaptionShuffle:
-    """Every (row, sentence) pair once per epoch, in random order. `counts` holds the sentences of each row."""
+    """Every (row, sentence) pair once per epoch, in random order. `counts` holds the sentences of each
+    row."""
 
     def __init__(self, rows, counts, batch, drop_last=True):
         self.pairs = [(row, k) for row in rows for k in range(counts[row])]
@@ -71,9 +73,10 @@ class CaptionShuffle:
 class IdentityBatches:
     """P identities x K images (CLIP-ReID; Hermans et al. 2017).
 
-    Each identity's images are shuffled and cut into groups of K, a remainder is dropped, and an identity with fewer
-    than K images is drawn K times with replacement. Batches take one group from each of P random identities, until
-    fewer than P identities have any left. `rows` restricts the draw to some rows; all unless told.
+    Each identity's images are shuffled and cut into groups of K, a remainder is dropped, and an identity with
+    fewer than K images is drawn K times with replacement. Batches take one group from each of P random
+    identities, until fewer than P identities have any left. `rows` restricts the draw to some rows; all
+    unless told.
     """
 
     def __init__(self, pids, identities, images, rows=None):
@@ -82,8 +85,10 @@ class IdentityBatches:
         for row in range(len(pids)) if rows is None else rows:
             self.rows[int(pids[row])].append(int(row))
         if len(self.rows) < identities:
-            raise ValueError(f"expected at least {identities} identities for a batch, found {len(self.rows)}; "
-                             f"lower the recipe's identities per batch or add data.")  # fmt: skip
+            raise ValueError(
+                f"expected at least {identities} identities for a batch, found {len(self.rows)}; lower the "
+                "recipe's identities per batch or add data."
+            )
 
     def epoch(self, rng):
         groups = {pid: self.groups(rows, rng) for pid, rows in self.rows.items()}
@@ -102,7 +107,8 @@ class IdentityBatches:
 
 
 class CameraBatches:
-    """P identities x K images, the others of a group from other cameras than its first where there are any (VLADR).
+    """P identities x K images, the others of a group from other cameras than its first where there are any
+    (VLADR).
 
     One pass takes one group of every identity; passes follow each other until `steps` batches are drawn.
     """
@@ -134,7 +140,8 @@ class CameraBatches:
 
 
 class Zipped:
-    """Two samplers side by side (HPL): the first defines the epoch, the second starts again as often as it must."""
+    """Two samplers side by side (HPL): the first defines the epoch, the second starts again as often as it
+    must."""
 
     def __init__(self, first, second):
         self.first, self.second = first, second

@@ -1,8 +1,9 @@
 """Learning-rate curves: position -> factor on a group's rate.
 
-A position counts what the published schedule counts: epochs from 1 (the epoch about to run), or steps from 0. A run
-of another length maps its own progress onto the published span, so warm-up and milestones keep their fraction. Read per
-step, a curve falls where epoch 20 ends; published per epoch, with the epoch from 1, where it begins.
+A position counts what the published schedule counts: epochs from 1 (the epoch about to run), or steps from 0.
+A run of another length maps its own progress onto the published span, so warm-up and milestones keep their
+fraction. Read per step, a curve falls where epoch 20 ends; published per epoch, with the epoch from 1, where
+it begins.
 """
 
 from collections.abc import Callable
@@ -33,8 +34,8 @@ def constant(span):
 
 
 def warmup_milestones(span, warmup, start, milestones, decay=0.1, unit="epoch"):
-    """Linear from `start` at 0 to 1 at `warmup`; times `decay` from each milestone on. CLIP-ReID stage 2; VLADR per
-    step."""
+    """Linear from `start` at 0 to 1 at `warmup`; times `decay` from each milestone on. CLIP-ReID stage 2;
+    VLADR per step."""
 
     def factor(e):
         rising = start + (1 - start) * e / warmup if e < warmup else 1.0
@@ -44,8 +45,8 @@ def warmup_milestones(span, warmup, start, milestones, decay=0.1, unit="epoch"):
 
 
 def warmup_cosine(span, base, lowest, warmup, start):
-    """timm's cosine in absolute epochs: `start` to `base` linearly over `warmup`, then the cosine as if it had begun at
-    epoch 0, `lowest` at the end; all rates absolute. CLIP-ReID and PAD stage 1; TOP-ReID."""
+    """timm's cosine in absolute epochs: `start` to `base` linearly over `warmup`, then the cosine as if it
+    had begun at epoch 0, `lowest` at the end; all rates absolute. CLIP-ReID and PAD stage 1; TOP-ReID."""
 
     def factor(e):
         if e < warmup:
@@ -58,8 +59,8 @@ def warmup_cosine(span, base, lowest, warmup, start):
 
 
 def warmup_then_cosine(span, warmup, start, end=0.0):
-    """Linear from `start` in epoch 1 to 1 after `warmup` epochs, then a cosine over the rest towards `end`. IRRA; HPL
-    stage II."""
+    """Linear from `start` in epoch 1 to 1 after `warmup` epochs, then a cosine over the rest towards `end`.
+    IRRA; HPL stage II."""
 
     def factor(e):
         t = max(e - 1, 0)  # within epoch 1, where schedules are read per step, nothing has begun yet

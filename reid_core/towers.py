@@ -31,9 +31,9 @@ def no_prompts(index, x, prompts):
     """The prompter that adds nothing.
 
     A prompter is called before every block with the block's index, the tokens x (B, T, D) and the prompts
-    (B, P, D) as the previous block left them. It returns the prompts that join the block: new ones (deep prompts),
-    the same (shallow), or both (accumulating). Their place in the sequence is immaterial: attention has no order
-    and prompts carry no positions.
+    (B, P, D) as the previous block left them. It returns the prompts that join the block: new ones (deep
+    prompts), the same (shallow), or both (accumulating). Their place in the sequence is immaterial: attention
+    has no order and prompts carry no positions.
     """
     return prompts
 
@@ -41,7 +41,8 @@ def no_prompts(index, x, prompts):
 class CameraEmbedding(nn.Module):
     """Side information (TransReID; CLIP-ReID 'SIE'): coefficient x table[camera], added before the positions.
 
-    A camera that training never saw has index -1 and receives the mean of the table; without cameras nothing is added.
+    A camera that training never saw has index -1 and receives the mean of the table; without cameras nothing
+    is added.
     """
 
     def __init__(self, cameras, width, coefficient, tokens, std=0.02):
@@ -66,7 +67,8 @@ class NoCamera(nn.Module):
 
 
 class QuickGELU(nn.Module):
-    """CLIP's x sigmoid(1.702 x), as a scaled SiLU: half as many passes over memory as open_clip's three operations."""
+    """CLIP's x sigmoid(1.702 x), as a scaled SiLU: half as many passes over memory as open_clip's three
+    operations."""
 
     def forward(self, x):
         return F.silu(1.702 * x) / 1.702
@@ -110,17 +112,17 @@ class TokenEncoder(nn.Module):
         return ImageTokens(tuple(hidden), final[:, :count], final[:, count:])
 
     def reid_features(self, out):
-        """The three vectors that CLIP-ReID and its heirs supervise: class token before the last block (raw), after
-        the last block (normed), and in the joint space. Widths: `self.widths`. (PAD's code takes block min(11, depth)
-        for the first; the towers of the papers have twelve blocks, where that is the same.)"""
+        """The three vectors that CLIP-ReID and its heirs supervise: class token before the last block (raw),
+        after the last block (normed), and in the joint space. Widths: `self.widths`. (PAD's code takes block
+        min(11, depth) for the first; the towers of the papers have twelve blocks, where that is the same.)"""
         return out.hidden[-2][:, 0], out.tokens[:, 0], self.joint_cls(out)
 
 
 class ClipViT(TokenEncoder):
     """An open_clip VisionTransformer at any image size and stride.
 
-    `extra_tokens` more class tokens follow the first, each a copy of it at the start (HPL D1); with `isolated`, no
-    other token may attend to them (HPL D2).
+    `extra_tokens` more class tokens follow the first, each a copy of it at the start (HPL D1); with
+    `isolated`, no other token may attend to them (HPL D2).
     """
 
     def __init__(self, visual, size, stride=None, camera=None, extra_tokens=0, isolated=False):
@@ -141,7 +143,8 @@ class ClipViT(TokenEncoder):
         self.state_widths = dict.fromkeys(("f10", "f11", "f12"), self.width)
 
     def states(self, out):
-        """Class tokens of the last three blocks, {name in a tower of twelve: (B, D)}: f10 and f11 raw, f12 normed."""
+        """Class tokens of the last three blocks, {name in a tower of twelve: (B, D)}: f10 and f11 raw, f12
+        normed."""
         return {"f10": out.hidden[-3][:, 0], "f11": out.hidden[-2][:, 0], "f12": out.tokens[:, 0]}
 
     def add_class_tokens(self, number, isolated):
@@ -219,7 +222,8 @@ class TimmViT(TokenEncoder):
 
 
 class ClipResNet(nn.Module):
-    """An open_clip ModifiedResNet with last stride 1 (CLIP-ReID). Camera embeddings and prompts do not apply."""
+    """An open_clip ModifiedResNet with last stride 1 (CLIP-ReID). Camera embeddings and prompts do not
+    apply."""
 
     def __init__(self, visual, size):
         super().__init__()
@@ -253,8 +257,8 @@ class ClipResNet(nn.Module):
         return {"f3": out.hidden[-2].mean(1), "f4": out.hidden[-1].mean(1)}
 
     def forward(self, images, cameras=None, prompter=no_prompts):
-        """(B, 3, H, W) -> ImageTokens whose hidden states are the four stages, as (B, h*w, channels), and whose
-        tokens are the attention pool's: the mean, then every place."""
+        """(B, 3, H, W) -> ImageTokens whose hidden states are the four stages, as (B, h*w, channels), and
+        whose tokens are the attention pool's: the mean, then every place."""
         x, hidden = images, []
         for conv, norm in ((self.conv1, self.bn1), (self.conv2, self.bn2), (self.conv3, self.bn3)):
             x = F.relu(norm(conv(x)))
@@ -288,8 +292,8 @@ class ClipResNet(nn.Module):
 class TextEncoder(nn.Module):
     """CLIP's causal text tower, entered at word embeddings, so that a sentence may contain learned vectors.
 
-    Nothing after the end token can reach it, so sentences are as long as their longest member: exact, and several
-    times cheaper than the full context.
+    Nothing after the end token can reach it, so sentences are as long as their longest member: exact, and
+    several times cheaper than the full context.
     """
 
     def __init__(self, model):
@@ -297,8 +301,10 @@ class TextEncoder(nn.Module):
         text = getattr(model, "text", model)
         mask = getattr(text, "attn_mask", None)
         if mask is None or not hasattr(text, "token_embedding"):
-            raise ValueError(f"expected a causal text tower like CLIP's, found {type(text).__name__} without a causal "
-                             f"mask; choose another open_clip architecture.")  # fmt: skip
+            raise ValueError(
+                f"expected a causal text tower like CLIP's, found {type(text).__name__} without a causal "
+                "mask; choose another open_clip architecture."
+            )
         self.token_embedding, self.positional_embedding = text.token_embedding, text.positional_embedding
         self.transformer, self.ln_final = quicken(text.transformer), text.ln_final
         self.text_projection = text.text_projection
@@ -340,17 +346,19 @@ def cropped(ids):
 def grid_of(size, patch, stride):
     """(rows, columns) of patches."""
     if stride == patch and (size[0] % patch or size[1] % patch):
-        raise ValueError(f"expected an image size that patches of {patch} pixels divide, found {size[0]}x{size[1]}; "
-                         f"choose multiples of {patch}.")  # fmt: skip
+        raise ValueError(
+            f"expected an image size that patches of {patch} pixels divide, found {size[0]}x{size[1]}; "
+            f"choose multiples of {patch}."
+        )
     return tuple((side - patch) // stride + 1 for side in size)
 
 
 def resize_positions(table, grid, native=None):
-    """(1 + n, D) -> (1 + h*w, D): the first row kept, the rest resampled bilinearly without antialias, as all of the
-    published ReID code does (open_clip and timm use antialiased bicubic).
+    """(1 + n, D) -> (1 + h*w, D): the first row kept, the rest resampled bilinearly without antialias, as all
+    of the published ReID code does (open_clip and timm use antialiased bicubic).
 
-    `native` is the grid that the table was made for, a square unless told. A table that has the right number of rows
-    stays as it is: it was trained at this size.
+    `native` is the grid that the table was made for, a square unless told. A table that has the right number
+    of rows stays as it is: it was trained at this size.
     """
     if len(table) == 1 + grid[0] * grid[1] and native in (None, tuple(grid)):
         return table.clone()

@@ -46,10 +46,11 @@ def fit(
 ):
     """Run the method's stages on the training split of `data`; returns the history, one dict per epoch.
 
-    `folder` holds checkpoints and the event log; the same call takes an interrupted run up and ends with the same bits.
-    `fine` reads schedules per step, an epoch of fewer than `epoch_images` goes through the data several times (`passes`),
-    `checkpoint_every` (steps) adds checkpoints within an epoch. `key` names the run: a checkpoint of another run is refused.
-    `precision` is bf16 or fp32; see `precision.usable`. The weights are the caller's to write (`save_weights`).
+    `folder` holds checkpoints and the event log; the same call takes an interrupted run up and ends with the
+    same bits. `fine` reads schedules per step, an epoch of fewer than `epoch_images` goes through the data
+    several times (`passes`), `checkpoint_every` (steps) adds checkpoints within an epoch. `key` names the
+    run: a checkpoint of another run is refused. `precision` is bf16 or fp32; see `precision.usable`. The
+    weights are the caller's to write (`save_weights`).
     """
     trainer = Trainer(
         method.to(pick_device(device)),
@@ -74,11 +75,13 @@ def passes(data, images):
 
 
 def probe_losses(method, batches=PROBED):
-    """What a method's code computes before rounding is multiplied: {"stage | quantity": number}, in float32 on the CPU.
+    """What a method's code computes before rounding is multiplied: {"stage | quantity": number}, in float32
+    on the CPU.
 
-    Of every stage the terms and the length of each group's gradient, for its first batches at the initial weights, and the
-    total loss of the first batch after one update by it. Processors differ here by what float32 rounds, about 1e-6;
-    a longer training multiplies such differences until nothing can be told from them.
+    Of every stage the terms and the length of each group's gradient, for its first batches at the initial
+    weights, and the total loss of the first batch after one update by it. Processors differ here by what
+    float32 rounds, about 1e-6; a longer training multiplies such differences until nothing can be told from
+    them.
     """
     with tempfile.TemporaryDirectory() as folder, attention_backend(torch.device("cpu"), False):
         trainer = Trainer(method.cpu(), method.data, Path(folder), precision="fp32")
@@ -108,14 +111,15 @@ def stored(method):
 
 
 def load_state(method, state, where):
-    """Fill a method from what `stored` gave: nothing but its declared constants may be missing, and nothing be left over."""
+    """Fill a method from what `stored` gave: nothing but its declared constants may be missing, and nothing
+    be left over."""
     found = method.load_state_dict(state, strict=False)
     missing = sorted(set(found.missing_keys) - set(method.constants()))
     if missing or found.unexpected_keys:
         odd = f"no {missing[0]}" if missing else f"{found.unexpected_keys[0]}, which it does not have"
         raise ValueError(
-            f"expected the state of this {type(method).__name__} in {where}, found {odd}; it is of other code: remove it and train "
-            f"again."
+            f"expected the state of this {type(method).__name__} in {where}, found {odd}; it is of other "
+            "code: remove it and train again."
         )
 
 
@@ -168,7 +172,8 @@ class Trainer:
             first = 0
 
     def enter(self, number, stage, first_time):
-        """Freeze, start what the stage begins with (under its own seed), prepare what follows from frozen parts."""
+        """Freeze, start what the stage begins with (under its own seed), prepare what follows from frozen
+        parts."""
         freeze_all_but(self.method, stage.groups)
         if first_time:
             torch.manual_seed(self.seed_of(number, "start"))
@@ -184,8 +189,8 @@ class Trainer:
         plan, began, images = loader.plan(epoch), time.monotonic() - self.caching, 0
         if not plan:
             raise ValueError(
-                f"expected at least one batch in {stage.name}, found too few images for one; lower the recipe's "
-                f"batch or add data."
+                f"expected at least one batch in {stage.name}, found too few images for one; lower the "
+                "recipe's batch or add data."
             )
         for step, batch in enumerate(loader.batches(epoch, plan, first), first):
             self.set_rates(stage, optimisers, epoch, step, len(plan))
@@ -295,8 +300,8 @@ class Trainer:
         self.logged = time.monotonic()
         left = (steps * (stage.epochs - epoch) - step) * seconds / step
         self.log(
-            f"{stage.name}: epoch {epoch + 1}/{stage.epochs}, step {step}/{steps}, {images / seconds:.0f} images/s, "
-            f"{left / 60:.1f} min left"
+            f"{stage.name}: epoch {epoch + 1}/{stage.epochs}, step {step}/{steps}, {images / seconds:.0f} "
+            f"images/s, {left / 60:.1f} min left"
         )
 
     def save(self, stage, epoch, step, optimisers, sums):
@@ -318,8 +323,8 @@ class Trainer:
             return beginning(0)
         if state["key"] != self.key:
             raise ValueError(
-                f"expected a checkpoint of this run in {self.folder}, found one of another ({state['key']}); "
-                f"remove the folder or choose another."
+                f"expected a checkpoint of this run in {self.folder}, found one of another "
+                f"({state['key']}); remove the folder or choose another."
             )
         load_state(self.method, state["method"], self.folder)
         self.history = json.loads(state["history"])
@@ -342,7 +347,8 @@ def beginning(stage):
 
 
 class LossMonitor:
-    """Sums the terms on the device and looks at them now and then; stops the run at the first that is not finite."""
+    """Sums the terms on the device and looks at them now and then; stops the run at the first that is not
+    finite."""
 
     def __init__(self, stage, last_good, sums=None):
         self.stage, self.last_good, self.names = stage, last_good, sorted(stage.weights)
@@ -352,15 +358,16 @@ class LossMonitor:
         self.recent.append(torch.stack([terms[name].detach().float() for name in self.names]))
 
     def check(self, epoch, step):
-        """Wait for the recent terms; raise for the first that is not finite, else add them to the epoch's sums."""
+        """Wait for the recent terms; raise for the first that is not finite, else add them to the epoch's
+        sums."""
         recent = torch.stack(self.recent).double().cpu() if self.recent else self.none()
         bad = (~recent.isfinite()).nonzero()
         if len(bad):
             row, term = bad[0].tolist()
             raise FloatingPointError(
                 f"expected finite losses, found {self.names[term]} = {recent[row, term]} at step "
-                f"{step - len(recent) + 2 + row} of epoch {epoch + 1} in {self.stage.name}; the last good checkpoint is "
-                f"{self.last_good()}: lower the learning rate or use precision fp32."
+                f"{step - len(recent) + 2 + row} of epoch {epoch + 1} in {self.stage.name}; the last good "
+                f"checkpoint is {self.last_good()}: lower the learning rate or use precision fp32."
             )
         before = self.sums["terms"]
         self.sums = {

@@ -39,8 +39,8 @@ def market(world, tmp_path):
 
 
 def pytest_sessionfinish(session, exitstatus):
-    """`REID_WRITE_PARITY=1 pytest tests` writes results/parity.json, from which the book's parity page is made. It must see all
-    tests: not with -n, which deals them out to several processes."""
+    """`REID_WRITE_PARITY=1 pytest tests` writes results/parity.json, from which the book's parity page is
+    made. It must see all tests: not with -n, which deals them out to several processes."""
     if not os.environ.get("REID_WRITE_PARITY") or exitstatus or os.environ.get("PYTEST_XDIST_WORKER"):
         return
     import golden

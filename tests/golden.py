@@ -1,7 +1,7 @@
 """Golden arrays of published code: where they are, how they are read, and which of them a test covers.
 
-The files lie in tests/parity, or in $PARITY_DIR if that is set: same names and keys, other seeds, shapes and settings.
-So a test reads every size and setting from its file.
+The files lie in tests/parity, or in $PARITY_DIR if that is set: same names and keys, other seeds, shapes and
+settings. So a test reads every size and setting from its file.
 """
 
 import json
@@ -68,7 +68,8 @@ class load_later:
 
 
 def close(found, wanted, tolerance, name=""):
-    """Largest difference over max(1, largest magnitude of what is wanted) within the tolerance; remembered in WORST."""
+    """Largest difference over max(1, largest magnitude of what is wanted) within the tolerance; remembered in
+    WORST."""
     found, wanted = (
         np.asarray(a.detach() if isinstance(a, torch.Tensor) else a, dtype=np.float64)
         for a in (found, wanted)

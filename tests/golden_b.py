@@ -1,4 +1,5 @@
-"""What the tests of set B share: relative comparison, tiny towers with stored weights; and the files without a test."""
+"""What the tests of set B share: relative comparison, tiny towers with stored weights; and the files without
+a test."""
 
 import json
 import re
@@ -26,10 +27,12 @@ NOT_COVERED_B = {
     "htt__data_facts": "facts about HTT's own loader, which we do not follow",
     "lifelong__bookkeeping": "the library does not keep books over domains yet",
     "multimodal__missing_modality_facts": MISSING,
-    "topreid__angular_distance": "the library ranks by cosine, which gives the same order, and has no angular distance",
+    "topreid__angular_distance": "the library ranks by cosine, which gives the same order, and has no "
+    "angular distance",
     "topreid__dataset_parse": READER,
     "topreid__rgbnt100_strip": READER,
-    "topreid__tpm_crm_missing": "TOP-ReID's permutation and reconstruction are outside the methods being rebuilt",
+    "topreid__tpm_crm_missing": "TOP-ReID's permutation and reconstruction are outside the methods being "
+    "rebuilt",
     "vladr__blip_assembly": CAPTIONER,
     "vladr__blip_format": CAPTIONER,
     "vladr__head_growth": FUSION,
@@ -92,8 +95,16 @@ def clip_vit(file, prefix="w/visual.", heads="heads", **options):
     width, joint = state["proj"].shape
     size, patch = images.shape[-2:], state["conv1.weight"].shape[-1]
     ratio = mlp_ratio(state, "mlp.c_fc.weight")
-    visual = VisionTransformer(size, patch, width, layers_of(state), file.settings[heads], ratio, output_dim=joint,
-                               act_layer=QuickGELU)  # fmt: skip
+    visual = VisionTransformer(
+        size,
+        patch,
+        width,
+        layers_of(state),
+        file.settings[heads],
+        ratio,
+        output_dim=joint,
+        act_layer=QuickGELU,
+    )
     return ClipViT(fill(visual, state), size, **options)
 
 
@@ -109,9 +120,16 @@ def timm_tower(file):
     """A TimmViT with the stored weights, at the size of the stored images."""
     state, size = file.tensors("w/"), file["in/image"].shape[-2:]
     width, patch = state["cls_token"].shape[-1], state["patch_embed.proj.weight"].shape[-1]
-    visual = timm_vit.VisionTransformer(size, patch, num_classes=0, embed_dim=width, depth=layers_of(state),
-                                        num_heads=file.settings["heads"], mlp_ratio=mlp_ratio(state, "mlp.fc1.weight"),
-                                        global_pool="token")  # fmt: skip
+    visual = timm_vit.VisionTransformer(
+        size,
+        patch,
+        num_classes=0,
+        embed_dim=width,
+        depth=layers_of(state),
+        num_heads=file.settings["heads"],
+        mlp_ratio=mlp_ratio(state, "mlp.fc1.weight"),
+        global_pool="token",
+    )
     return TimmViT(fill(visual, state), size)
 
 
@@ -127,9 +145,16 @@ def text_tower(file, prefix="w/", heads="heads"):
     state = {name: value for name, value in file.tensors(prefix).items() if not name.startswith("visual.")}
     context, width = state["positional_embedding"].shape
     ids = file.get("in/used_token_ids", np.array([0]))
-    text = TextTransformer(context, int(ids.max()) + 1, width, file.settings[heads], layers_of(state),
-                           mlp_ratio(state, "mlp.c_fc.weight"), output_dim=state["text_projection"].shape[1],
-                           act_layer=QuickGELU)  # fmt: skip
+    text = TextTransformer(
+        context,
+        int(ids.max()) + 1,
+        width,
+        file.settings[heads],
+        layers_of(state),
+        mlp_ratio(state, "mlp.c_fc.weight"),
+        output_dim=state["text_projection"].shape[1],
+        act_layer=QuickGELU,
+    )
     table = torch.zeros(text.vocab_size, width)
     if "token_embedding.rows" in state:
         table[ids] = state["token_embedding.rows"]

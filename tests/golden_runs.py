@@ -1,4 +1,5 @@
-"""Short published training runs, replayed: our towers, losses, optimisers and loop on the published batches."""
+"""Short published training runs, replayed: our towers, losses, optimisers and loop on the published
+batches."""
 
 import numpy as np
 import torch
@@ -17,7 +18,8 @@ OF_THE_ENTRIES = 0.999
 
 
 class Replay:
-    """A stage on given batches, one list per epoch, with the loop's own steps: `terms` per step, `rates` per epoch."""
+    """A stage on given batches, one list per epoch, with the loop's own steps: `terms` per step, `rates` per
+    epoch."""
 
     def __init__(self, method, stage, epochs, folder):
         trainer, loss = Trainer(method, None, folder, precision="fp32", fine=False), StageLoss(method, stage)
@@ -40,8 +42,8 @@ def same_losses(name, found, wanted, tolerance=LOSSES):
 
 
 def same_parameters(name, found, wanted):
-    """Nearly all entries. The key third of the attention's bias has no gradient but rounding noise, which Adam turns
-    into steps: it is left out."""
+    """Nearly all entries. The key third of the attention's bias has no gradient but rounding noise, which
+    Adam turns into steps: it is left out."""
     differences = []
     for key, value in wanted.items():
         one, two = found[key].detach().double(), value.double()

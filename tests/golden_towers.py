@@ -1,5 +1,6 @@
-"""Tiny towers made of open_clip's classes and a golden file's weights, which go in by name; every size is an array's.
-Around them: CLIP-ReID as the library has it, and PAD's prompt pool as the golden files describe it."""
+"""Tiny towers made of open_clip's classes and a golden file's weights, which go in by name; every size is an
+array's. Around them: CLIP-ReID as the library has it, and PAD's prompt pool as the golden files describe it.
+"""
 
 import re
 from types import SimpleNamespace
@@ -38,8 +39,16 @@ def image_tower(state, size, heads, stride=None, native=None, camera=None):
     width, _, patch, _ = state["conv1.weight"].shape
     layers, ratio = shape_of(state)
     rows, columns = native or grid_of(size, patch, stride or patch)
-    visual = VisionTransformer((rows * patch, columns * patch), patch, width, layers, int(heads), ratio,
-                               output_dim=state["proj"].shape[1], act_layer=QuickGELU)  # fmt: skip
+    visual = VisionTransformer(
+        (rows * patch, columns * patch),
+        patch,
+        width,
+        layers,
+        int(heads),
+        ratio,
+        output_dim=state["proj"].shape[1],
+        act_layer=QuickGELU,
+    )
     visual.load_state_dict(state)
     return ClipViT(visual, tuple(size), stride, camera)
 
@@ -55,8 +64,13 @@ def residual_tower(file):
     state = file.tensors("w/visual.")
     state["attnpool.positional_embedding"] = file.tensor("in/positional_embedding_7x7")
     side = round((len(state["attnpool.positional_embedding"]) - 1) ** 0.5)
-    visual = ModifiedResNet(file["in/layers"].tolist(), len(state["attnpool.c_proj.bias"]), int(file["in/heads"]),
-                            side * 32, int(file["in/width"]))  # fmt: skip
+    visual = ModifiedResNet(
+        file["in/layers"].tolist(),
+        len(state["attnpool.c_proj.bias"]),
+        int(file["in/heads"]),
+        side * 32,
+        int(file["in/width"]),
+    )
     visual.load_state_dict(state, strict=False)  # the files leave the batch counters out
     return ClipResNet(visual, file["in/pixels"].shape[2:])
 
@@ -71,8 +85,16 @@ def text_tower(file, heads, prefix="w/"):
         state["token_embedding.weight"][file.tensor("in/token_embedding.row_ids")] = rows
     (words, width), context = state["token_embedding.weight"].shape, len(state["positional_embedding"])
     layers, ratio = shape_of(state)
-    text = TextTransformer(context, words, width, int(heads), layers, ratio,
-                           output_dim=state["text_projection"].shape[1], act_layer=QuickGELU)  # fmt: skip
+    text = TextTransformer(
+        context,
+        words,
+        width,
+        int(heads),
+        layers,
+        ratio,
+        output_dim=state["text_projection"].shape[1],
+        act_layer=QuickGELU,
+    )
     text.load_state_dict(state)
     return TextEncoder(text)
 
@@ -125,8 +147,9 @@ class GivenTowers(ClipReID):
 
 
 class PoolPrompts(nn.Module):
-    """PAD's prompt pool, as the golden files describe it: per block, general vectors g for everybody and the k slots of
-    e whose keys are nearest to the mean of the tokens. `accumulate`: prompts stay, and their successors join them."""
+    """PAD's prompt pool, as the golden files describe it: per block, general vectors g for everybody and the
+    k slots of e whose keys are nearest to the mean of the tokens. `accumulate`: prompts stay, and their
+    successors join them."""
 
     def __init__(self, state, k, accumulate=False):
         super().__init__()

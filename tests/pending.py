@@ -1,5 +1,5 @@
-"""What is not there yet, with the reason. A chapter that completes a paper empties its part; the tests of test_complete
-hold these lists to the facts in both directions."""
+"""What is not there yet, with the reason. A chapter that completes a paper empties its part; the tests of
+test_complete hold these lists to the facts in both directions."""
 
 FIXED = "not a choice: one behaviour exists, in the code that the name suggests"
 ELSEWHERE = "another field says it, or the width of the tower does"

@@ -70,7 +70,10 @@ def made(folder):
 
 
 def test_two_trainings_of_one_run_are_refused_and_a_dead_one_holds_nothing(tmp_path):
-    code = f"from pathlib import Path; from reid_core import checkpoint\nwith checkpoint.alone(Path({str(tmp_path)!r}), 'trains'): print('up', flush=True); input()"
+    code = (
+        "from pathlib import Path; from reid_core import checkpoint\nwith "
+        f"checkpoint.alone(Path({str(tmp_path)!r}), 'trains'): print('up', flush=True); input()"
+    )
     holder = subprocess.Popen(
         [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )

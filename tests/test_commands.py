@@ -40,7 +40,8 @@ def python(*arguments, place=None, code=2, **more):
 
 
 def typed(module, *arguments, place=None, **more):
-    """The same in this process, without the seconds that a new one takes to import torch: what `python -m module` prints and returns."""
+    """The same in this process, without the seconds that a new one takes to import torch: what `python -m
+    module` prints and returns."""
     out, err, code = io.StringIO(), io.StringIO(), 0
     with (
         pytest.MonkeyPatch.context() as patch,

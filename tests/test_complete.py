@@ -1,4 +1,5 @@
-"""Nothing of the specification is lost: every setting is a field, every printed row a key, every decision is named.
+"""Nothing of the specification is lost: every setting is a field, every printed row a key, every decision is
+named.
 
 What is not there yet is listed here with the reason; each chapter takes its part out of the lists.
 """
@@ -74,11 +75,14 @@ UNITS = {  # the same fact in another form
     "stage2_warmup_init_lr",  # 1e-6, here as a tenth of 1e-5
     "stage2_lr_bias",  # 1e-5, here as twice 5e-6
     "batch_size",  # 64, here as 16 x 4
-    "mim_heads_vit", "mim_mlp_dim", "mim_kv_tokens",  # 8 x 64 = 512, 4 x 512, 129: here as parts of the width
+    "mim_heads_vit",
+    "mim_mlp_dim",
+    "mim_kv_tokens",  # 8 x 64 = 512, 4 x 512, 129: here as parts of the width
     "supcon_directions_weight",  # half of the sum, here as lambda times a share of one each
     "olp",  # 0, here as the stride of 12 that turns it on
-    "stage1_epochs", "stage2_epochs",  # VLADR: also the span of its schedule, in iterations
-}  # fmt: skip
+    "stage1_epochs",
+    "stage2_epochs",  # VLADR: also the span of its schedule, in iterations
+}
 
 
 @pytest.mark.parametrize("paper", PAPERS)
@@ -109,6 +113,6 @@ def test_every_decision_of_a_card_is_named_in_the_papers_file_or_listed(paper):
     source = (ROOT / "reid_core" / "methods" / f"{paper}.py").read_text()
     missing = {name for name in DECISIONS[paper] if not re.search(rf"\b{name}\b", source)}
     assert missing == set(PENDING_DECISIONS[paper]), (
-        f"not named and not listed: {sorted(missing - set(PENDING_DECISIONS[paper]))}; "
-        f"named by now: {sorted(set(PENDING_DECISIONS[paper]) - missing)}"
+        f"not named and not listed: {sorted(missing - set(PENDING_DECISIONS[paper]))}; named by now: "
+        f"{sorted(set(PENDING_DECISIONS[paper]) - missing)}"
     )

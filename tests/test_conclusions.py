@@ -1,4 +1,5 @@
-"""What the chapters conclude in words is what the committed runs say: a sentence that no longer holds fails here."""
+"""What the chapters conclude in words is what the committed runs say: a sentence that no longer holds fails
+here."""
 
 from pathlib import Path
 
@@ -51,7 +52,8 @@ CLAIMS = {
             worse((CLIP_REID, "no stage 1"), (CLIP_REID,))
             and worse((CLIP_REID, "no image-to-text loss"), (CLIP_REID,))
         ),
-        "A text tower that read nothing cannot be told from the real one, and the sentence of somebody else costs points": lambda: (
+        "A text tower that read nothing cannot be told from the real one, and the sentence of somebody "
+        "else costs points": lambda: (
             open_question((CLIP_REID, "control: random text tower"), (CLIP_REID,))
             and worse((CLIP_REID, "control: another's sentence"), (CLIP_REID,))
         ),
@@ -61,11 +63,16 @@ CLAIMS = {
         ),
     },
     "2_promptsg/ablate": {
-        "On domain D it does better without its interaction than with it; on domain A that cannot be told.": lambda: (
+        (
+            "On domain D it does better without its interaction than with it; on domain A that cannot be "
+            "told."
+        ): lambda: (
             worse((PROMPTSG, "full", D), (PROMPTSG, BARE, D)) and open_question((PROMPTSG,), (PROMPTSG, BARE))
         ),
         "On domain A CLIP-ReID is ahead of it.": lambda: worse((PROMPTSG,), (CLIP_REID,)),
-        "A text tower that read nothing, and one sentence for all, cannot be told from the full model.": lambda: (
+        (
+            "A text tower that read nothing, and one sentence for all, cannot be told from the full model."
+        ): lambda: (
             open_question((PROMPTSG, "control: random text tower"), (PROMPTSG,))
             and open_question((PROMPTSG, "Training w/o composed"), (PROMPTSG,))
         ),
@@ -75,7 +82,8 @@ CLAIMS = {
         "A composed sentence searches worse than the image that composed it.": lambda: (
             change((PROMPTSG,), (PROMPTSG,), "composed sentence to image", "joint space").high < 0
         ),
-        "three readings cost more than ten points on average: attention to the patches alone, no norms before the attention, and no warm-up.": lambda: (
+        "three readings cost more than ten points on average: attention to the patches alone, no norms "
+        "before the attention, and no warm-up.": lambda: (
             all(
                 worse((PROMPTSG, row), (PROMPTSG,)) and change((PROMPTSG, row), (PROMPTSG,)).mean < -10
                 for row in COSTLY
@@ -86,11 +94,10 @@ CLAIMS = {
                 if row not in COSTLY and chapters.trains(Spec(*PROMPTSG, row))
             )
         ),
-        "Who asks in the attention (D5), how many classifiers there are (D10) and which triplet (D16) cannot be told from the default.": lambda: (
-            all(
-                open_question((PROMPTSG, row), (PROMPTSG,))
-                for row in ("all words ask (D5)", "two classifiers (D10)", "triplet as in CLIP-ReID (D16)")
-            )
+        "Who asks in the attention (D5), how many classifiers there are (D10) and which triplet (D16) "
+        "cannot be told from the default.": lambda: all(
+            open_question((PROMPTSG, row), (PROMPTSG,))
+            for row in ("all words ask (D5)", "two classifiers (D10)", "triplet as in CLIP-ReID (D16)")
         ),
     },
 }

@@ -11,8 +11,8 @@ from data_prep.convert import convert
 
 
 def release(folder, people=(3, 1), empty=((1, 7),)):
-    """cuhk-03.mat as HDF5: cells in cells, an image as (3, width, height), an empty cell as two numbers; and the two files of
-    the protocol, in which the last person of all is tested and the others train."""
+    """cuhk-03.mat as HDF5: cells in cells, an image as (3, width, height), an empty cell as two numbers; and
+    the two files of the protocol, in which the last person of all is tested and the others train."""
     folder.mkdir(parents=True)
     with h5py.File(folder / "cuhk-03.mat", "w") as file:
         for boxes in ("labeled", "detected"):
@@ -62,8 +62,10 @@ def test_pixels_of_cuhk03_keep_their_place(tmp_path):
 
 def test_a_protocol_of_another_release_is_refused_and_leaves_nothing(tmp_path):
     folder = release(tmp_path / "release")
-    savemat(folder / "cuhk03_new_protocol_config_labeled.mat",
-            {"train_idx": [1], "query_idx": [2], "gallery_idx": [3], "labels": np.ones((40, 1))})  # fmt: skip
+    savemat(
+        folder / "cuhk03_new_protocol_config_labeled.mat",
+        {"train_idx": [1], "query_idx": [2], "gallery_idx": [3], "labels": np.ones((40, 1))},
+    )
     with pytest.raises(
         ValueError, match="expected the 40 labeled images that the new protocol counts, found 39"
     ):
@@ -99,8 +101,15 @@ def scenes(folder):
     notes = folder / "annotation" / "test" / "train_test"
     notes.mkdir(parents=True)
     people = np.empty((1, 1), dtype=object)  # a cell around the structure, as in the release
-    people[0, 0] = structures([{"idname": "p1", "nAppear": 2,
-                                "scene": structures([scene("s1.jpg", (5, 2, 10, 20)), scene("s2.jpg", (0, 0, 8, 16))])}])  # fmt: skip
+    people[0, 0] = structures(
+        [
+            {
+                "idname": "p1",
+                "nAppear": 2,
+                "scene": structures([scene("s1.jpg", (5, 2, 10, 20)), scene("s2.jpg", (0, 0, 8, 16))]),
+            }
+        ]
+    )
     savemat(notes / "Train.mat", {"Train": people})
     query = structures([{"idname": "p2", **scene("s1.jpg", (30, 2, 12, 24))}])
     gallery = structures([scene("s2.jpg", (20, 1, 14, 28)), scene("s1.jpg", None)])

@@ -130,8 +130,10 @@ def test_a_shot_without_one_of_its_spectra_is_refused(tmp_path):
 
     for k in range(3):
         (tmp_path / f"{k}.png").touch()
-    rows = [{"path": f"{k}.png", "pid": 1, "camid": 1, "split": "train", "modality": m, "shot": s}
-            for k, (m, s) in enumerate((("rgb", 0), ("nir", 0), ("rgb", 1)))]  # fmt: skip
+    rows = [
+        {"path": f"{k}.png", "pid": 1, "camid": 1, "split": "train", "modality": m, "shot": s}
+        for k, (m, s) in enumerate((("rgb", 0), ("nir", 0), ("rgb", 1)))
+    ]
     with pytest.raises(ValueError, match="found shot 1 without one"):
         ReidData(from_table("two", tmp_path, pd.DataFrame(rows)))
 

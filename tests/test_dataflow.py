@@ -23,9 +23,15 @@ def reads(parts):
 def test_the_second_stage_reads_what_the_paper_says(method):
     parts = dataflow.record(method, method.stages()[1])
     assert reads(parts) == {
-        "images": (), "bank": (), "image": ("images",), "heads 0": ("image",), "heads 1": ("image",),
-        "identity": ("heads 0", "heads 1"), "triplet": ("image",), "image to text": ("bank", "image"),
-    }  # fmt: skip
+        "images": (),
+        "bank": (),
+        "image": ("images",),
+        "heads 0": ("image",),
+        "heads 1": ("image",),
+        "identity": ("heads 0", "heads 1"),
+        "triplet": ("image",),
+        "image to text": ("bank", "image"),
+    }
     assert dict((part.name, part.kind) for part in parts)["image"] == "trained"
 
 
@@ -62,8 +68,13 @@ def test_a_part_that_runs_twice_keeps_its_box():
 
 
 def test_a_part_stands_below_all_that_it_reads():
-    parts = [Part("a", "input", (), ()), Part("b", "trained", (), ("a",)), Part("c", "trained", (), ("a", "b")),
-             Part("early", "loss", (), ("a",)), Part("late", "loss", (), ("c",))]  # fmt: skip
+    parts = [
+        Part("a", "input", (), ()),
+        Part("b", "trained", (), ("a",)),
+        Part("c", "trained", (), ("a", "b")),
+        Part("early", "loss", (), ("a",)),
+        Part("late", "loss", (), ("c",)),
+    ]
     rows = [[part.name for part in row] for row in dataflow.levels(parts)]
     assert rows == [["a"], ["b"], ["c"], ["early", "late"]]
 

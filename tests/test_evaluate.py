@@ -19,8 +19,11 @@ def slowly(near, q_pids, g_pids, q_marks, g_marks):
     """AP of each query the long way: sort, filter, look."""
     precisions = []
     for q in range(len(q_pids)):
-        kept = [g for g in np.argsort(-near[q], kind="stable")
-                if not (g_pids[g] == q_pids[q] and g_marks[g] == q_marks[q]) and g_pids[g] != -1]  # fmt: skip
+        kept = [
+            g
+            for g in np.argsort(-near[q], kind="stable")
+            if not (g_pids[g] == q_pids[q] and g_marks[g] == q_marks[q]) and g_pids[g] != -1
+        ]
         hits = [k + 1 for k, g in enumerate(kept) if g_pids[g] == q_pids[q]]
         if hits:
             precisions.append(np.mean([(k + 1) / hit for k, hit in enumerate(hits)]))

@@ -305,8 +305,13 @@ def test_a_map_equal_to_the_mask_scores_one():
 def test_a_uniform_map_scores_the_share_of_pixels():
     found = explain.chance(MASK)
     assert found == {
-        "pointing": 0.25, "overlap": 0.25, "person": 0.25, "passer-by": 1 / 16, "clutter": 1 / 16, "background": 10 / 16
-    }  # fmt: skip
+        "pointing": 0.25,
+        "overlap": 0.25,
+        "person": 0.25,
+        "passer-by": 1 / 16,
+        "clutter": 1 / 16,
+        "background": 10 / 16,
+    }
     assert explain.judge(np.zeros((2, 2)), MASK) == found, "and so does a map that says nothing"
 
 
@@ -314,8 +319,13 @@ def test_scores_on_a_map_to_check_by_hand():
     found = np.zeros((4, 4))
     found[:2, 1], found[3, 3], found[1, 0] = 1.0, 4.0, 2.0
     assert explain.judge(found, MASK) == {
-        "pointing": 0, "overlap": 0, "person": 0.25, "passer-by": 0.5, "clutter": 0, "background": 0.25
-    }  # fmt: skip
+        "pointing": 0,
+        "overlap": 0,
+        "person": 0.25,
+        "passer-by": 0.5,
+        "clutter": 0,
+        "background": 0.25,
+    }
     assert explain.overlap(found, explain.group(MASK, "person"), bright=0.25) == pytest.approx(2 / 6)
 
 

@@ -140,11 +140,14 @@ def test_nothing_enters_the_book_before_the_gates_or_from_a_dirty_tree(words, mo
 
 def test_a_run_ends_with_the_program_that_began_it(tmp_path):
     """Also where that is killed and can tell nobody."""
-    child = "from reid_core.runs import fill; import time; fill.end_with_parent(); print('up', flush=True); time.sleep(60)"
+    child = (
+        "from reid_core.runs import fill; import time; fill.end_with_parent(); print('up', flush=True); "
+        "time.sleep(60)"
+    )
     parent = (
-        "import subprocess, sys\n"
-        f"child = subprocess.Popen([sys.executable, '-c', {child!r}], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)\n"
-        "child.stdout.readline()\nprint(child.pid, flush=True)\nchild.wait()\n"
+        f"import subprocess, sys\nchild = subprocess.Popen([sys.executable, '-c', {child!r}], "
+        "stdin=subprocess.PIPE, stdout=subprocess.PIPE, "
+        "text=True)\nchild.stdout.readline()\nprint(child.pid, flush=True)\nchild.wait()\n"
     )
     process = subprocess.Popen([sys.executable, "-c", parent], stdout=subprocess.PIPE, text=True)
     pid = int(process.stdout.readline())

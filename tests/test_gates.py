@@ -210,8 +210,11 @@ def few_rates(tmp_path, monkeypatch):
     base = gates.clip_reid.RECIPE.stage2_lr
     monkeypatch.setattr(gates, "place", lambda profile: tmp_path / "gates.json")
     monkeypatch.setattr(rates, "TRIED", {"images": (None, "world_market", "mAP")})
-    monkeypatch.setattr(rates, "try_on", lambda world, name, *what:
-                        round((world.recipe.stage2_lr + world.recipe.stage2_head_lr) / base))  # fmt: skip
+    monkeypatch.setattr(
+        rates,
+        "try_on",
+        lambda world, name, *what: round((world.recipe.stage2_lr + world.recipe.stage2_head_lr) / base),
+    )
 
 
 def test_factors_are_tried_once_for_the_weights_at_hand_and_the_best_comes_first(few_rates, monkeypatch):

@@ -19,7 +19,10 @@ def run(tmp_path, monkeypatch):
 
 
 def test_a_good_page_has_nothing_to_complain_of(run):
-    page = f'<td class="world" {run} data-origin="world">1.0</td><td class="real" {run} data-origin="real">2.0</td>'
+    page = (
+        f'<td class="world" {run} data-origin="world">1.0</td><td class="real" {run} '
+        f'data-origin="real">2.0</td>'
+    )
     assert (
         guards.check_page(page + '<td class="empty">not run</td><img src="data:x" alt="a line">', "p") == []
     )

@@ -62,7 +62,8 @@ def test_the_caption_of_the_maps_counts_nearest_neighbours():
     two = np.array([[0, 0], [1, 0], [9, 9], [8, 9]], np.float16)
     found = visuals_of()._replace(tsne=two, umap=two[[0, 2, 1, 3]], pids=np.array([1, 1, 2, 2]))
     assert images.told_apart(found) == (
-        "the nearest image is one of the same person for 100 % of the images in t-SNE and 0 % of the images in UMAP, against 33 % by chance"
+        "the nearest image is one of the same person for 100 % of the images in t-SNE and 0 % of the images "
+        "in UMAP, against 33 % by chance"
     )
     assert "UMAP" not in images.told_apart(found._replace(umap=two[:0]))
 

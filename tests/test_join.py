@@ -17,8 +17,8 @@ def read(name, root):
 
 @pytest.fixture
 def pair(tmp_path):
-    """CUHK-PEDES and Market-1501: person 1 of the one is person 1 of the other, both in training; person 4 of CUHK-PEDES is
-    tested there, under Market-1501's number 3, which is tested too."""
+    """CUHK-PEDES and Market-1501: person 1 of the one is person 1 of the other, both in training; person 4 of
+    CUHK-PEDES is tested there, under Market-1501's number 3, which is tested too."""
     return read("cuhk_pedes", tree("cuhk_pedes", tmp_path / "words")), read(
         "market1501", tree("market1501", tmp_path / "market")
     )

@@ -6,9 +6,12 @@ import pytest
 from data_prep.manifest import Manifest, from_table, unmatched_queries
 
 ROWS = [  # path, pid, camid, split
-    ("a.jpg", 1, 1, "train"), ("b.jpg", 1, 2, "train"), ("c.jpg", 2, 1, "query"), ("d.jpg", 2, 2, "gallery"),
+    ("a.jpg", 1, 1, "train"),
+    ("b.jpg", 1, 2, "train"),
+    ("c.jpg", 2, 1, "query"),
+    ("d.jpg", 2, 2, "gallery"),
     ("e.jpg", 0, 3, "gallery"),
-]  # fmt: skip
+]
 
 
 def table(rows=ROWS):

@@ -13,8 +13,11 @@ from reid_core.recipe import PROFILES
 from reid_core.samplers import SamplerRng
 
 SMOKE = PROFILES["smoke"]
-ALL = [(paper.recipe_of(name, "full"), variant.kind, paper.complete)
-       for paper in PAPERS.values() for name, variant in paper.variants.items()]  # fmt: skip
+ALL = [
+    (paper.recipe_of(name, "full"), variant.kind, paper.complete)
+    for paper in PAPERS.values()
+    for name, variant in paper.variants.items()
+]
 RUNNING = [(recipe, kind) for recipe, kind, complete in ALL if complete]
 PLANNED = [(recipe, kind) for recipe, kind, complete in ALL if not complete]
 NAMES = [kind.__name__ for _, kind, _ in ALL]
@@ -162,23 +165,74 @@ def test_every_field_of_a_recipe_is_read_by_some_variant(world):
 # What the cards say of each method, at full scale.
 CARDS = {
     "Baseline": [({"identity": 1.0, "triplet": 1.0}, 60, {5e-6}, {1e-4})],
-    "ClipReID": [({"image to text": 1.0, "text to image": 1.0}, 120, {3.5e-4}, {1e-4}),
-                 ({"identity": 0.25, "triplet": 1.0, "image to text": 1.0}, 60, {5e-6}, {1e-4})],
-    "PromptSG": [({"identity": 1.0, "triplet": 1.0, "image to text": 0.5, "text to image": 0.5}, 60, {5e-6, 5e-5}, {1e-4})],
-    "HPL": [({"text to image": 1.0, "image to text": 1.0, "inversion consistency": 1.0}, 10, {5e-5, 0.02}, {0.0}),
-            ({"matching": 1.0, "identity t2i": 1.0, "triplet": 1.0, "identity i2i": 1.0, "identity prompts": 1.0,
-              "instance prompts": 0.4, "prompt regularisation": 0.06}, 60, {1e-5, 5e-5}, {4e-5})],
+    "ClipReID": [
+        ({"image to text": 1.0, "text to image": 1.0}, 120, {3.5e-4}, {1e-4}),
+        ({"identity": 0.25, "triplet": 1.0, "image to text": 1.0}, 60, {5e-6}, {1e-4}),
+    ],
+    "PromptSG": [
+        (
+            {"identity": 1.0, "triplet": 1.0, "image to text": 0.5, "text to image": 0.5},
+            60,
+            {5e-6, 5e-5},
+            {1e-4},
+        )
+    ],
+    "HPL": [
+        ({"text to image": 1.0, "image to text": 1.0, "inversion consistency": 1.0}, 10, {5e-5, 0.02}, {0.0}),
+        (
+            {
+                "matching": 1.0,
+                "identity t2i": 1.0,
+                "triplet": 1.0,
+                "identity i2i": 1.0,
+                "identity prompts": 1.0,
+                "instance prompts": 0.4,
+                "prompt regularisation": 0.06,
+            },
+            60,
+            {1e-5, 5e-5},
+            {4e-5},
+        ),
+    ],
     "DMPT": [({"identity": 1.0, "triplet": 1.0, "centre": 1.0, "contrast": 1.0}, 60, {1e-3}, {1e-4})],
-    "PADReleased": [({"image to text": 1.0, "text to image": 1.0}, 20, {2e-3}, {0.0}),
-                    ({"identity": 0.25, "triplet": 1.0, "image to text": 1.0}, 30, {5e-6, 2e-3}, {1e-4, 0.0})],
-    "PADDescribed": [({"image to text": 1.0, "text to image": 1.0, "identity": 1.0, "triplet": 1.0}, 30,
-                      {5e-6, 2e-3}, {1e-4, 0.0})],
-    "VLADRReleased": [({"image to text": 1.0, "text to image": 1.0}, 120, {3.5e-3}, {1e-4}),
-                      ({"identity": 1.0, "triplet": 1.0, "identity strong": 1.0, "triplet strong": 1.0, "coarse": 1.0,
-                        "attribute alignment": 1.0}, 60, {5e-6}, {1e-4, 0.0})],
-    "VLADRDescribed": [({"global": 1.0, "local": 1.0, "orthogonality": 1.0, "identity": 1.0, "triplet": 1.0}, 120, {3.5e-3}, {1e-4}),
-                       ({"identity": 1.0, "triplet": 1.0, "attribute alignment": 1.0}, 60, {5e-6}, {1e-4, 0.0})],
-}  # fmt: skip
+    "PADReleased": [
+        ({"image to text": 1.0, "text to image": 1.0}, 20, {2e-3}, {0.0}),
+        ({"identity": 0.25, "triplet": 1.0, "image to text": 1.0}, 30, {5e-6, 2e-3}, {1e-4, 0.0}),
+    ],
+    "PADDescribed": [
+        (
+            {"image to text": 1.0, "text to image": 1.0, "identity": 1.0, "triplet": 1.0},
+            30,
+            {5e-6, 2e-3},
+            {1e-4, 0.0},
+        )
+    ],
+    "VLADRReleased": [
+        ({"image to text": 1.0, "text to image": 1.0}, 120, {3.5e-3}, {1e-4}),
+        (
+            {
+                "identity": 1.0,
+                "triplet": 1.0,
+                "identity strong": 1.0,
+                "triplet strong": 1.0,
+                "coarse": 1.0,
+                "attribute alignment": 1.0,
+            },
+            60,
+            {5e-6},
+            {1e-4, 0.0},
+        ),
+    ],
+    "VLADRDescribed": [
+        (
+            {"global": 1.0, "local": 1.0, "orthogonality": 1.0, "identity": 1.0, "triplet": 1.0},
+            120,
+            {3.5e-3},
+            {1e-4},
+        ),
+        ({"identity": 1.0, "triplet": 1.0, "attribute alignment": 1.0}, 60, {5e-6}, {1e-4, 0.0}),
+    ],
+}
 
 
 @pytest.mark.parametrize("recipe, kind, complete", ALL, ids=NAMES)

@@ -31,19 +31,32 @@ def test_defaults_pass_and_become_a_page():
 
 @pytest.mark.parametrize(
     "name, given, wanted",
-    [("retrain", "true", True), ("retrain", "False", False), ("seed", "3", 3), ("seed", 3.0, 3),
-     ("rates", "[1e-4, 2]", [1e-4, 2.0]), ("rates", [1], [1.0])],
-)  # fmt: skip
+    [
+        ("retrain", "true", True),
+        ("retrain", "False", False),
+        ("seed", "3", 3),
+        ("seed", 3.0, 3),
+        ("rates", "[1e-4, 2]", [1e-4, 2.0]),
+        ("rates", [1], [1.0]),
+    ],
+)
 def test_what_papermill_passes_is_brought_to_its_kind(name, given, wanted):
     assert getattr(page(**{name: given}), name) == wanted
 
 
 @pytest.mark.parametrize(
     "name, given, message",
-    [("retrain", "yes", "retrain to be bool, found 'yes'"), ("retrain", 1, "found 1"), ("seed", "1e-4", "seed to be int"),
-     ("seed", True, "found True"), ("seed", -1, "0 or more, found -1"), ("rates", "[0,", "rates to be list"),
-     ("profile", "labtop", "a profile among smoke, laptop, paper, found 'labtop'"), ("data", 5, "data to be str, found 5")],
-)  # fmt: skip
+    [
+        ("retrain", "yes", "retrain to be bool, found 'yes'"),
+        ("retrain", 1, "found 1"),
+        ("seed", "1e-4", "seed to be int"),
+        ("seed", True, "found True"),
+        ("seed", -1, "0 or more, found -1"),
+        ("rates", "[0,", "rates to be list"),
+        ("profile", "labtop", "a profile among smoke, laptop, paper, found 'labtop'"),
+        ("data", 5, "data to be str, found 5"),
+    ],
+)
 def test_what_would_be_a_guess_is_refused(name, given, message):
     with pytest.raises(ParameterError, match=message):
         page(**{name: given})

@@ -1,4 +1,5 @@
-"""What is compared begins alike: methods and rows see the same images, augmented alike, and share the initial weights of shared parts."""
+"""What is compared begins alike: methods and rows see the same images, augmented alike, and share the initial
+weights of shared parts."""
 
 import pytest
 import torch

@@ -1,4 +1,5 @@
-"""The profile for real data and a GPU, exercised on a CPU: a tree laid out like Market-1501, a ViT-B/16 in OpenAI's format."""
+"""The profile for real data and a GPU, exercised on a CPU: a tree laid out like Market-1501, a ViT-B/16 in
+OpenAI's format."""
 
 import json
 import os
@@ -51,8 +52,13 @@ def test_three_steps_and_an_evaluation_at_full_size(world, tmp_path):
         "REID_ALLOW_COUNT_MISMATCH": 1,
         "REID_WEIGHTS": tmp_path / "ViT-B-16.pt",
     }
-    done = subprocess.run(command, cwd=ROOT, env={**os.environ, **{k: str(v) for k, v in place.items()}}, text=True,
-                          capture_output=True)  # fmt: skip
+    done = subprocess.run(
+        command,
+        cwd=ROOT,
+        env={**os.environ, **{k: str(v) for k, v in place.items()}},
+        text=True,
+        capture_output=True,
+    )
     assert done.returncode == 0, done.stderr[-2000:]
     run = json.loads(next((tmp_path / "build" / "results").rglob("*.json")).read_text())
     assert run["data"]["label"] == "real" and run["data"]["counts"]["train"]["identities"] == 8

@@ -1,4 +1,5 @@
-"""Every golden file is read by a test, or is listed with the reason. The tests themselves are in test_parity_*.py."""
+"""Every golden file is read by a test, or is listed with the reason. The tests themselves are in
+test_parity_*.py."""
 
 import importlib
 from pathlib import Path

@@ -228,8 +228,11 @@ def test_hpl_stage_two_weighs_its_terms_as_printed(file):
     total = base + terms["cic"] + s["lambda1"] * terms["ilpa"] + s["lambda2"] * terms["cmpr"]
     agree(file, "out/base", base, FLOAT64)
     agree(file, "out/stage2_total", total, FLOAT64)
-    trained = {"classifier_t2i.weight": match.weight, "classifier_i2i.weight": head.classifier.weight,
-               "bottleneck.weight": head.neck.weight}  # fmt: skip
+    trained = {
+        "classifier_t2i.weight": match.weight,
+        "classifier_i2i.weight": head.classifier.weight,
+        "bottleneck.weight": head.neck.weight,
+    }
     gradients_agree(file, "grad/stage2/", total, {**x, **trained}, GRADIENT64)
 
 

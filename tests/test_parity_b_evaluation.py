@@ -157,8 +157,10 @@ def test_both_average_precisions_are_as_defined(file):
     """Query by query, for what is relevant and what is junk differs between them."""
     file = load(file)
     near, kept = file.tensor("in/similarity"), np.flatnonzero(file["out/n_relevant"])
-    each = [rank(None, None, [1], relevant.astype(int), [0], np.ones(len(relevant)), junk, -row[None])
-            for row, relevant, junk in zip(near, file["in/relevant"], file["in/junk"])]  # fmt: skip
+    each = [
+        rank(None, None, [1], relevant.astype(int), [0], np.ones(len(relevant)), junk, -row[None])
+        for row, relevant, junk in zip(near, file["in/relevant"], file["in/junk"])
+    ]
     assert [k for k, one in enumerate(each) if not one.skipped] == kept.tolist()
     for name in ("rectangular", "trapezoid"):
         ap = np.concatenate([one.ap if name == "rectangular" else one.ap_trapezoid for one in each])

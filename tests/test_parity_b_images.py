@@ -183,7 +183,8 @@ def test_learned_words_stand_where_hpl_puts_them(file):
 
 @golden("vladr__stage1_train")
 def test_stage_one_of_vladr_trains_as_published(file):
-    """Given features, so without the image tower. Warm-up and milestone are constants of the published function."""
+    """Given features, so without the image tower. Warm-up and milestone are constants of the published
+    function."""
     file = load(file)
     text = text_tower(file).requires_grad_(False)
     words = GrowingTable(file["w/prompt_learner.cls_ctx"].shape[1:])
@@ -218,8 +219,11 @@ def test_stage_one_of_vladr_trains_as_published(file):
 def test_market_names_are_parsed_as_published(file, tmp_path):
     """Cameras are counted from 0 there, and here as printed. The three spectra of each image are left out."""
     file = file()
-    names = {"bounding_box_train": file["files"], "query": ["9999_c1s1_000000_00.jpg"],
-             "bounding_box_test": ["9999_c2s1_000000_00.jpg"]}  # fmt: skip
+    names = {
+        "bounding_box_train": file["files"],
+        "query": ["9999_c1s1_000000_00.jpg"],
+        "bounding_box_test": ["9999_c2s1_000000_00.jpg"],
+    }
     for folder, files in names.items():
         (tmp_path / folder).mkdir()
         for name in files:

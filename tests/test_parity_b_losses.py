@@ -102,8 +102,11 @@ def test_old_classes_are_distilled_among_all_classes(file):
 def test_the_batch_hard_triplet_is_the_published_one(file):
     file = load(file)
     ids = file.tensor("in/labels")
-    for variant, margin, view in (("soft", None, nn.Identity()), ("margin03", 0.3, nn.Identity()),
-                                  ("soft_normalised", None, F.normalize)):  # fmt: skip
+    for variant, margin, view in (
+        ("soft", None, nn.Identity()),
+        ("margin03", 0.3, nn.Identity()),
+        ("soft_normalised", None, F.normalize),
+    ):
         x = leaves(file, "feat")
         loss = losses.batch_hard_triplet(view(x["feat"]), ids, margin)
         agree(file, f"out/{variant}/loss", loss, SAME)
@@ -173,8 +176,8 @@ def test_modality_centres_keep_a_margin(file):
 
 @golden("htt__three_m_loss")
 def test_modality_centres_follow_labels_and_theirs_the_order(file):
-    """Published code cuts the batch into equal pieces: with labels by position ours repeats it, with true labels the
-    order is immaterial."""
+    """Published code cuts the batch into equal pieces: with labels by position ours repeats it, with true
+    labels the order is immaterial."""
     file = load(file)
     ids, order = file.tensor("in/labels"), file.tensor("in/permutation")
     _, features = spectra(file, "feat")

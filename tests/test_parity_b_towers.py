@@ -1,4 +1,5 @@
-"""Towers and prompts against published code, set B: VLADR, DeMo, HTT, VPT, MaPLe; and the equations of DMPT and HPL."""
+"""Towers and prompts against published code, set B: VLADR, DeMo, HTT, VPT, MaPLe; and the equations of DMPT
+and HPL."""
 
 import re
 
@@ -226,7 +227,8 @@ def with_prompts(words, prompts):
 
 @golden("dmpt__deep_prompt_vit")
 def test_three_spectra_share_one_pass(file):
-    """Modality prompts are an affine map of the word of each spectrum, one map per block; semantic prompts are free."""
+    """Modality prompts are an affine map of the word of each spectrum, one map per block; semantic prompts
+    are free."""
     file = load(file)
     image, images = clip_vit(file).double(), file.tensor("in/images").double()
     maps = [key.removeprefix("w/") for key in file if key.startswith("w/modality_proj")]
@@ -253,8 +255,11 @@ def test_a_second_class_token_reads_and_is_read(file):
     file = load(file)
     image, out = two_tokens(file)
     agree(file, "out/tokens_t2i_i2i_patches", out, FLOAT64)
-    named = {"visual.class_embedding": image.class_embedding, "visual.class_embedding_i2i": image.extra_embedding,
-             "visual.positional_embedding_i2i": image.extra_position}  # fmt: skip
+    named = {
+        "visual.class_embedding": image.class_embedding,
+        "visual.class_embedding_i2i": image.extra_embedding,
+        "visual.positional_embedding_i2i": image.extra_position,
+    }
     gradients_agree(file, "grad/", (out * file.tensor("in/cotangent")).sum(), named, TOWER)
 
 

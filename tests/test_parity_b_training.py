@@ -79,7 +79,8 @@ def test_identity_batches_hold_whole_groups_of_different_identities(file):
 
 @golden("vladr__sampler")
 def test_camera_batches_repeat_the_published_stream(file):
-    """But for identities with a single image: theirs emits it once, which shifts all later groups; ours repeats it."""
+    """But for identities with a single image: theirs emits it once, which shifts all later groups; ours
+    repeats it."""
     file = load(file)
     pids, counts = file["in/pid"], np.bincount(file["in/pid"])
     batches = CameraBatches(pids, file["in/cam"], 1, file.settings["num_instances"], len(set(pids.tolist())))

@@ -128,8 +128,11 @@ def test_one_step_of_vladr_has_the_published_terms(file):
 def test_one_step_of_vladr_has_the_published_gradients(file):
     file = load(file)
     network, terms, _ = stage2(file)
-    heads = {"classifier.weight": network.head.classifier.weight, "bottleneck.weight": network.head.neck.weight,
-             "bottleneck.bias": network.head.neck.bias}  # fmt: skip
+    heads = {
+        "classifier.weight": network.head.classifier.weight,
+        "bottleneck.weight": network.head.neck.weight,
+        "bottleneck.bias": network.head.neck.bias,
+    }
     visual = {f"visual.{name}": value for name, value in network.visual.named_parameters()}
     named = stored(file, "grad/", network.decoder, **visual, **heads)
     assert len(named) == sum(key.startswith("grad/") for key in file)

@@ -87,7 +87,8 @@ def test_precision_and_inverse_penalty_agree_with_a_second_library(file):
 
 @golden("torchreid__eval_cuhk03")
 def test_the_map_of_the_single_shot_protocol_is_the_ordinary_one(file):
-    """Its CMC, averaged over random galleries of one image per identity, is left out: no chapter reports it."""
+    """Its CMC, averaged over random galleries of one image per identity, is left out: no chapter reports
+    it."""
     name, file = file.name, file()
     scores = scores_of(file, distances(file))
     for key, _ in matching(file, r"out/numpy_seed\d+/mAP"):

@@ -26,8 +26,8 @@ from reid_core.methods.clip_reid import RECIPE
 def check(name, loss, wanted, leaves=(), gradients=()):
     """Value and gradients of a loss against the published ones.
 
-    Equal rows are interchangeable, so their gradients are compared as sums: at a tie, published mining gives all of
-    the gradient to one row and ours divides it.
+    Equal rows are interchangeable, so their gradients are compared as sums: at a tie, published mining gives
+    all of the gradient to one row and ours divides it.
     """
     close(loss, wanted, LOSS, name)
     if leaves:
@@ -51,7 +51,8 @@ def test_label_smoothing_is_the_published_one(file):
 
 @golden("fastreid__losses")
 def test_smoothing_over_the_other_classes_is_ours_with_a_larger_share(file):
-    """fast-reid spreads eps over C - 1 classes; we spread it over C (D15). Its adaptive eps = -1 is left out."""
+    """fast-reid spreads eps over C - 1 classes; we spread it over C (D15). Its adaptive eps = -1 is left
+    out."""
     name, file = file.name, file()
     classes = file["in/logits"].shape[1]
     for key, match in matching(file, r"out/cross_entropy/eps([\d.]+)"):
@@ -93,8 +94,13 @@ def test_hardest_distances_are_the_published_ones(file):
         near, far = near * (1 + stretch), far * (1 - stretch)
         for found, side in ((near, "positive"), (far, "negative")):
             close(found, file[f"out/{match[1]}/hardest_{side}"], LOSS, name)
-        check(name, hinge(near, far, file.number("in/margin"), match[2]), file[key],
-              [leaf], [file[f"grad/{match[1]}/features"]])  # fmt: skip
+        check(
+            name,
+            hinge(near, far, file.number("in/margin"), match[2]),
+            file[key],
+            [leaf],
+            [file[f"grad/{match[1]}/features"]],
+        )
 
 
 @golden("clipreid__triplet")
@@ -122,8 +128,8 @@ def test_triplet_takes_classes_of_any_size(file):
 
 @golden("fastreid__losses")
 def test_hard_mining_agrees_with_a_second_library(file):
-    """2 - 2 cos is the square of the distance on the unit sphere. Softmax-weighted mining, circle loss and cosface
-    are left out: no method here uses them."""
+    """2 - 2 cos is the square of the distance on the unit sphere. Softmax-weighted mining, circle loss and
+    cosface are left out: no method here uses them."""
     name, file = file.name, file()
     for key, match in matching(file, r"out/triplet/(euclidean|cosine)_hard_(margin|soft)([\d.]*)"):
         features = file.leaf("in/features")
@@ -148,8 +154,13 @@ def test_contrast_of_image_and_text_is_the_published_one(file):
     to_image = supervised_contrastive(text, image, ids, ids, cosine=False)
     close(to_text, file["out/square/image_to_text"], LOSS, name)
     close(to_image, file["out/square/text_to_image"], LOSS, name)
-    check(name, to_text + to_image, file["out/square/total"], [image, text],
-          [file["grad/square/image"], file["grad/square/text"]])  # fmt: skip
+    check(
+        name,
+        to_text + to_image,
+        file["out/square/total"],
+        [image, text],
+        [file["grad/square/image"], file["grad/square/text"]],
+    )
 
 
 @golden("clipreid__supcon")
@@ -170,8 +181,10 @@ def test_contrast_at_any_temperature_is_the_published_one(file):
             file.leaf("in/square/text"),
             file.tensor("in/square/label"),
         )
-        loss = sum(supervised_contrastive(*pair, ids, ids, float(match[1]), cosine=False)
-                   for pair in ((image, text), (text, image)))  # fmt: skip
+        loss = sum(
+            supervised_contrastive(*pair, ids, ids, float(match[1]), cosine=False)
+            for pair in ((image, text), (text, image))
+        )
         gradients = [file[f"grad/square/tau{match[1]}/{side}"] for side in ("image", "text")]
         check(name, loss, file[key], [image, text], gradients)
 
@@ -222,8 +235,10 @@ def test_a_row_without_positives_is_not_nan_as_published(file):
 
 def stage2_terms(scores, features, pids, smooth, soft):
     smoothing, margin = RECIPE.label_smoothing if smooth else 0.0, None if soft else RECIPE.triplet_margin
-    return {"identity": sum(identity(s, pids, smoothing) for s in scores),
-            "triplet": sum(batch_hard_triplet(f, pids, margin) for f in features)}  # fmt: skip
+    return {
+        "identity": sum(identity(s, pids, smoothing) for s in scores),
+        "triplet": sum(batch_hard_triplet(f, pids, margin) for f in features),
+    }
 
 
 @golden("clipreid__stage2_loss", "pad__stage2_loss")
@@ -246,8 +261,13 @@ def test_stage2_objective_is_the_published_sum(file):
         )
         i2t = identity(leaves["i2t_logits"], pids, RECIPE.label_smoothing if smooth else 0.0)
         gradients = [file[f"grad/{match[1]}/{key}"] for key in leaves if f"grad/{match[1]}/{key}" in file]
-        check(name, total(terms | {"i2t": i2t}, weights), file[f"out/{match[1]}/with_i2t/loss"],
-              list(leaves.values()) if gradients else [], gradients)  # fmt: skip
+        check(
+            name,
+            total(terms | {"i2t": i2t}, weights),
+            file[f"out/{match[1]}/with_i2t/loss"],
+            list(leaves.values()) if gradients else [],
+            gradients,
+        )
         check(name, total(terms, {k: weights[k] for k in terms}), file[f"out/{match[1]}/no_i2t/loss"])
 
 
@@ -297,8 +317,13 @@ def test_distillation_is_the_published_one(file):
         for found, weight, part in ((feat, feat_weight, "feat"), (kl, logit_weight, "kl")):
             close(found if weight else 0 * found, file[f"out/{number}/{part}"], LOSS, name)
         used = {key: leaf for key, leaf in leaves.items() if f"grad/{number}/{key}" in file}
-        check(name, feat_weight * feat + logit_weight * kl, file[f"out/{number}/total"],
-              list(used.values()), [file[f"grad/{number}/{key}"] for key in used])  # fmt: skip
+        check(
+            name,
+            feat_weight * feat + logit_weight * kl,
+            file[f"out/{number}/total"],
+            list(used.values()),
+            [file[f"grad/{number}/{key}"] for key in used],
+        )
 
 
 @golden("pad__kd_losses")

@@ -87,12 +87,19 @@ def erasing_of(source, **changes):
         **{k: facts[k].get("erasing") for k in ("irra", "torchreid")},
     }[source]
     area, aspect = facts.get("area") or facts["scale"], facts.get("aspect") or facts["ratio"]
-    return Erasing(facts["p"], tuple(area), tuple(aspect), "not" not in facts.get("aspect_distribution", ""),
-                   facts.get("attempts", 10), **changes)  # fmt: skip
+    return Erasing(
+        facts["p"],
+        tuple(area),
+        tuple(aspect),
+        "not" not in facts.get("aspect_distribution", ""),
+        facts.get("attempts", 10),
+        **changes,
+    )
 
 
 def boxes_of(name, file):
-    """(published boxes (n, 4), ours (10 n, 4)), zero height where nothing was erased, and the image's size."""
+    """(published boxes (n, 4), ours (10 n, 4)), zero height where nothing was erased, and the image's
+    size."""
     published = file["out/top_left_h_w_minus1_if_untouched"].astype(int).clip(min=0)
     size = file["in/image_h_w"].tolist()
     return (
@@ -113,7 +120,8 @@ def test_as_many_images_are_erased_as_published(file):
 
 @golden("clipreid__random_erasing", "irra__random_erasing", "torchreid__random_erasing")
 def test_erased_boxes_have_the_published_distribution(file):
-    """Area, aspect, and where in the free room the box lies; our generator cannot repeat the published sequence."""
+    """Area, aspect, and where in the free room the box lies; our generator cannot repeat the published
+    sequence."""
     name, file = file.name, file()
     published, ours, (height, width) = boxes_of(name, file)
 

@@ -24,10 +24,15 @@ def test_stage1_learns_the_published_words(file, tmp_path):
     name, file = file.name, file()
     span, base = file["in/epochs"].item(), file.number("in/base_lr")
     recipe = RECIPE.but(
-        stage1_epochs=span, stage1_span=span, stage1_lr=base, stage1_min_lr=file.number("in/lr_min"),
-        stage1_warmup_init_lr=file.number("in/warmup_lr_init"), stage1_warmup_epochs=file["in/warmup_epochs"].item(),
-        stage1_weight_decay=file.number("in/weight_decay"), stage2_ids_per_batch=1,
-    )  # fmt: skip
+        stage1_epochs=span,
+        stage1_span=span,
+        stage1_lr=base,
+        stage1_min_lr=file.number("in/lr_min"),
+        stage1_warmup_init_lr=file.number("in/warmup_lr_init"),
+        stage1_warmup_epochs=file["in/warmup_epochs"].item(),
+        stage1_weight_decay=file.number("in/weight_decay"),
+        stage2_ids_per_batch=1,
+    )
     method = learner(file, recipe)
     replay = Replay(method, method.prompt_learning(), epochs_of(file), tmp_path)
     same_losses(name, replay.losses(), file["out/loss_per_iteration"])
@@ -45,10 +50,19 @@ def clip_reid(file):
     *steps, decay, start, warmup = file["in/schedule_step_gamma_warmupfactor_warmupiters"].tolist()
     span, base = file["in/epochs"].item(), file.number("in/base_lr")
     method = looker(
-        file, stage2_epochs=span, stage2_span=span, stage2_lr=base, stage2_head_lr=base, stage2_milestones=tuple(steps),
-        stage2_lr_decay_factor=decay, stage2_warmup_factor=start, stage2_warmup_epochs=warmup,
-        stage2_bias_lr_factor=file.number("in/bias_lr_factor"), stage2_weight_decay=file.number("in/weight_decay"), **weights,
-    )  # fmt: skip
+        file,
+        stage2_epochs=span,
+        stage2_span=span,
+        stage2_lr=base,
+        stage2_head_lr=base,
+        stage2_milestones=tuple(steps),
+        stage2_lr_decay_factor=decay,
+        stage2_warmup_factor=start,
+        stage2_warmup_epochs=warmup,
+        stage2_bias_lr_factor=file.number("in/bias_lr_factor"),
+        stage2_weight_decay=file.number("in/weight_decay"),
+        **weights,
+    )
     method.load(file.tensors("w/"))
     return method
 

@@ -1,4 +1,5 @@
-"""PAD's short published training runs, replayed. Its terms and its pool are put together here: they come with PAD."""
+"""PAD's short published training runs, replayed. Its terms and its pool are put together here: they come with
+PAD."""
 
 import copy
 
@@ -46,7 +47,8 @@ def bank_of(method):
 
 
 class PadSentences:
-    """PAD's first stage around ours: the same two terms and, with a teacher, one on cosines with a set of classes."""
+    """PAD's first stage around ours: the same two terms and, with a teacher, one on cosines with a set of
+    classes."""
 
     def __init__(self, file, variant):
         self.method = learner(file, RECIPE)
@@ -100,7 +102,8 @@ def pad_sentences(file, variant, folder):
 
 
 def runs_of(file, noisy):
-    """Variants whose teacher is, or is not, a copy of the student, which makes rounding noise of its gradients (D6)."""
+    """Variants whose teacher is, or is not, a copy of the student, which makes rounding noise of its
+    gradients (D6)."""
     found = [match[1] for _, match in matching(file, r"out/(\w+)/loss_per_iteration")]
     return [variant for variant in found if ("copy" in variant) == noisy]
 
@@ -156,8 +159,10 @@ class Student(GivenTowers):
         with torch.no_grad():
             taught = self.teacher[0].encode(batch)
         logits = [features[2] @ self.bank.T for features in (f, taught)]
-        distilled = {"feature distillation": feature_distillation(f, taught),
-                     "logit distillation": logit_distillation(*logits, LOGIT_TEMPERATURE)}  # fmt: skip
+        distilled = {
+            "feature distillation": feature_distillation(f, taught),
+            "logit distillation": logit_distillation(*logits, LOGIT_TEMPERATURE),
+        }
         return Losses(self.image_losses(batch).terms | distilled)
 
     def follow(self, carry):

@@ -309,7 +309,8 @@ def test_prompts_get_the_published_gradients(file):
 
 @golden("pad__visual_va")
 def test_a_shallow_towers_published_penultimate_is_its_last_block(file):
-    """Published code takes block min(10, depth - 1); ours takes the last but one of any depth and keeps them all."""
+    """Published code takes block min(10, depth - 1); ours takes the last but one of any depth and keeps them
+    all."""
     name, file = file.name, file()
     tower, out, _ = prompted(file, no_prompts, blocks=3)
     close(out.hidden[-1][:, 0], file["out/three_layer_no_prompt/penultimate_cls"], OUTPUT, name)

@@ -199,8 +199,13 @@ def test_stage2_moves_what_the_published_one_moves_and_as_fast(file):
     for facts in (facts for facts in file().values() if "settings" in facts):
         s, published = facts["settings"], facts.get("stage2") or facts["all"]
         base = s.get("stage2_base_lr", s.get("base_lr"))
-        recipe = RECIPE.but(stage2_ids_per_batch=1, stage2_lr=base, stage2_head_lr=base,
-                            stage2_bias_lr_factor=s["bias_lr_factor"], stage2_weight_decay=s["weight_decay"])  # fmt: skip
+        recipe = RECIPE.but(
+            stage2_ids_per_batch=1,
+            stage2_lr=base,
+            stage2_head_lr=base,
+            stage2_bias_lr_factor=s["bias_lr_factor"],
+            stage2_weight_decay=s["weight_decay"],
+        )
         assert s["weight_decay_bias"] == s["weight_decay"]
         method = tiny_clip_reid(published, recipe)
         assert groups_of(method, method.stages()[1].groups) == approximately(published_groups(published))
@@ -222,14 +227,19 @@ class Named(nn.Module):
 
 @golden("irra__optim_groups")
 def test_groups_express_the_rules_of_irra(file):
-    """Biases: twice the base rate in the cross module, too (D12), the full rate in heads, and no decay anywhere."""
+    """Biases: twice the base rate in the cross module, too (D12), the full rate in heads, and no decay
+    anywhere."""
     file = file()
     s, published = file["settings"], file["groups"]
     method = Named(published)
     new = ("cross_", "classifier", "mlm_head")
     names = [name for name, _ in method.named_parameters()]
-    rule = {"weight_decay": s["weight_decay"], "bias_decay": s["weight_decay_bias"], "eps": file["adam"]["eps"],
-            "betas": tuple(file["adam"]["betas"])}  # fmt: skip
+    rule = {
+        "weight_decay": s["weight_decay"],
+        "bias_decay": s["weight_decay_bias"],
+        "eps": file["adam"]["eps"],
+        "betas": tuple(file["adam"]["betas"]),
+    }
     factor, fast = s["bias_lr_factor"], s["lr"] * s["lr_factor"]
     kept = (n for n in names if not n.startswith(new))
     groups = [

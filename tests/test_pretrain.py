@@ -92,8 +92,8 @@ def test_a_shipped_model_is_under_eight_megabytes_and_has_its_record(name):
 
 
 def test_the_people_and_words_have_not_changed_since_the_shipped_models_saw_them():
-    """The renderer has: their photographs are of its version 4, which drew other specks and another grain. Who is seen, by which
-    camera, at which moment, and what is said of it is the same to the last number."""
+    """The renderer has: their photographs are of its version 4, which drew other specks and another grain.
+    Who is seen, by which camera, at which moment, and what is said of it is the same to the last number."""
     plan, paths, _ = build.planned("world_pairs", "laptop", 0, build.SIZE)
     for name in SHIPPED:
         told = pretrain.record(name)

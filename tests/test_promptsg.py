@@ -253,8 +253,10 @@ def test_without_the_interaction_the_heads_of_the_baseline_take_over(world):
     assert found.shape == (2, method.image.width + method.image.joint_width)
 
 
-@pytest.mark.parametrize("Kind, recipe, market, per_identity", [
-    (clip_reid.ClipReID, clip_reid.RECIPE, 88.64, 4 * 512 + 768 + 512), (PromptSG, RECIPE, 94.41, 512)])  # fmt: skip
+@pytest.mark.parametrize(
+    "Kind, recipe, market, per_identity",
+    [(clip_reid.ClipReID, clip_reid.RECIPE, 88.64, 4 * 512 + 768 + 512), (PromptSG, RECIPE, 94.41, 512)],
+)
 def test_table_6_counts_what_learns(Kind, recipe, market, per_identity):
     """88.64 M and 94.4 M on Market-1501; MSMT17 has 290 identities more: 89.61 M and 94.6 M."""
     count = bench.learnable(Kind, recipe, 751)
@@ -298,12 +300,19 @@ def test_an_unknown_reading_of_the_interaction_is_refused(world):
         build(world, mim_mode="mean")
 
 
-@pytest.mark.parametrize("changes, said", [
-    ({"supcon_reduction": "median"}, "expected supcon_reduction among mean, sum, found 'median'"),
-    ({"text_tower": "none"}, "expected text_tower among pretrained, random, found 'none'"),
-    ({"mim_query": "all"}, "expected mim_query among end, words, found 'all'"),
-    ({"gallery_prompt": "long"}, "expected gallery_prompt among of the query, composed, simplified, found 'long'"),
-    ({"mim_cross_attention_layers": 2}, "expected mim_cross_attention_layers among 0, 1, found 2")])  # fmt: skip
+@pytest.mark.parametrize(
+    "changes, said",
+    [
+        ({"supcon_reduction": "median"}, "expected supcon_reduction among mean, sum, found 'median'"),
+        ({"text_tower": "none"}, "expected text_tower among pretrained, random, found 'none'"),
+        ({"mim_query": "all"}, "expected mim_query among end, words, found 'all'"),
+        (
+            {"gallery_prompt": "long"},
+            "expected gallery_prompt among of the query, composed, simplified, found 'long'",
+        ),
+        ({"mim_cross_attention_layers": 2}, "expected mim_cross_attention_layers among 0, 1, found 2"),
+    ],
+)
 def test_a_value_that_nothing_stands_for_is_refused(world, changes, said):
     with pytest.raises(ValueError, match=said):
         build(world, **changes)

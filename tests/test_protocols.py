@@ -1,4 +1,5 @@
-"""Every protocol, chosen by the data set: small trees, a method that sees mean colours, and the ranking written out."""
+"""Every protocol, chosen by the data set: small trees, a method that sees mean colours, and the ranking
+written out."""
 
 import numpy as np
 import pytest
@@ -59,13 +60,20 @@ def scored(name, tmp_path, method=Colours):
 
 def by_hand(data, asked, shown, column=None):
     """Average precision of each query of a draw, the long way."""
-    seen = [F.normalize(Colours().see(batch), dim=1).detach()
-            for split in ("query", "gallery") for batch in evaluate.still_batches(data, split, (8, 4), Augmentation("bilinear"))]  # fmt: skip
+    seen = [
+        F.normalize(Colours().see(batch), dim=1).detach()
+        for split in ("query", "gallery")
+        for batch in evaluate.still_batches(data, split, (8, 4), Augmentation("bilinear"))
+    ]
     near, found = (seen[0] @ seen[1].T).numpy(), []
     for q in asked:
-        kept = [g for g in sorted(shown, key=lambda g: -near[q, g])
-                if column is None or data.gallery.pids[g] != data.query.pids[q]
-                or getattr(data.gallery, column)[g] != getattr(data.query, column)[q]]  # fmt: skip
+        kept = [
+            g
+            for g in sorted(shown, key=lambda g: -near[q, g])
+            if column is None
+            or data.gallery.pids[g] != data.query.pids[q]
+            or getattr(data.gallery, column)[g] != getattr(data.query, column)[q]
+        ]
         hits = [k + 1 for k, g in enumerate(kept) if data.gallery.pids[g] == data.query.pids[q]]
         found.append(np.mean([(k + 1) / hit for k, hit in enumerate(hits)]))
     return found
@@ -88,8 +96,18 @@ def test_the_data_set_chooses_what_is_left_out(name, column, words, tmp_path):
     assert scores.pids.tolist() == data.query.pids.tolist()
 
 
-@pytest.mark.parametrize("name", ["vehicleid", "vehicleid#1600", *(f"{n}#{v}" for n in ("viper", "cuhk01", "cuhk02", "ilids", "prid", "grid")
-                                                                  for v in lifelong.PROTOCOLS)])  # fmt: skip
+@pytest.mark.parametrize(
+    "name",
+    [
+        "vehicleid",
+        "vehicleid#1600",
+        *(
+            f"{n}#{v}"
+            for n in ("viper", "cuhk01", "cuhk02", "ilids", "prid", "grid")
+            for v in lifelong.PROTOCOLS
+        ),
+    ],
+)
 def test_every_draw_is_ranked_by_itself(name, tmp_path):
     data, scores = scored(name, tmp_path)
     column = None if name.startswith("vehicleid") else "camids"

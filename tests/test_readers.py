@@ -13,13 +13,30 @@ from data_prep.world.build import cached
 from data_prep.world.layouts import layout_of
 
 FOUND = {  # images of train, val, query and gallery in the small trees; spectra counted one by one
-    "market1501": (4, 0, 2, 2), "dukemtmc": (4, 0, 2, 2), "occluded_duke": (4, 0, 2, 2), "lpw": (4, 0, 2, 2),
-    "cuhk03": (4, 0, 2, 2), "msmt17": (4, 0, 2, 2), "veri776": (2, 0, 1, 2), "vehicleid": (9, 0, 6, 6),
-    "cuhk_pedes": (2, 1, 0, 1), "icfg_pedes": (2, 0, 0, 1), "rstpreid": (1, 1, 0, 1), "rgbnt201": (6, 0, 6, 6),
-    "market1501_mm": (3, 0, 3, 6), "rgbnt100": (3, 0, 3, 3), "msvr310": (3, 0, 3, 6), "cuhk_sysu": (2, 0, 1, 1),
-    "cuhk01": (0, 0, 32, 32), "cuhk02": (0, 0, 12, 12), "viper": (0, 0, 80, 80), "prid": (0, 0, 21, 21),
-    "grid": (0, 0, 9, 9), "ilids": (0, 0, 30, 30), "sensereid": (0, 0, 2, 2),
-}  # fmt: skip
+    "market1501": (4, 0, 2, 2),
+    "dukemtmc": (4, 0, 2, 2),
+    "occluded_duke": (4, 0, 2, 2),
+    "lpw": (4, 0, 2, 2),
+    "cuhk03": (4, 0, 2, 2),
+    "msmt17": (4, 0, 2, 2),
+    "veri776": (2, 0, 1, 2),
+    "vehicleid": (9, 0, 6, 6),
+    "cuhk_pedes": (2, 1, 0, 1),
+    "icfg_pedes": (2, 0, 0, 1),
+    "rstpreid": (1, 1, 0, 1),
+    "rgbnt201": (6, 0, 6, 6),
+    "market1501_mm": (3, 0, 3, 6),
+    "rgbnt100": (3, 0, 3, 3),
+    "msvr310": (3, 0, 3, 6),
+    "cuhk_sysu": (2, 0, 1, 1),
+    "cuhk01": (0, 0, 32, 32),
+    "cuhk02": (0, 0, 12, 12),
+    "viper": (0, 0, 80, 80),
+    "prid": (0, 0, 21, 21),
+    "grid": (0, 0, 9, 9),
+    "ilids": (0, 0, 30, 30),
+    "sensereid": (0, 0, 2, 2),
+}
 EXPORTED = (
     "world_market",
     "world_msmt",
@@ -168,8 +185,11 @@ def test_an_image_without_one_of_its_spectra_is_named(name, tmp_path):
         read(name, root)
 
 
-SENTENCES = {"cuhk_pedes": ("reid_raw.json", "file_path"), "icfg_pedes": ("ICFG-PEDES.json", "file_path"),
-             "rstpreid": ("data_captions.json", "img_path")}  # fmt: skip
+SENTENCES = {
+    "cuhk_pedes": ("reid_raw.json", "file_path"),
+    "icfg_pedes": ("ICFG-PEDES.json", "file_path"),
+    "rstpreid": ("data_captions.json", "img_path"),
+}
 
 
 @pytest.mark.parametrize("name", SENTENCES)
@@ -320,12 +340,37 @@ def test_printed_sizes_are_those_of_the_table():
 
 
 UNSEEN_DRAWS = {  # (draws, queries, gallery) of a full-size set
-    "cuhk01": {"standard": (10, 972, 972), "split0": (1, 972, 972), "pad_jul": (20, 972, 972), "pad_jun": (1, 1942, 1942)},
-    "viper": {"standard": (10, 316, 316), "split0": (1, 316, 316), "pad_jul": (20, 316, 316), "pad_jun": (1, 632, 632)},
-    "prid": {"standard": (10, 100, 649), "split0": (1, 100, 649), "pad_jul": (10, 100, 464), "pad_jun": (1, 385, 749)},
-    "cuhk02": {"standard": (1, 478, 478), "split0": (1, 478, 478), "pad_jul": (1, 239, 239), "pad_jun": (1, 478, 478)},
-    "ilids": {"standard": (10, 60, 60), "split0": (1, 60, 60), "pad_jul": (10, 60, 60), "pad_jun": (1, 119, 357)},
-}  # fmt: skip
+    "cuhk01": {
+        "standard": (10, 972, 972),
+        "split0": (1, 972, 972),
+        "pad_jul": (20, 972, 972),
+        "pad_jun": (1, 1942, 1942),
+    },
+    "viper": {
+        "standard": (10, 316, 316),
+        "split0": (1, 316, 316),
+        "pad_jul": (20, 316, 316),
+        "pad_jun": (1, 632, 632),
+    },
+    "prid": {
+        "standard": (10, 100, 649),
+        "split0": (1, 100, 649),
+        "pad_jul": (10, 100, 464),
+        "pad_jun": (1, 385, 749),
+    },
+    "cuhk02": {
+        "standard": (1, 478, 478),
+        "split0": (1, 478, 478),
+        "pad_jul": (1, 239, 239),
+        "pad_jun": (1, 478, 478),
+    },
+    "ilids": {
+        "standard": (10, 60, 60),
+        "split0": (1, 60, 60),
+        "pad_jul": (10, 60, 60),
+        "pad_jun": (1, 119, 357),
+    },
+}
 
 
 def both(people, images=1):

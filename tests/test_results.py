@@ -123,7 +123,8 @@ def test_an_interval_covers_the_truth_about_as_often_as_it_says():
 
 
 def test_three_lucky_seeds_are_no_effect():
-    """Where the luck of training is all there is, an interval of three seeds leaves out nothing in 95 of 100 cases."""
+    """Where the luck of training is all there is, an interval of three seeds leaves out nothing in 95 of 100
+    cases."""
     rng, found = np.random.default_rng(0), 0
     people = np.full(50, 0.5)
     for _ in range(200):
@@ -322,7 +323,8 @@ def test_the_fingerprint_of_a_world_needs_no_picture_of_it(world):
 
 @pytest.mark.parametrize("variant", ["baseline", "clip_reid", "promptsg"])
 def test_a_committed_run_of_each_method_still_says_what_the_code_says(variant):
-    """A run of another world, weights or recipe is greyed on every page, and measured anew in time: that is no fault of the code."""
+    """A run of another world, weights or recipe is greyed on every page, and measured anew in time: that is
+    no fault of the code."""
     run = next((run for run in BOOK.load(variant=variant, row="full") if not run.outdated), None)
     if run is None:
         pytest.skip("every committed run of this method is stale at a glance")

@@ -27,10 +27,20 @@ def test_hpl_falls_by_a_fifth_each_epoch():
     assert warmup_then_cosine(60, 5, 0.1).factor(1) == pytest.approx(0.1)
 
 
-@pytest.mark.parametrize("curve", [constant(6), warmup_cosine(6, 1.0, 0.0, 0.5, 0.0), warmup_milestones(6, 1, 0.1, (3,)),
-                                   warmup_then_cosine(6, 0.5, 0.02), warmup_then_cosine(60, 5, 0.1), exponential(6, 0.8)])  # fmt: skip
+@pytest.mark.parametrize(
+    "curve",
+    [
+        constant(6),
+        warmup_cosine(6, 1.0, 0.0, 0.5, 0.0),
+        warmup_milestones(6, 1, 0.1, (3,)),
+        warmup_then_cosine(6, 0.5, 0.02),
+        warmup_then_cosine(60, 5, 0.1),
+        exponential(6, 0.8),
+    ],
+)
 def test_no_curve_leaves_the_range_from_nothing_to_its_rate_within_an_epoch(curve):
-    """Read per step, the first epoch lies before position 1: a line that is extended to there turns negative."""
+    """Read per step, the first epoch lies before position 1: a line that is extended to there turns
+    negative."""
     places = [curve.position(epoch, 6, step, 10, True) for epoch in range(6) for step in range(10)]
     assert all(0 <= curve.factor(place) <= 1 + 1e-9 for place in places)
 

@@ -45,8 +45,20 @@ def test_an_old_python_is_one_sentence(setup, monkeypatch, tmp_path):
 
 def planned(target, profile="laptop"):
     """{rule: jobs} of everything that a target is made of, as Snakemake plans it."""
-    command = [sys.executable, "-m", "snakemake", "--dry-run", "--forceall", "--nolock", "--cores", "2",
-               "--config", f"profile={profile}", "--", target]  # fmt: skip
+    command = [
+        sys.executable,
+        "-m",
+        "snakemake",
+        "--dry-run",
+        "--forceall",
+        "--nolock",
+        "--cores",
+        "2",
+        "--config",
+        f"profile={profile}",
+        "--",
+        target,
+    ]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     table = (done.stdout + done.stderr).split("Job stats:")[-1].split("Reasons:")[0]

@@ -1,4 +1,5 @@
-"""The towers: open_clip and timm inside, tokens and room for prompts outside; and weights from every kind of file."""
+"""The towers: open_clip and timm inside, tokens and room for prompts outside; and weights from every kind of
+file."""
 
 import open_clip
 import pytest

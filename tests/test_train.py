@@ -18,7 +18,8 @@ from reid_core.schedules import constant, warmup_milestones
 
 
 class Toy(Method):
-    """Two stages on 16x8 pixels: first the words, on what the frozen tower says; then the tower, with a teacher."""
+    """Two stages on 16x8 pixels: first the words, on what the frozen tower says; then the tower, with a
+    teacher."""
 
     def __init__(self, data, epochs=3):
         super().__init__(None)
@@ -281,9 +282,14 @@ def test_a_table_whose_unused_rows_stay_refuses_weight_decay():
 
 @pytest.mark.parametrize(
     "told, device, used",
-    [({"avx512_bf16": True}, "cpu", "bf16"), ({"amx_bf16": True}, "cpu", "bf16"),
-     ({"avx2": True}, "cpu", "fp32"), ({}, "cpu", "fp32"), ({}, "cuda", "bf16")],
-)  # fmt: skip
+    [
+        ({"avx512_bf16": True}, "cpu", "bf16"),
+        ({"amx_bf16": True}, "cpu", "bf16"),
+        ({"avx2": True}, "cpu", "fp32"),
+        ({}, "cpu", "fp32"),
+        ({}, "cuda", "bf16"),
+    ],
+)
 def test_a_processor_that_would_emulate_bfloat16_trains_in_fp32(told, device, used, monkeypatch):
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: told, raising=False)
     assert precision.usable("bf16", device) == used and precision.usable("fp32", device) == "fp32"

@@ -1,4 +1,5 @@
-"""The synthetic world: determinism, streams, walls between its parts, and files that are whole or not there."""
+"""The synthetic world: determinism, streams, walls between its parts, and files that are whole or not
+there."""
 
 import hashlib
 import json

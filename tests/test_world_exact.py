@@ -1,4 +1,5 @@
-"""The same bytes everywhere: what decides a pixel, and that no processor, library or number of threads changes it."""
+"""The same bytes everywhere: what decides a pixel, and that no processor, library or number of threads
+changes it."""
 
 import json
 import os

@@ -38,8 +38,12 @@ def test_a_part_is_never_cut_by_the_window_it_is_looked_for_in(monkeypatch):
 
 def test_masks_show_the_parts_that_are_there():
     bare = people.identity(0, "x:2") | {"backpack": "", "hat": ""}
-    image = people.instance(0, ("x:2", 0), places.camera(0, "A", 1)) | {"carried": "box", "heading": 180, "hiding": "nothing",
-                                                                        "passers": "0"}  # fmt: skip
+    image = people.instance(0, ("x:2", 0), places.camera(0, "A", 1)) | {
+        "carried": "box",
+        "heading": 180,
+        "hiding": "nothing",
+        "passers": "0",
+    }
     one = cast.plan("world_market", "smoke", 0)[0] | {"person": bare, "image": image}
     parts, traced, _ = build.stage(one, 0, (128, 64))
     shown = {truth.REGIONS[truth.region(parts[k])] for k in np.unique(render.seen_slots(traced)) if k >= 0}

@@ -1,4 +1,5 @@
-"""What is said of the synthetic world: sentences agree with the attributes, and hold the grammar of the papers."""
+"""What is said of the synthetic world: sentences agree with the attributes, and hold the grammar of the
+papers."""
 
 import re
 
@@ -84,17 +85,26 @@ def test_captions_have_varied_grammar():
 
 
 TEMPLATES = [  # of the five papers; a gap stands for any words
-    r"A photo of a .*person", r"A photo of a person", r"A photo of a [\w-]+ and \w+ person", r"A visible photo of a person",
-    r"A near-infrared photo of a \w+", r"A thermal-infrared photo of a \w+", r"A visible photo of a vehicle",
-    r"A (man|woman) with \w+, \w+ hair, wearing .*\.", r"Wearing \w+ (\w+|t-shirt), \w+", r"Wearing \w+ shoes",
-]  # fmt: skip
+    r"A photo of a .*person",
+    r"A photo of a person",
+    r"A photo of a [\w-]+ and \w+ person",
+    r"A visible photo of a person",
+    r"A near-infrared photo of a \w+",
+    r"A thermal-infrared photo of a \w+",
+    r"A visible photo of a vehicle",
+    r"A (man|woman) with \w+, \w+ hair, wearing .*\.",
+    r"Wearing \w+ (\w+|t-shirt), \w+",
+    r"Wearing \w+ shoes",
+]
 
 
 def test_who_looks_for_a_person_tells_of_both_garments():
     plan = [one for one in cast.plan("world_text", "smoke", 0) if one["kind"] == "person"]
     said = [words.plain(sentence) for one in plan for sentence in cast.captions(0, one)]
-    assert all(sum(garment in sentence.split() for garment in words.GARMENTS) == 2
-               for sentence in (re.sub(r"[,.]", "", s) for s in said))  # fmt: skip
+    assert all(
+        sum(garment in sentence.split() for garment in words.GARMENTS) == 2
+        for sentence in (re.sub(r"[,.]", "", s) for s in said)
+    )
 
 
 def test_a_hasty_witness_names_no_colour_of_a_garment_and_an_attentive_one_names_both():

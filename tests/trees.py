@@ -1,4 +1,5 @@
-"""Small data sets on disk, laid out as the public ones are: real image files, real lists, a few people each."""
+"""Small data sets on disk, laid out as the public ones are: real image files, real lists, a few people
+each."""
 
 import json
 from pathlib import Path
@@ -106,15 +107,22 @@ def annotated(folder, file, key, paths, captions):
 
 
 def cuhk_pedes(folder):
-    paths = [("train", "Market/0001_c1s1_000451_03.jpg"), ("train", "CUHK01/0363004.png"), ("val", "cam_a/001_45.bmp"),
-             ("test", "Market/0003_c2s1_000451_03.jpg")]  # fmt: skip
+    paths = [
+        ("train", "Market/0001_c1s1_000451_03.jpg"),
+        ("train", "CUHK01/0363004.png"),
+        ("val", "cam_a/001_45.bmp"),
+        ("test", "Market/0003_c2s1_000451_03.jpg"),
+    ]
     return annotated(folder, "reid_raw.json", "file_path", paths, 2)
 
 
 def icfg_pedes(folder):
     """The second training image lies in MSMT17's test folder: its person 0 is tested there."""
-    paths = [("train", "train/0000/0000_000_01_0303morning_0008_0.jpg"), ("train", "test/0000/0000_001_05_0303morning_0016_1.jpg"),
-             ("test", "test/0009/0009_001_07_0303morning_0016_1.jpg")]  # fmt: skip
+    paths = [
+        ("train", "train/0000/0000_000_01_0303morning_0008_0.jpg"),
+        ("train", "test/0000/0000_001_05_0303morning_0016_1.jpg"),
+        ("test", "test/0009/0009_001_07_0303morning_0016_1.jpg"),
+    ]
     return annotated(folder, "ICFG-PEDES.json", "file_path", paths, 1)
 
 
@@ -158,8 +166,11 @@ def rgbnt100(folder):
 
 
 def msvr310(folder):
-    for half, names in {"bounding_box_train": ["0002_s013_v1_002"], "query3": ["0003_s020_v3_001"],
-                        "bounding_box_test": ["0003_s020_v3_001", "0003_s021_v4_000"]}.items():  # fmt: skip
+    for half, names in {
+        "bounding_box_train": ["0002_s013_v1_002"],
+        "query3": ["0003_s020_v3_001"],
+        "bounding_box_test": ["0003_s020_v3_001", "0003_s021_v4_000"],
+    }.items():
         for name in names:
             for spectrum in ("vis", "ni", "th"):
                 picture(folder / half / name[:4] / spectrum / f"{name}.jpg", (16, 8))
@@ -167,8 +178,11 @@ def msvr310(folder):
 
 
 def cuhk_sysu(folder):
-    for half, names in {"train": ["00001_s1_0000000_0", "00001_s2_0000001_0"], "query": ["00007_s9_0000000_0"],
-                        "gallery": ["00007_s8_0000000_0"]}.items():  # fmt: skip
+    for half, names in {
+        "train": ["00001_s1_0000000_0", "00001_s2_0000001_0"],
+        "query": ["00007_s9_0000000_0"],
+        "gallery": ["00007_s8_0000000_0"],
+    }.items():
         for name in names:
             picture(folder / half / f"{name}.jpg")
     return folder
@@ -241,12 +255,30 @@ def sensereid(folder):
 
 
 TREES = {  # data set -> how its small tree is made
-    "market1501": market1501, "dukemtmc": dukemtmc, "occluded_duke": dukemtmc, "lpw": lpw, "cuhk03": cuhk03,
-    "msmt17": msmt17, "veri776": veri776, "vehicleid": vehicleid, "cuhk_pedes": cuhk_pedes, "icfg_pedes": icfg_pedes,
-    "rstpreid": rstpreid, "rgbnt201": rgbnt201, "market1501_mm": market1501_mm, "rgbnt100": rgbnt100, "msvr310": msvr310,
-    "cuhk_sysu": cuhk_sysu, "cuhk01": cuhk01, "cuhk02": cuhk02, "viper": viper, "prid": prid, "grid": grid, "ilids": ilids,
+    "market1501": market1501,
+    "dukemtmc": dukemtmc,
+    "occluded_duke": dukemtmc,
+    "lpw": lpw,
+    "cuhk03": cuhk03,
+    "msmt17": msmt17,
+    "veri776": veri776,
+    "vehicleid": vehicleid,
+    "cuhk_pedes": cuhk_pedes,
+    "icfg_pedes": icfg_pedes,
+    "rstpreid": rstpreid,
+    "rgbnt201": rgbnt201,
+    "market1501_mm": market1501_mm,
+    "rgbnt100": rgbnt100,
+    "msvr310": msvr310,
+    "cuhk_sysu": cuhk_sysu,
+    "cuhk01": cuhk01,
+    "cuhk02": cuhk02,
+    "viper": viper,
+    "prid": prid,
+    "grid": grid,
+    "ilids": ilids,
     "sensereid": sensereid,
-}  # fmt: skip
+}
 
 
 def tree(name, folder):

@@ -1,7 +1,7 @@
 """Readers: one short function per public dataset, each ending in the same manifest.
 
-people.py, vehicles.py, spectra.py, sentences.py and lifelong.py hold them by family, table.py reads anybody's own table;
-places.py says where a data set is looked for, counts.py what it should hold.
+people.py, vehicles.py, spectra.py, sentences.py and lifelong.py hold them by family, table.py reads anybody's
+own table; places.py says where a data set is looked for, counts.py what it should hold.
 """
 
 from data_prep.public import lifelong, table
@@ -12,10 +12,36 @@ from data_prep.public.spectra import market1501_mm, msvr310, rgbnt100, rgbnt201
 from data_prep.public.table import csv
 from data_prep.public.vehicles import vehicleid, veri776
 
-READERS = {reader.__name__: reader for reader in (
-    market1501, dukemtmc, occluded_duke, msmt17, cuhk03, veri776, vehicleid, cuhk_pedes, icfg_pedes, rstpreid, rgbnt201,
-    market1501_mm, rgbnt100, msvr310, cuhk_sysu, lpw, cuhk01, cuhk02, viper, prid, grid, ilids, sensereid, pairs, csv,
-)}  # fmt: skip
+READERS = {
+    reader.__name__: reader
+    for reader in (
+        market1501,
+        dukemtmc,
+        occluded_duke,
+        msmt17,
+        cuhk03,
+        veri776,
+        vehicleid,
+        cuhk_pedes,
+        icfg_pedes,
+        rstpreid,
+        rgbnt201,
+        market1501_mm,
+        rgbnt100,
+        msvr310,
+        cuhk_sysu,
+        lpw,
+        cuhk01,
+        cuhk02,
+        viper,
+        prid,
+        grid,
+        ilids,
+        sensereid,
+        pairs,
+        csv,
+    )
+}
 VARIANTS = {  # the first is taken where none is asked for
     "msmt17": ("", "without_val"),
     "cuhk03": ("labeled", "detected"),

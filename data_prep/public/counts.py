@@ -1,7 +1,7 @@
 """How many identities, images, cameras and captions each data set should have, and how well that is known.
 
-counts.csv has a row per data set, variant ("any" where all agree) and split. An image is a moment: its three spectra count
-as one. An empty cell is not known. `status` says where the numbers come from:
+counts.csv has a row per data set, variant ("any" where all agree) and split. An image is a moment: its three
+spectra count as one. An empty cell is not known. `status` says where the numbers come from:
 
     stated      printed by the data set's authors or in a paper that uses it
     recounted   counted by us in published lists of the files
@@ -59,8 +59,10 @@ def differences(name, root, table, row):
     for quantity in QUANTITIES:
         number = getattr(row, quantity)
         if not pd.isna(number) and found[quantity] != number:
-            yield (f"{name}: expected {number} {row.split} {quantity} ({row.status}: {row.where}), found "
-                   f"{found[quantity]} in {root}")  # fmt: skip
+            yield (
+                f"{name}: expected {number} {row.split} {quantity} ({row.status}: {row.where}), found "
+                f"{found[quantity]} in {root}"
+            )
 
 
 def check_shots(name, root, table, expected):
@@ -69,5 +71,7 @@ def check_shots(name, root, table, expected):
     found = shots.split.value_counts().to_dict()
     for split, number in expected.items():
         if found.get(split, 0) != number:
-            raise ValueError(f"{name}: expected {number} {split} images, found {found.get(split, 0)} in {root}; remove the "
-                             f"folder and make the world again.")  # fmt: skip
+            raise ValueError(
+                f"{name}: expected {number} {split} images, found {found.get(split, 0)} in {root}; remove "
+                "the folder and make the world again."
+            )

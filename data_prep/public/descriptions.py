@@ -1,5 +1,5 @@
-"""Part descriptions as VLADR publishes them: one image a line, five fields separated by three tabs - file name, head,
-upper body, lower body, feet. UTF-8; a later line about the same image replaces an earlier one."""
+"""Part descriptions as VLADR publishes them: one image a line, five fields separated by three tabs - file
+name, head, upper body, lower body, feet. UTF-8; a later line about the same image replaces an earlier one."""
 
 from pathlib import Path
 
@@ -13,8 +13,10 @@ def read_descriptions(path):
     for number, line in enumerate(Path(path).read_text(encoding="utf-8").splitlines(), 1):
         fields = line.split(SEPARATOR)
         if line and len(fields) != 1 + len(PARTS):
-            raise ValueError(f"expected a file name and {len(PARTS)} sentences separated by three tabs in {path}, found "
-                             f"{len(fields)} fields in line {number}; correct the line.")  # fmt: skip
+            raise ValueError(
+                f"expected a file name and {len(PARTS)} sentences separated by three tabs in {path}, found "
+                f"{len(fields)} fields in line {number}; correct the line."
+            )
         if line:
             found[fields[0]] = tuple(fields[1:])
     return found

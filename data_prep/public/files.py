@@ -17,7 +17,8 @@ COLUMNS = ["path", "pid", "camid", "split"]
 
 
 def find_root(root, place):
-    """(folder, number of the alternative) where `root`, or a usual folder inside it, holds a data set of PLACES."""
+    """(folder, number of the alternative) where `root`, or a usual folder inside it, holds a data set of
+    PLACES."""
     root = Path(root)
     name = place.partition("#")[0]
     if not root.is_dir():
@@ -44,8 +45,10 @@ def candidates(root, aliases):
 def complete(name, folder, needed):
     missing = [one for one in needed if not (folder / one).exists()]
     if missing:
-        raise ValueError(f"{name}: expected {', '.join(needed)} in {folder}, found no {missing[0]}; unpack the "
-                         f"whole archive.")  # fmt: skip
+        raise ValueError(
+            f"{name}: expected {', '.join(needed)} in {folder}, found no {missing[0]}; unpack the whole "
+            "archive."
+        )
 
 
 def advice(root, place):
@@ -87,13 +90,16 @@ def world_card(root):
         ) from None
     missing = [key for key in ("name", "seed", "fingerprint", "counts", "reader") if key not in card]
     if missing:
-        raise ValueError(f"expected {', '.join(missing)} in {path}, found a world of version {card.get('version', 'unknown')}; "
-                         f"remove the folder and make the world again.")  # fmt: skip
+        raise ValueError(
+            f"expected {', '.join(missing)} in {path}, found a world of version "
+            f"{card.get('version', 'unknown')}; remove the folder and make the world again."
+        )
     return card
 
 
 def images(folder):
-    """Image files in name order, whatever the case of their ending; anything else (Thumbs.db, hidden files) is passed over."""
+    """Image files in name order, whatever the case of their ending; anything else (Thumbs.db, hidden files)
+    is passed over."""
     folder = Path(folder)
     names = sorted(name for name in os.listdir(folder) if is_image(name))
     if not names:
@@ -120,8 +126,10 @@ def lines(path, fields, grammar):
     for number, line in enumerate(path.read_text().splitlines(), 1):
         found = line.rsplit(maxsplit=fields - 1)
         if line.strip() and (len(found) != fields or not found[-1].isdigit()):
-            raise ValueError(f"expected lines like {grammar} in {path}, found {line.strip()!r} in line {number}; use the list "
-                             f"of the release.")  # fmt: skip
+            raise ValueError(
+                f"expected lines like {grammar} in {path}, found {line.strip()!r} in line {number}; use the "
+                "list of the release."
+            )
         if line.strip():
             yield found
 
@@ -130,8 +138,10 @@ def records(path, keys):
     """The records of an annotation file; a sentence where it is no JSON or a record lacks a key."""
     found = read_json(path)
     if not isinstance(found, list) or any(key not in record for record in found for key in keys):
-        raise ValueError(f"expected a list of records with {', '.join(keys)} in {path}, found another schema; use the "
-                         f"annotation file of the release.")  # fmt: skip
+        raise ValueError(
+            f"expected a list of records with {', '.join(keys)} in {path}, found another schema; use the "
+            "annotation file of the release."
+        )
     return found
 
 
@@ -149,19 +159,24 @@ def triples(root, half, folders):
     for path in images(root / half / folders[0]):
         lost = [folder for folder, names in zip(folders, there) if path.name not in names]
         if lost:
-            raise ValueError(f"expected {path.name} in {', '.join(folders)}, found no {half}/{lost[0]}/{path.name} in {root}; "
-                             f"add the file or remove the others.")  # fmt: skip
+            raise ValueError(
+                f"expected {path.name} in {', '.join(folders)}, found no {half}/{lost[0]}/{path.name} in "
+                f"{root}; add the file or remove the others."
+            )
         yield Path(path.name), [f"{half}/{folder}/{path.name}" for folder in folders]
 
 
 def with_sentences(table, root):
-    """Add sentences from captions.json {image path: [sentence, ...]} and part descriptions where there are such files."""
+    """Add sentences from captions.json {image path: [sentence, ...]} and part descriptions where there are
+    such files."""
     if (root / "captions.json").exists():
         said = read_json(root / "captions.json")
         alone = [path for path in said if not (root / path).exists()]
         if alone and not world_card(root):  # a world counts its images
-            raise ValueError(f"expected an image for every caption in {root / 'captions.json'}, found none at {alone[0]} "
-                             f"({len(alone)} such captions); add the image or remove the caption.")  # fmt: skip
+            raise ValueError(
+                f"expected an image for every caption in {root / 'captions.json'}, found none at {alone[0]} "
+                f"({len(alone)} such captions); add the image or remove the caption."
+            )
         table["captions"] = [tuple(said.get(image, ())) for image in table.path]
     if (root / "blip_descriptions.txt").exists():
         described = read_descriptions(root / "blip_descriptions.txt")
@@ -174,7 +189,8 @@ def table_of(rows, columns=COLUMNS):
 
 
 def finish(name, root, table, variant="", allow_count_mismatch=False, **more):
-    """Check counts and contract; name, seed, label and counts come from the `world.json` that every synthetic root carries."""
+    """Check counts and contract; name, seed, label and counts come from the `world.json` that every synthetic
+    root carries."""
     card = world_card(root)
     if card:
         check_shots(card["name"], root, table, card["counts"])

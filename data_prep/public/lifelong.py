@@ -1,10 +1,12 @@
-"""Lifelong re-identification: CUHK-SYSU as a seen domain, and the seven unseen ones with every protocol in circulation.
+"""Lifelong re-identification: CUHK-SYSU as a seen domain, and the seven unseen ones with every protocol in
+circulation.
 
-Market-1501, DukeMTMC-reID, MSMT17, CUHK03 and LPW stand in people.py. An unseen set is tested as a mean over draws:
+Market-1501, DukeMTMC-reID, MSMT17, CUHK03 and LPW stand in people.py. An unseen set is tested as a mean over
+draws:
 
-    standard   ten random halves of the people, the first camera asks (GRID: its ten official folds). The halves are ours
-    split0     the first of them alone, as VLADR's table
-    pad_jul    PAD's loaders since July: halves drawn by Python's generator from 123 on, both directions where two cameras
+    standard   ten random halves of the people, the first camera asks (GRID: its ten official folds). The
+    halves are ours split0     the first of them alone, as VLADR's table pad_jul    PAD's loaders since July:
+    halves drawn by Python's generator from 123 on, both directions where two cameras
                are alike, one image per camera for CUHK02 and i-LIDS
     pad_jun    PAD's first loaders: everybody, no halves
 
@@ -47,8 +49,9 @@ SYSU_CAMERAS = {"train": 0, "gallery": 1, "query": 2}
 
 
 def cuhk_sysu(root, **options):
-    """CUHK-SYSU as crops: train, query, gallery (or Market-1501's folders), names beginning with the pid. Its scenes have no
-    camera: query and gallery get different ones, or the camera filter would remove every match."""
+    """CUHK-SYSU as crops: train, query, gallery (or Market-1501's folders), names beginning with the pid. Its
+    scenes have no camera: query and gallery get different ones, or the camera filter would remove every
+    match."""
     root, number = find_root(root, "cuhk_sysu")
     rows = []
     for split, folder in PLACES["cuhk_sysu"][number].folders.items():
@@ -71,8 +74,11 @@ def cuhk01(root, variant="standard", **options):
 def cuhk02(root, variant="standard", **options):
     """CUHK02: the fifth pair of cameras, P5/cam1 against P5/cam2; <pid>_<image>.png."""
     root, _ = find_root(root, "cuhk02")
-    shots = [(f"P5/cam{view + 1}/{path.name}", parse(r"^(\d+)", path, "<pid>_<image>, as in 001_01.png")[0], view)
-             for view in (0, 1) for path in images(root / f"P5/cam{view + 1}")]  # fmt: skip
+    shots = [
+        (f"P5/cam{view + 1}/{path.name}", parse(r"^(\d+)", path, "<pid>_<image>, as in 001_01.png")[0], view)
+        for view in (0, 1)
+        for path in images(root / f"P5/cam{view + 1}")
+    ]
     draws = [one_of_each(shots, random.Random(PAD_SEED))] if variant == "pad_jul" else [against(shots)]
     return tested("cuhk02", root, shots, draws, variant, **options)
 
@@ -82,16 +88,21 @@ def viper(root, variant="standard", **options):
     root, _ = find_root(root, "viper")
     sides = {folder: images(root / folder) for folder in ("cam_a", "cam_b")}
     if len(sides["cam_a"]) != len(sides["cam_b"]):
-        raise ValueError(f"viper: expected as many images in cam_a as in cam_b, found {len(sides['cam_a'])} and "
-                         f"{len(sides['cam_b'])} in {root}; people go by their place in the folder: restore it.")  # fmt: skip
-    shots = [(f"{folder}/{path.name}", k + 1, view) for view, (folder, paths) in enumerate(sides.items())
-             for k, path in enumerate(paths)]  # fmt: skip
+        raise ValueError(
+            f"viper: expected as many images in cam_a as in cam_b, found {len(sides['cam_a'])} and "
+            f"{len(sides['cam_b'])} in {root}; people go by their place in the folder: restore it."
+        )
+    shots = [
+        (f"{folder}/{path.name}", k + 1, view)
+        for view, (folder, paths) in enumerate(sides.items())
+        for k, path in enumerate(paths)
+    ]
     return tested("viper", root, shots, halves("viper", shots, variant), variant, **options)
 
 
 def prid(root, variant="standard", **options):
-    """PRID 2011, one image per person and camera: cam_a and cam_b, person_<number>.png. Numbers 1 to 200 are the same people
-    in both; beyond, equal numbers are different people - whom PAD takes for one."""
+    """PRID 2011, one image per person and camera: cam_a and cam_b, person_<number>.png. Numbers 1 to 200 are
+    the same people in both; beyond, equal numbers are different people - whom PAD takes for one."""
     root, _ = find_root(root, "prid")
     shots = []
     for view, folder in enumerate(("cam_a", "cam_b")):
@@ -103,7 +114,8 @@ def prid(root, variant="standard", **options):
 
 
 def grid(root, variant="standard", **options):
-    """GRID: probe and gallery, <pid 4>_<camera>_....jpeg, pid 0 a distractor; ten official folds of 125 training people."""
+    """GRID: probe and gallery, <pid 4>_<camera>_....jpeg, pid 0 a distractor; ten official folds of 125
+    training people."""
     root, _ = find_root(root, "grid")
     shots = []
     for view, folder in enumerate(("probe", "gallery")):
@@ -119,7 +131,8 @@ def grid(root, variant="standard", **options):
 
 
 def ilids(root, variant="standard", **options):
-    """i-LIDS: Persons/<pid 4><image 3>.jpg, two to eight images a person. There is no camera: every image counts as one."""
+    """i-LIDS: Persons/<pid 4><image 3>.jpg, two to eight images a person. There is no camera: every image
+    counts as one."""
     root, _ = find_root(root, "ilids")
     shots = []
     for path in images(root / "Persons"):
@@ -148,7 +161,8 @@ def tested(name, root, shots, draws, variant, **options):
 
 
 def against(shots, chosen=lambda pid: True, backwards=False, border=1):
-    """One draw: the images of a first camera (numbers below `border`) ask those of the second; a distractor always stays."""
+    """One draw: the images of a first camera (numbers below `border`) ask those of the second; a distractor
+    always stays."""
     sides = ([], [])
     for k, (_, pid, camid) in enumerate(shots):
         if chosen(pid) or not pid:
@@ -185,7 +199,8 @@ def pad_order(people, rng):
 
 
 def one_of_each(shots, rng):
-    """One draw with one image per person and camera, drawn as PAD does for CUHK02: person by person, in order."""
+    """One draw with one image per person and camera, drawn as PAD does for CUHK02: person by person, in
+    order."""
     by_view = [gathered(shot for shot in enumerate(shots) if shot[1][2] == view) for view in (0, 1)]
     both = sorted(set(by_view[0]) & set(by_view[1]))
     picked = [(rng.choice(by_view[0][pid]), rng.choice(by_view[1][pid])) for pid in both]
@@ -201,7 +216,8 @@ def gathered(numbered):
 
 
 def prid_draws(shots, variant):
-    """A hundred of the 200 people of both cameras ask; everybody whom only the second camera saw is a distractor."""
+    """A hundred of the 200 people of both cameras ask; everybody whom only the second camera saw is a
+    distractor."""
     first, second = ({pid for _, pid, camid in shots if camid == view} for view in (0, 1))
     both, alone = sorted(first & second), second - first
     if variant == "pad_jun":
@@ -217,8 +233,10 @@ def prid_draws(shots, variant):
 
 def between(shots, asking, shown):
     """One draw: people `asking` from the first camera, people `shown` from the second."""
-    return (tuple(k for k, (_, pid, camid) in enumerate(shots) if camid == 0 and pid in asking),
-            tuple(k for k, (_, pid, camid) in enumerate(shots) if camid == 1 and pid in shown))  # fmt: skip
+    return (
+        tuple(k for k, (_, pid, camid) in enumerate(shots) if camid == 0 and pid in asking),
+        tuple(k for k, (_, pid, camid) in enumerate(shots) if camid == 1 and pid in shown),
+    )
 
 
 def folds_of(path):
@@ -226,12 +244,15 @@ def folds_of(path):
     try:
         return [{int(pid) for pid in fold[0][0][2][0]} for fold in loadmat(path)["trainIdxAll"][0]]
     except (KeyError, IndexError, TypeError, ValueError) as error:
-        raise ValueError(f"expected the folds of GRID in {path}, found another content ({error}); use the file of the "
-                         f"release.") from None  # fmt: skip
+        raise ValueError(
+            f"expected the folds of GRID in {path}, found another content ({error}); use the file of the "
+            "release."
+        ) from None
 
 
 def ilids_draws(shots, variant):
-    """One image of each tested person asks and another answers; PAD's first loaders let the first image ask all others."""
+    """One image of each tested person asks and another answers; PAD's first loaders let the first image ask
+    all others."""
     by_pid = {pid: found for pid, found in sorted(gathered(enumerate(shots)).items()) if len(found) > 1}
     if variant == "pad_jun":
         return [
@@ -261,8 +282,8 @@ def pairs_of(by_pid, people, split):
 
 
 def first_identities(manifest, number=500, least=1):
-    """The data with a cap on training: the first `number` identities, in order, that have at least `least` images. VLADR and
-    the methods beside it train on 500 a domain (CUHK-SYSU: of those with four images)."""
+    """The data with a cap on training: the first `number` identities, in order, that have at least `least`
+    images. VLADR and the methods beside it train on 500 a domain (CUHK-SYSU: of those with four images)."""
     table = manifest.table
     sizes = table[table.split == "train"].groupby("pid").size()
     kept = set(sizes[sizes >= least].index[:number])

@@ -6,7 +6,10 @@ from pathlib import Path
 from data_prep.public.files import find_root, finish, images, lines, parse, table_of, wanted, with_sentences
 from data_prep.public.places import LISTS, MARKET
 
-V1_NOTE = "images as in V1; faces blurred would make it V2, whatever the folders are called, and printed numbers mean V1"
+V1_NOTE = (
+    "images as in V1; faces blurred would make it V2, whatever the folders are called, and printed numbers "
+    "mean V1"
+)
 V2_NOTE = "this is V2: faces are blurred, and printed numbers of CLIP-ReID and PromptSG mean V1"
 
 
@@ -45,15 +48,17 @@ lpw = market_family("lpw", "<pid>_c<camera>s<scene>_..., as in 0002_c1s2_00012.j
 
 
 def cuhk03(root, variant="labeled", **options):
-    """CUHK03 under its new protocol: 767 people to train on, 700 to test. Boxes are drawn by hand (labeled) or by a
-    detector (detected). A folder as released for the protocol, or as `python -m data_prep convert cuhk03` makes it."""
+    """CUHK03 under its new protocol: 767 people to train on, 700 to test. Boxes are drawn by hand (labeled)
+    or by a detector (detected). A folder as released for the protocol, or as `python -m data_prep convert
+    cuhk03` makes it."""
     grammar = "<pid>_c<camera>_<index>, as in 0003_c1_21.png"
     return market_like("cuhk03", grammar, root, f"cuhk03#{variant}", variant=variant, **options)
 
 
 def msmt17(root, variant="", **options):
-    """MSMT17 V1 or V2: four lists of `<path> <pid>`. Training is list_train and list_val together, as in CLIP-ReID, or
-    list_train alone (variant without_val), as in VLADR. The camera is the third field of a file's name."""
+    """MSMT17 V1 or V2: four lists of `<path> <pid>`. Training is list_train and list_val together, as in
+    CLIP-ReID, or list_train alone (variant without_val), as in VLADR. The camera is the third field of a
+    file's name."""
     root, version = find_root(root, "msmt17")
     folder = ("train", "mask_train_v2")[version]
     rows = []

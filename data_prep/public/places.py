@@ -1,6 +1,8 @@
-"""Where each data set is looked for: the folders that must be there, and the names under which its folder usually goes.
+"""Where each data set is looked for: the folders that must be there, and the names under which its folder
+usually goes.
 
-A place with several alternatives is one that is in circulation in several forms; the first that fits is taken.
+A place with several alternatives is one that is in circulation in several forms; the first that fits is
+taken.
 """
 
 from typing import NamedTuple
@@ -38,15 +40,24 @@ def spectra(folder):
 
 PLACES = {
     "market1501": market_like("Market-1501-v15.09.15", "market1501", "Market-1501"),
-    "dukemtmc": market_like("DukeMTMC-reID", "dukemtmcreid/DukeMTMC-reID", "dukemtmcreid", "dukemtmc-reid", "dukemtmc"),
-    "occluded_duke": market_like("Occluded_Duke", "Occluded-DukeMTMC-reID", "dukemtmcreid/Occluded_Duke", "occluded_duke"),
+    "dukemtmc": market_like(
+        "DukeMTMC-reID", "dukemtmcreid/DukeMTMC-reID", "dukemtmcreid", "dukemtmc-reid", "dukemtmc"
+    ),
+    "occluded_duke": market_like(
+        "Occluded_Duke", "Occluded-DukeMTMC-reID", "dukemtmcreid/Occluded_Duke", "occluded_duke"
+    ),
     "msmt17": [
         Place(("MSMT17_V1", "MSMT17", "msmt17"), LISTS | {"images": "train", "test": "test"}),
         Place(("MSMT17_V2", "MSMT17", "msmt17"), LISTS | {"images": "mask_train_v2", "test": "mask_test_v2"}),
     ],
     "cuhk03#labeled": market_like(*(f"{name}/labeled" for name in CUHK03), "labeled", *CUHK03),
     "cuhk03#detected": market_like(*(f"{name}/detected" for name in CUHK03), "detected", *CUHK03),
-    "veri776": [Place(("VeRi", "veri", "VeRi-776"), {"train": "image_train", "query": "image_query", "gallery": "image_test"})],
+    "veri776": [
+        Place(
+            ("VeRi", "veri", "VeRi-776"),
+            {"train": "image_train", "query": "image_query", "gallery": "image_test"},
+        )
+    ],
     "vehicleid#800": [Place(("VehicleID_V1.0", "VehicleID"), id_lists(800))],
     "vehicleid#1600": [Place(("VehicleID_V1.0", "VehicleID"), id_lists(1600))],
     "vehicleid#2400": [Place(("VehicleID_V1.0", "VehicleID"), id_lists(2400))],
@@ -61,26 +72,50 @@ PLACES = {
     "rgbnt100": [Place(("RGBNT100", "rgbnt100"), spectra("rgbir/"))],
     "msvr310": [Place(("MSVR310", "msvr310"), MARKET | {"query": "query3"})],
     "cuhk_sysu": [
-        Place(("cuhksysu4reid", "CUHK-SYSU/cuhksysu4reid"), {"train": "train", "query": "query", "gallery": "gallery"}),
+        Place(
+            ("cuhksysu4reid", "CUHK-SYSU/cuhksysu4reid"),
+            {"train": "train", "query": "query", "gallery": "gallery"},
+        ),
         Place(("cuhksysu", "CUHK-SYSU", "cuhk_sysu"), MARKET),
     ],
     "lpw": market_like("LPW_s2", "lpw", "LPW"),
     "cuhk01": [Place(("CUHK01", "cuhk01"), {"images": "campus"})],
     "cuhk02": [
-        Place(("CUHK02", "cuhk02", "CUHK02/Dataset", "cuhk02/Dataset", "Dataset"), {"first": "P5/cam1", "second": "P5/cam2"}),
+        Place(
+            ("CUHK02", "cuhk02", "CUHK02/Dataset", "cuhk02/Dataset", "Dataset"),
+            {"first": "P5/cam1", "second": "P5/cam2"},
+        ),
     ],
     "viper": [Place(("VIPeR", "viper/VIPeR", "viper"), {"first": "cam_a", "second": "cam_b"})],
     "prid": [
-        Place(("prid2011/single_shot", "prid_2011/single_shot", "prid/single_shot", "single_shot", "prid2011/prid_2011/single_shot"),
-              {"first": "cam_a", "second": "cam_b"}),
+        Place(
+            (
+                "prid2011/single_shot",
+                "prid_2011/single_shot",
+                "prid/single_shot",
+                "single_shot",
+                "prid2011/prid_2011/single_shot",
+            ),
+            {"first": "cam_a", "second": "cam_b"},
+        ),
     ],
     "grid": [
-        Place(("underground_reid", "grid/underground_reid", "GRID/underground_reid", "grid", "GRID"),
-              {"query": "probe", "gallery": "gallery", "folds": "features_and_partitions.mat"}),
+        Place(
+            ("underground_reid", "grid/underground_reid", "GRID/underground_reid", "grid", "GRID"),
+            {"query": "probe", "gallery": "gallery", "folds": "features_and_partitions.mat"},
+        ),
     ],
     "ilids": [
-        Place(("i-LIDS_Pedestrian", "i-LIDS_Pedestrain", "ilids/i-LIDS_Pedestrian", "ilids"), {"images": "Persons"}),
+        Place(
+            ("i-LIDS_Pedestrian", "i-LIDS_Pedestrain", "ilids/i-LIDS_Pedestrian", "ilids"),
+            {"images": "Persons"},
+        ),
     ],
-    "sensereid": [Place(("SenseReID", "sensereid/SenseReID", "sensereid"), {"query": "test_probe", "gallery": "test_gallery"})],
+    "sensereid": [
+        Place(
+            ("SenseReID", "sensereid/SenseReID", "sensereid"),
+            {"query": "test_probe", "gallery": "test_gallery"},
+        )
+    ],
     "pairs": [Place((), {"images": "images", "sentences": "captions.json"})],
-}  # fmt: skip
+}

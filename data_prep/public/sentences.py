@@ -14,13 +14,14 @@ SPLITS = {"train": "train", "val": "val", "test": "gallery"}
 
 
 def cuhk_pedes(root, **options):
-    """CUHK-PEDES: imgs/ and reid_raw.json, a list of {split, id (from 1), file_path, captions}; most images have two."""
+    """CUHK-PEDES: imgs/ and reid_raw.json, a list of {split, id (from 1), file_path, captions}; most images
+    have two."""
     return annotated("cuhk_pedes", "file_path", lambda path: 0, root, **options)
 
 
 def icfg_pedes(root, **options):
-    """ICFG-PEDES: imgs/ and ICFG-PEDES.json, with one sentence an image. Images are MSMT17's, in its folders, which say
-    nothing about the split here; the camera is the third field of a file's name."""
+    """ICFG-PEDES: imgs/ and ICFG-PEDES.json, with one sentence an image. Images are MSMT17's, in its folders,
+    which say nothing about the split here; the camera is the third field of a file's name."""
     return annotated("icfg_pedes", "file_path", msmt_camera, root, **options)
 
 
@@ -59,15 +60,18 @@ def rstp_camera(path):
 def whole(number, file):
     if not isinstance(number, int):
         raise ValueError(
-            f"expected whole numbers as id in {file}, found {number!r}; use the annotation file of the release."
+            f"expected whole numbers as id in {file}, found {number!r}; use the annotation file of the "
+            "release."
         )
     return number
 
 
 def split_of(record, file):
     if record["split"] not in SPLITS:
-        raise ValueError(f"expected a split among {', '.join(SPLITS)} in {file}, found {record['split']!r}; use the annotation "
-                         f"file of the release.")  # fmt: skip
+        raise ValueError(
+            f"expected a split among {', '.join(SPLITS)} in {file}, found {record['split']!r}; use the "
+            "annotation file of the release."
+        )
     return SPLITS[record["split"]]
 
 
@@ -76,13 +80,16 @@ def said(record, file):
     if not isinstance(record["captions"], list) or not all(
         isinstance(text, str) for text in record["captions"]
     ):
-        raise ValueError(f"expected a list of sentences as captions in {file}, found {record['captions']!r}; use the annotation "
-                         f"file of the release.")  # fmt: skip
+        raise ValueError(
+            f"expected a list of sentences as captions in {file}, found {record['captions']!r}; use the "
+            "annotation file of the release."
+        )
     return tuple(re.sub(r"\s+", " ", text).strip() for text in record["captions"])
 
 
 def pairs(root, **options):
-    """Images and sentences without identities: every image is its own. What a contrastive model is pretrained on."""
+    """Images and sentences without identities: every image is its own. What a contrastive model is pretrained
+    on."""
     root, _ = find_root(root, "pairs")
     sentences = read_json(root / "captions.json")
     rows = [(path, k, 0, "train", tuple(told)) for k, (path, told) in enumerate(sorted(sentences.items()))]

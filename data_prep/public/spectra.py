@@ -10,8 +10,8 @@ COLUMNS = ["path", "pid", "camid", "split", "modality", "scene", "tile", "shot"]
 
 
 def rgbnt201(root, **options):
-    """RGBNT201: train_171 and test, each with RGB, NI, TI; <pid 6>_cam<c>_... The test images are query and gallery: what
-    removes a query from its own list is the camera filter."""
+    """RGBNT201: train_171 and test, each with RGB, NI, TI; <pid 6>_cam<c>_... The test images are query and
+    gallery: what removes a query from its own list is the camera filter."""
     root, _ = find_root(root, "rgbnt201")
     rows = []
     for half, splits in (("train_171", ("train",)), ("test", ("query", "gallery"))):
@@ -35,7 +35,8 @@ def market1501_mm(root, **options):
 
 
 def rgbnt100(root, **options):
-    """RGBNT100: one strip per triple, visible, near-infrared and thermal side by side; <pid 4>_c<camera 4>_<index>.jpg."""
+    """RGBNT100: one strip per triple, visible, near-infrared and thermal side by side; <pid 4>_c<camera
+    4>_<index>.jpg."""
     root, _ = find_root(root, "rgbnt100")
     rows = []
     for split, folder in wanted(root, PLACES["rgbnt100"][0].folders).items():
@@ -48,8 +49,8 @@ def rgbnt100(root, **options):
 
 
 def msvr310(root, **options):
-    """MSVR310: a folder per vehicle with vis, ni, th; <pid 4>_s<scene>_v<view>_<index>.jpg. Gallery images of the query's own
-    scene are left out."""
+    """MSVR310: a folder per vehicle with vis, ni, th; <pid 4>_s<scene>_v<view>_<index>.jpg. Gallery images of
+    the query's own scene are left out."""
     root, _ = find_root(root, "msvr310")
     rows = []
     for split, folder in PLACES["msvr310"][0].folders.items():
@@ -71,8 +72,11 @@ def folders_in(folder):
 
 
 def spectra_rows(files, splits, pid, camid, scene=0, tiles=(-1, -1, -1)):
-    return [(file, pid, camid, split, modality, scene, tile, (split, files[0]))
-            for split in splits for file, modality, tile in zip(files, ("rgb", "nir", "tir"), tiles)]  # fmt: skip
+    return [
+        (file, pid, camid, split, modality, scene, tile, (split, files[0]))
+        for split in splits
+        for file, modality, tile in zip(files, ("rgb", "nir", "tir"), tiles)
+    ]
 
 
 def spectra_table(rows):

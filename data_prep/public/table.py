@@ -1,4 +1,5 @@
-"""Anybody's own images: a CSV with the columns path, pid, camid, split, and optionally the others of the manifest."""
+"""Anybody's own images: a CSV with the columns path, pid, camid, split, and optionally the others of the
+manifest."""
 
 from pathlib import Path
 
@@ -7,8 +8,8 @@ from data_prep.public.files import world_card
 
 
 def csv(root, variant="market", allow_count_mismatch=False, **options):
-    """A CSV file, or a folder that holds exactly one. The variant is the protocol. Images below a `world.json` are of the
-    world, whatever table lists them; there are no counts to compare with."""
+    """A CSV file, or a folder that holds exactly one. The variant is the protocol. Images below a
+    `world.json` are of the world, whatever table lists them; there are no counts to compare with."""
     path = table_in(Path(root))
     table = read_table(path)
     card = card_above(path.parent, table)
@@ -29,14 +30,17 @@ def table_in(root):
 
 
 def card_above(root, table):
-    """The card of the world that the images belong to, or {}; images of a world and others are never one data set."""
+    """The card of the world that the images belong to, or {}; images of a world and others are never one data
+    set."""
     folders = {path.rpartition("/")[0] for path in table.get("path", ())}
     cards = {folder: nearest_card(root, folder) for folder in folders}
     of_world = [card for card in cards.values() if card]
     if of_world and len(of_world) < len(cards):
         alone = next(folder for folder, card in cards.items() if not card)
-        raise ValueError(f"expected images of the world or photographs, found both in {root} ({alone} is not of the world); "
-                         f"describe them in two tables.")  # fmt: skip
+        raise ValueError(
+            f"expected images of the world or photographs, found both in {root} ({alone} is not of the "
+            "world); describe them in two tables."
+        )
     return of_world[0] if of_world else {}
 
 

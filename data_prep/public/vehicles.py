@@ -23,8 +23,9 @@ def veri776(root, **options):
 
 
 def vehicleid(root, variant="800", **options):
-    """VehicleID: lists of `<image> <pid>` for training and for a test of 800, 1600 or 2400 vehicles. There are no cameras:
-    in each of ten draws one image of every vehicle is the gallery, and the others ask. The draws are ours, see `galleries`."""
+    """VehicleID: lists of `<image> <pid>` for training and for a test of 800, 1600 or 2400 vehicles. There
+    are no cameras: in each of ten draws one image of every vehicle is the gallery, and the others ask. The
+    draws are ours, see `galleries`."""
     root, _ = find_root(root, f"vehicleid#{variant}")
     files = {path.stem: path.name for path in images(root / "image")}
     folders = PLACES[f"vehicleid#{variant}"][0].folders
@@ -48,14 +49,17 @@ def listed(path, files, split):
     for name, pid in lines(path, 2, "<image> <vehicle>"):
         stem = name.partition(".")[0]
         if stem not in files:
-            raise ValueError(f"expected the image {name} of {path} among the {len(files)} images, found none; unpack the whole "
-                             f"archive.")  # fmt: skip
+            raise ValueError(
+                f"expected the image {name} of {path} among the {len(files)} images, found none; unpack the "
+                "whole archive."
+            )
         yield f"image/{files[stem]}", int(pid), 0, split
 
 
 def galleries(tested):
-    """Ten draws of one gallery image per vehicle; positions count the tested images. The evaluators in circulation draw
-    with a seed of their own or none: these are ours, the first image in the order of a hash, the same everywhere."""
+    """Ten draws of one gallery image per vehicle; positions count the tested images. The evaluators in
+    circulation draw with a seed of their own or none: these are ours, the first image in the order of a hash,
+    the same everywhere."""
     draws = []
     for repeat in range(REPEATS):
         order = sorted(range(len(tested)), key=lambda k: digest(repeat, tested[k][0]))

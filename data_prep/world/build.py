@@ -30,8 +30,8 @@ QUALITY = 92
 
 
 def build(out, profile="laptop", seed=0, name="world_market", size=SIZE, workers=None, log=print):
-    """Write a data set to the folder `out`. An interrupted run leaves nothing under that name; the same world is not
-    made twice, and nothing else is overwritten."""
+    """Write a data set to the folder `out`. An interrupted run leaves nothing under that name; the same world
+    is not made twice, and nothing else is overwritten."""
     out, layout, seed = Path(out), layout_of(name), whole(seed)
     plan, paths, card = planned(name, profile, seed, tuple(size))
     if finished(out, card):
@@ -83,8 +83,8 @@ def put(part, out, card):
 
 
 def cached(shelf, profile, seed, name):
-    """The folder of a world below `shelf`, named after its fingerprint: a world of another VERSION of the renderer, of other
-    people, moments or words is never taken for it."""
+    """The folder of a world below `shelf`, named after its fingerprint: a world of another VERSION of the
+    renderer, of other people, moments or words is never taken for it."""
     print_of = fingerprint(name, profile, seed)
     return build(Path(shelf) / f"{name}-{profile}-{whole(seed)}-{print_of[:8]}", profile, seed, name)
 
@@ -129,16 +129,20 @@ def finished(out, card):
         what = (
             f"another world ({found.get('name')}, seed {found.get('seed')}, version {found.get('version')})"
         )
-    raise ValueError(f"expected an empty folder or the world that was asked for at {out}, found {what}; remove it or choose "
-                     f"another folder.")  # fmt: skip
+    raise ValueError(
+        f"expected an empty folder or the world that was asked for at {out}, found {what}; remove it or "
+        "choose another folder."
+    )
 
 
 def check_room(folder, paths, size):
     pictures = sum(len(spectra) for files in paths for spectra in files.values())
     needed, free = pictures * ROOM * size[0] * size[1] / 8192, shutil.disk_usage(folder).free
     if free < needed:
-        raise ValueError(f"expected {needed / 1e9:.2f} GB of free disk for {pictures} images, found {free / 1e9:.2f} GB at "
-                         f"{folder.parent}; free some or choose another folder.")  # fmt: skip
+        raise ValueError(
+            f"expected {needed / 1e9:.2f} GB of free disk for {pictures} images, found {free / 1e9:.2f} GB "
+            f"at {folder.parent}; free some or choose another folder."
+        )
 
 
 def describe(name, plan, paths, profile, seed, size):
@@ -149,15 +153,26 @@ def describe(name, plan, paths, profile, seed, size):
         split for one in plan if one["pid"] >= 0 for split in read_as.get(one["split"], (one["split"],))
     ]
     counts = {split: splits.count(split) for split in dict.fromkeys(splits)}
-    return {"name": name, "origin": "world", "reader": layout_of(name).reader, "profile": profile, "seed": seed,
-            "size": list(size), "version": VERSION, "counts": counts,
-            "fingerprint": digest_of(marks)}  # fmt: skip
+    return {
+        "name": name,
+        "origin": "world",
+        "reader": layout_of(name).reader,
+        "profile": profile,
+        "seed": seed,
+        "size": list(size),
+        "version": VERSION,
+        "counts": counts,
+        "fingerprint": digest_of(marks),
+    }
 
 
 def scene(name, plan, paths, seed, size):
-    """Everything that a world shows and says, in numbers and words: size, cameras, shots, files and sentences."""
-    cameras = {f"{one['domain']}{one['camid']}": places.camera(seed, one["domain"], one["camid"])
-               for one in {(o["domain"], o["camid"]): o for o in plan}.values()}  # fmt: skip
+    """Everything that a world shows and says, in numbers and words: size, cameras, shots, files and
+    sentences."""
+    cameras = {
+        f"{one['domain']}{one['camid']}": places.camera(seed, one["domain"], one["camid"])
+        for one in {(o["domain"], o["camid"]): o for o in plan}.values()
+    }
     said = [said_of(seed, one) for one in plan if layout_of(name).annotate]
     return list(size), cameras, plan, paths, said
 
@@ -172,8 +187,8 @@ CANONICAL = ("world_market", "world_c", "world_rgbnt201", "world_market_mm", "wo
 
 @functools.cache
 def canonical():
-    """A hash of the pixels of a few shots of every kind, as this machine computes them: a renderer that draws other pixels
-    makes another world, whatever its VERSION says."""
+    """A hash of the pixels of a few shots of every kind, as this machine computes them: a renderer that draws
+    other pixels makes another world, whatever its VERSION says."""
     shots = [one for name in CANONICAL for one in cast.plan(name, "smoke", 0)[:1]]
     return pixel_hash(shots)
 
@@ -261,8 +276,12 @@ def wanted(files):
 def photograph(one, seed, size, spectra):
     """{spectrum: uint8 (H, W, 3)} of a shot: traced once, exposed for each."""
     parts, traced, cam = stage(one, seed, size)
-    return {s: light.expose(traced, parts, cam, s, one["when"], one["image"]["noise"] + light.SPECTRA.index(s), size)
-            for s in spectra}  # fmt: skip
+    return {
+        s: light.expose(
+            traced, parts, cam, s, one["when"], one["image"]["noise"] + light.SPECTRA.index(s), size
+        )
+        for s in spectra
+    }
 
 
 def stage(one, seed, size):

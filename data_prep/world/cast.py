@@ -1,7 +1,8 @@
 """Who appears in which data set, in which split, before which camera: plans, without a single pixel.
 
-A plan is a list of shots. A shot is a dict of numbers and words: who (attributes), image (attributes), where (domain, camera),
-when (day, dusk, night), split, pid and camid as the data set counts them, and the key that names its random streams.
+A plan is a list of shots. A shot is a dict of numbers and words: who (attributes), image (attributes), where
+(domain, camera), when (day, dusk, night), split, pid and camid as the data set counts them, and the key that
+names its random streams.
 """
 
 import functools
@@ -10,12 +11,24 @@ from data_prep.world import people, places, vehicles, words
 from data_prep.world.streams import between, stream
 
 SIZES = {  # identities and images of each: train, test, and how many strangers the gallery holds; see `plan`
-    "smoke": {"market": (16, 4, 12, 1, 3, 6, 2), "domain": (16, 4, 8, 1, 2, 0), "unseen": (8, 1, 2, 0), "spectra": (16, 4, 8, 1, 2),
-              "text": (16, 3, 4, 2, 8, 2), "pairs": 96},
-    "laptop": {"market": (200, 10, 400, 2, 5, 1100, 30), "domain": (100, 6, 100, 1, 4, 300), "unseen": (60, 1, 3, 0),
-               "spectra": (100, 8, 150, 1, 3), "text": (1000, 2, 20, 4, 240, 2), "pairs": 44000},
+    "smoke": {
+        "market": (16, 4, 12, 1, 3, 6, 2),
+        "domain": (16, 4, 8, 1, 2, 0),
+        "unseen": (8, 1, 2, 0),
+        "spectra": (16, 4, 8, 1, 2),
+        "text": (16, 3, 4, 2, 8, 2),
+        "pairs": 96,
+    },
+    "laptop": {
+        "market": (200, 10, 400, 2, 5, 1100, 30),
+        "domain": (100, 6, 100, 1, 4, 300),
+        "unseen": (60, 1, 3, 0),
+        "spectra": (100, 8, 150, 1, 3),
+        "text": (1000, 2, 20, 4, 240, 2),
+        "pairs": 44000,
+    },
     "full": {"market": (751, 17, 750, 4, 18, 2798, 3819)},
-}  # fmt: skip
+}
 SHARED = 5  # one in five people of the text set is somebody of its partner, the market set
 
 
@@ -42,8 +55,18 @@ def shot(seed, kind, who, index, domain, camid, split, pid, when="day", bucket="
         image = people.instance(seed, (who, index), cam)
     else:
         attributes, image = car(seed, who, bucket), vehicles.instance(seed, (who, index), cam)
-    return {"kind": kind, "who": who, "index": index, "domain": domain, "camid": camid, "split": split, "pid": pid,
-            "when": when, "person": attributes, "image": image}  # fmt: skip
+    return {
+        "kind": kind,
+        "who": who,
+        "index": index,
+        "domain": domain,
+        "camid": camid,
+        "split": split,
+        "pid": pid,
+        "when": when,
+        "person": attributes,
+        "image": image,
+    }
 
 
 def captions(seed, one, spectrum="rgb"):
@@ -63,12 +86,17 @@ def rounds(seed, who, cameras, number):
 def appearances(seed, kind, who, domain, splits, pid, first=0, when=None):
     """Shots of one person or vehicle, one per entry of `splits`."""
     cameras = rounds(seed, who, places.DOMAINS[domain].cameras, len(splits))
-    return [shot(seed, kind, who, first + k, domain, cameras[k], split, pid, when(seed, who, k) if when else "day")
-            for k, split in enumerate(splits)]  # fmt: skip
+    return [
+        shot(
+            seed, kind, who, first + k, domain, cameras[k], split, pid, when(seed, who, k) if when else "day"
+        )
+        for k, split in enumerate(splits)
+    ]
 
 
 def market(seed, profile, domain="A"):
-    """Train and test people, distractors (pid 0) and junk (pid -1). Train people have even numbers, test people odd ones."""
+    """Train and test people, distractors (pid 0) and junk (pid -1). Train people have even numbers, test
+    people odd ones."""
     train, views, test, queries, gallery, distractors, junk = SIZES[profile]["market"]
     plan = []
     for k in range(train):
@@ -84,7 +112,8 @@ def market(seed, profile, domain="A"):
 
 
 def lifelong(seed, profile, domain):
-    """A seen domain (train and test) or an unseen one (test alone). Strangers are people whom nobody asks for."""
+    """A seen domain (train and test) or an unseen one (test alone). Strangers are people whom nobody asks
+    for."""
     plan, seen = [], domain in places.SEEN
     train, views, test, queries, gallery, strangers = (
         SIZES[profile]["domain"] if seen else (0, 0, *SIZES[profile]["unseen"])
@@ -108,8 +137,8 @@ def at_dusk(seed, who, k):
 
 
 def spectra(seed, profile, kind, domain, when, cast=""):
-    """Shots in three spectra: people by day and night or at dusk, vehicles by day and night. Sets of one domain and of
-    another `cast` have nobody in common."""
+    """Shots in three spectra: people by day and night or at dusk, vehicles by day and night. Sets of one
+    domain and of another `cast` have nobody in common."""
     train, views, test, queries, gallery = SIZES[profile]["spectra"]
     plan = []
     for k in range(train):
@@ -123,8 +152,9 @@ def spectra(seed, profile, kind, domain, when, cast=""):
 
 
 def text(seed, profile):
-    """Images with sentences: people of the domain T, and one in five from the market set, most of them from its
-    training side, some from its test side: what joint training must not leak. Ids count from 1, as in CUHK-PEDES."""
+    """Images with sentences: people of the domain T, and one in five from the market set, most of them from
+    its training side, some from its test side: what joint training must not leak. Ids count from 1, as in
+    CUHK-PEDES."""
     train, views, val, val_views, test, test_views = SIZES[profile]["text"]
     plan, pid = [], 0
     for split, people_, images in (
@@ -144,7 +174,8 @@ def text(seed, profile):
 
 
 def pairs(seed, profile):
-    """Pretraining: one image each of people and vehicles that no evaluation set knows, one in ten in another spectrum."""
+    """Pretraining: one image each of people and vehicles that no evaluation set knows, one in ten in another
+    spectrum."""
     plan = []
     for k in range(SIZES[profile]["pairs"]):
         camid = between(seed, 1, places.DOMAINS["P"].cameras, "pretraining camera", k)
@@ -163,10 +194,12 @@ SETS = {  # name of a data set -> plan(seed, profile); layouts say how each lies
     "world_rgbnt201": functools.partial(spectra, kind="person", domain="N", when=half_at_night),
     "world_market_mm": functools.partial(spectra, kind="person", domain="A", when=at_dusk),
     "world_rgbnt100": functools.partial(spectra, kind="vehicle", domain="V", when=half_at_night),
-    "world_msvr310": functools.partial(spectra, kind="vehicle", domain="V", when=half_at_night, cast="other "),
+    "world_msvr310": functools.partial(
+        spectra, kind="vehicle", domain="V", when=half_at_night, cast="other "
+    ),
     **{f"world_{d.lower()}": functools.partial(lifelong, domain=d) for d in (*places.SEEN, *places.UNSEEN)},
     "world_pairs": pairs,
-}  # fmt: skip
+}
 
 
 def plan(name, profile, seed):
@@ -177,6 +210,7 @@ def plan(name, profile, seed):
         raise ValueError(f"expected a data set among {', '.join(SETS)}, found {name!r}; correct the name.")
     if name != "world_market" and "domain" not in SIZES[profile]:
         raise ValueError(
-            f"expected world_market in the profile {profile}, which has no other size, found {name!r}; choose laptop."
+            f"expected world_market in the profile {profile}, which has no other size, found {name!r}; "
+            "choose laptop."
         )
     return SETS[name](seed, profile)

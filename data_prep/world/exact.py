@@ -1,8 +1,9 @@
 """Arithmetic that ends with the same bits on every processor.
 
-IEEE 754 fixes sums, products, quotients and square roots to the last bit; sines, exponentials and powers are rounded as each
-library of mathematics pleases, and a product of matrices is summed in the order of its kernel. What decides a pixel is therefore
-computed here, from the operations that are fixed, one array at a time: numpy fuses no two of them.
+IEEE 754 fixes sums, products, quotients and square roots to the last bit; sines, exponentials and powers are
+rounded as each library of mathematics pleases, and a product of matrices is summed in the order of its
+kernel. What decides a pixel is therefore computed here, from the operations that are fixed, one array at a
+time: numpy fuses no two of them.
 """
 
 import math
@@ -74,14 +75,16 @@ def apply(matrix, vector):
 
 
 def noise(seed, shape):
-    """float32 with mean 0 and variance 1, nearly normal: sums of eight bytes of Philox, whose numbers are whole."""
+    """float32 with mean 0 and variance 1, nearly normal: sums of eight bytes of Philox, whose numbers are
+    whole."""
     words = np.random.Philox(key=seed).random_raw(math.prod(shape))
     total = words.astype("<u8").view(np.uint8).reshape(-1, 8).sum(1, dtype=np.int32)
     return ((total - 1020) / math.sqrt(8 * (256**2 - 1) / 12)).astype(np.float32).reshape(shape)
 
 
 def scrambled(cells):
-    """A number in 0..1 (float32) for each row of three whole numbers (n, 3), without order: an integer hash."""
+    """A number in 0..1 (float32) for each row of three whole numbers (n, 3), without order: an integer
+    hash."""
     x, y, z = cells.astype(np.int64).astype(np.uint32).T
     h = x * np.uint32(0x9E3779B1) ^ y * np.uint32(0x85EBCA77) ^ z * np.uint32(0xC2B2AE3D)
     for shift, factor in ((15, 0x2C1B3C6D), (12, 0x297A2D39)):
@@ -90,7 +93,8 @@ def scrambled(cells):
 
 
 def resized(picture, count, axis):
-    """`picture` with `count` entries along an axis, by the triangle filter, antialiased: bilinear, as Pillow resizes."""
+    """`picture` with `count` entries along an axis, by the triangle filter, antialiased: bilinear, as Pillow
+    resizes."""
     picture = np.moveaxis(picture, axis, 0)
     weights, places = triangle(len(picture), count)
     spread = (slice(None),) + (None,) * (picture.ndim - 1)

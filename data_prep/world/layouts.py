@@ -1,6 +1,8 @@
-"""How each data set lies on disk: file names, folders and annotation files, as the public sets lay theirs out.
+"""How each data set lies on disk: file names, folders and annotation files, as the public sets lay theirs
+out.
 
-A layout gives every shot its files, {path: spectrum or spectra side by side}, and writes what goes beside the images.
+A layout gives every shot its files, {path: spectrum or spectra side by side}, and writes what goes beside the
+images.
 """
 
 import json
@@ -19,7 +21,8 @@ class Layout(NamedTuple):
     files: object  # (shot, number in the plan) -> {path: tuple of spectra side by side}
     annotate: object = None  # (folder, seed, plan, paths) -> None: what goes beside the images
     landscape: bool = False
-    read_as: dict = {}  # split of the plan -> splits in which its reader will find the image, where they differ
+    # split of the plan -> splits in which its reader will find the image, where they differ
+    read_as: dict = {}
 
 
 def market_files(one, number):
@@ -28,7 +31,8 @@ def market_files(one, number):
 
 
 def msmt_files(one, number):
-    """MSMT17 V1: <train|test>/<pid>/<pid>_<index>_<camera>_<time>_....jpg; the lists say which image is what."""
+    """MSMT17 V1: <train|test>/<pid>/<pid>_<index>_<camera>_<time>_....jpg; the lists say which image is
+    what."""
     half = "train" if one["split"] == "train" else "test"
     pid = (one["pid"] - 1) // 2
     return {
@@ -50,7 +54,8 @@ def msmt_lists(folder, seed, plan, paths):
 
 
 def pedes_files(one, number):
-    """CUHK-PEDES: people of the partner under Market/ with the partner's pid, the others under CUHK01 and CUHK03."""
+    """CUHK-PEDES: people of the partner under Market/ with the partner's pid, the others under CUHK01 and
+    CUHK03."""
     if one["market"]:
         return {f"imgs/Market/{one['market']:04d}_c{one['camid']}s1_{number:06d}_01.jpg": ("rgb",)}
     folder = ("CUHK01", "CUHK03")[one["pid"] % 2]
@@ -63,8 +68,15 @@ def pedes_annotation(folder, seed, plan, paths):
     for one, files in zip(plan, paths):
         sentences = cast.captions(seed, one)
         tokens = [sentence.lower().replace(",", "").rstrip(".").split() for sentence in sentences]
-        records.append({"split": one["split"], "captions": sentences, "file_path": next(iter(files)).removeprefix("imgs/"),
-                        "processed_tokens": tokens, "id": one["pid"]})  # fmt: skip
+        records.append(
+            {
+                "split": one["split"],
+                "captions": sentences,
+                "file_path": next(iter(files)).removeprefix("imgs/"),
+                "processed_tokens": tokens,
+                "id": one["pid"],
+            }
+        )
     (folder / "reid_raw.json").write_text(json.dumps(records))
 
 
@@ -102,7 +114,8 @@ def pair_files(one, number):
 
 
 def sentences_beside(folder, seed, plan, paths):
-    """captions.json {path: [sentence, sentence]} and the description file of BLIP-2, for sets that have neither."""
+    """captions.json {path: [sentence, sentence]} and the description file of BLIP-2, for sets that have
+    neither."""
     said, described = {}, []
     for one, files in zip(plan, paths):
         path = next(iter(files))

@@ -1,4 +1,5 @@
-"""From traced rays to what a camera records: visible, near-infrared and thermal images, and what sensors do to them.
+"""From traced rays to what a camera records: visible, near-infrared and thermal images, and what sensors do
+to them.
 
 H x W pixels (or rays, before they are shrunk)
 """
@@ -28,7 +29,8 @@ def visible(traced, parts, cam, night):
 
 
 def near_infrared(traced, parts, cam, night):
-    """Every material has an albedo of its own here, unrelated to its colour; by night a lamp at the camera lights it."""
+    """Every material has an albedo of its own here, unrelated to its colour; by night a lamp at the camera
+    lights it."""
     light = lamp(traced) if night else shade(traced, sunlight(cam), cam["sun share"] / 100)
     albedo = surface(
         traced, parts, cam, lambda m: (m.nir,), lambda m: (m.nir_second,), lambda *_: np.float32([45])
@@ -54,7 +56,8 @@ SPECTRUM = {"rgb": visible, "nir": near_infrared, "tir": thermal}
 
 
 def surface(traced, parts, cam, first, second, behind):
-    """One value per ray: what `first` or, in the pattern, `second` says of the material, or `behind` of the background."""
+    """One value per ray: what `first` or, in the pattern, `second` says of the material, or `behind` of the
+    background."""
     materials = [part.material for part in parts]
     one, two = (np.array([told(m) for m in materials], np.float32) for told in (first, second))
     slot = np.maximum(traced.slot, 0)
@@ -67,7 +70,8 @@ def surface(traced, parts, cam, first, second, behind):
 
 
 def colour_behind(kind, what):
-    """Colours (n, 3) of the background at points (n, 3): tiles, asphalt or grass; panels, bricks, windows or a hedge; sky."""
+    """Colours (n, 3) of the background at points (n, 3): tiles, asphalt or grass; panels, bricks, windows or
+    a hedge; sky."""
     cam, point = what
     if kind == SKY:
         return np.broadcast_to(np.float32([186, 206, 228]), point.shape)
@@ -121,8 +125,15 @@ def hedge(base, point, _):
     return np.float32([0.42, 0.72, 0.36]) * (base.sum() / 3) * leaves[:, None]
 
 
-TEXTURES = {"tiles": tiles, "asphalt": asphalt, "grass": grass, "panels": panels, "bricks": bricks, "windows": windows,
-            "hedge": hedge}  # fmt: skip
+TEXTURES = {
+    "tiles": tiles,
+    "asphalt": asphalt,
+    "grass": grass,
+    "panels": panels,
+    "bricks": bricks,
+    "windows": windows,
+    "hedge": hedge,
+}
 
 
 def shade(traced, sun, share):
@@ -154,7 +165,8 @@ def hazed(picture, depth, cam):
 
 
 def develop(picture, cam, spectrum, when, seed):
-    """Gain, cast, detail, blur and grain of the sensor: (H, W, 3) in 0..1 -> uint8; `seed` starts the grain."""
+    """Gain, cast, detail, blur and grain of the sensor: (H, W, 3) in 0..1 -> uint8; `seed` starts the
+    grain."""
     gain, grain, blur = np.float32([1, 1, 1]), cam["grain"], cam["blur"]
     if spectrum == "rgb":
         gain = np.float32([cam[f"cast {k}"] for k in range(3)]) * cam["exposure"] / 1e4

@@ -1,7 +1,7 @@
 """Who a person is (constant), what an image adds (varies), and the body that both imply.
 
-Lengths are integer millimetres, angles integer degrees, colours integers from 0 to 255, albedos and warmth per cent: the
-hash of these numbers is the fingerprint of a world.
+Lengths are integer millimetres, angles integer degrees, colours integers from 0 to 255, albedos and warmth
+per cent: the hash of these numbers is the fingerprint of a world.
 """
 
 import hashlib
@@ -14,14 +14,24 @@ from data_prep.world.render import BOX, CAPSULE, ELLIPSOID, PLAIN, PRINT, STRIPE
 from data_prep.world.streams import between, near, pick
 
 COLOURS = {
-    "black": (28, 28, 32), "white": (232, 232, 228), "grey": (128, 128, 132), "red": (188, 36, 40),
-    "orange": (226, 118, 32), "yellow": (228, 200, 52), "green": (48, 130, 62), "blue": (42, 78, 172),
-    "navy": (26, 36, 84), "purple": (112, 56, 140), "pink": (228, 140, 168), "brown": (104, 68, 42),
-}  # fmt: skip
+    "black": (28, 28, 32),
+    "white": (232, 232, 228),
+    "grey": (128, 128, 132),
+    "red": (188, 36, 40),
+    "orange": (226, 118, 32),
+    "yellow": (228, 200, 52),
+    "green": (48, 130, 62),
+    "blue": (42, 78, 172),
+    "navy": (26, 36, 84),
+    "purple": (112, 56, 140),
+    "pink": (228, 140, 168),
+    "brown": (104, 68, 42),
+}
 
 
 class Shape(NamedTuple):
-    """How men and women differ: half widths in metres, mean height in millimetres, per cent with short hair."""
+    """How men and women differ: half widths in metres, mean height in millimetres, per cent with short
+    hair."""
 
     shoulders: float
     hips: float
@@ -32,21 +42,42 @@ class Shape(NamedTuple):
 SHAPES = {"man": Shape(0.20, 0.155, 1740, 85), "woman": Shape(0.158, 0.180, 1640, 30)}
 BULK = {"t-shirt": 1.0, "shirt": 1.0, "jacket": 1.15, "coat": 1.2}  # of the arms
 SKIN = ((244, 212, 184), (226, 184, 148), (196, 146, 108), (142, 98, 68), (92, 62, 46))
-HAIR = {"black": (24, 20, 18), "brown": (84, 54, 32), "blonde": (206, 172, 104), "grey": (150, 148, 146),
-        "red": (150, 70, 36)}  # fmt: skip
+HAIR = {
+    "black": (24, 20, 18),
+    "brown": (84, 54, 32),
+    "blonde": (206, 172, 104),
+    "grey": (150, 148, 146),
+    "red": (150, 70, 36),
+}
 STYLES = {"plain": PLAIN, "striped": STRIPED, "checked": 2, "dotted": 3}
 EVEN = dict.fromkeys(COLOURS, 10)
 WARDROBES = {  # weights of garments and of their colours
-    "mixed": ({"t-shirt": 30, "shirt": 25, "jacket": 25, "coat": 20}, {"trousers": 60, "shorts": 20, "skirt": 20}, EVEN),
-    "summer": ({"t-shirt": 55, "shirt": 30, "jacket": 12, "coat": 3}, {"trousers": 40, "shorts": 35, "skirt": 25},
-               EVEN | {"white": 18, "yellow": 14, "pink": 14, "navy": 6}),
-    "autumn": ({"t-shirt": 10, "shirt": 30, "jacket": 40, "coat": 20}, {"trousers": 80, "shorts": 4, "skirt": 16},
-               EVEN | {"brown": 18, "orange": 14, "green": 14, "pink": 5}),
-    "winter": ({"t-shirt": 3, "shirt": 12, "jacket": 40, "coat": 45}, {"trousers": 88, "shorts": 2, "skirt": 10},
-               EVEN | {"black": 20, "grey": 16, "navy": 16, "yellow": 5}),
-    "office": ({"t-shirt": 8, "shirt": 52, "jacket": 30, "coat": 10}, {"trousers": 72, "shorts": 3, "skirt": 25},
-               EVEN | {"white": 20, "navy": 18, "grey": 16, "orange": 4}),
-}  # fmt: skip
+    "mixed": (
+        {"t-shirt": 30, "shirt": 25, "jacket": 25, "coat": 20},
+        {"trousers": 60, "shorts": 20, "skirt": 20},
+        EVEN,
+    ),
+    "summer": (
+        {"t-shirt": 55, "shirt": 30, "jacket": 12, "coat": 3},
+        {"trousers": 40, "shorts": 35, "skirt": 25},
+        EVEN | {"white": 18, "yellow": 14, "pink": 14, "navy": 6},
+    ),
+    "autumn": (
+        {"t-shirt": 10, "shirt": 30, "jacket": 40, "coat": 20},
+        {"trousers": 80, "shorts": 4, "skirt": 16},
+        EVEN | {"brown": 18, "orange": 14, "green": 14, "pink": 5},
+    ),
+    "winter": (
+        {"t-shirt": 3, "shirt": 12, "jacket": 40, "coat": 45},
+        {"trousers": 88, "shorts": 2, "skirt": 10},
+        EVEN | {"black": 20, "grey": 16, "navy": 16, "yellow": 5},
+    ),
+    "office": (
+        {"t-shirt": 8, "shirt": 52, "jacket": 30, "coat": 10},
+        {"trousers": 72, "shorts": 3, "skirt": 25},
+        EVEN | {"white": 20, "navy": 18, "grey": 16, "orange": 4},
+    ),
+}
 CARRIED = {"nothing": 36, "phone": 16, "handbag": 16, "box": 16, "umbrella": 16}
 HIDING = {"nothing": 82, "post": 10, "bin": 8}
 TOLD = (
@@ -66,8 +97,9 @@ HELD_OUT_SHARE = 7  # one in seven pairs of a colour and a garment is never show
 
 
 def identity(seed, who, wardrobe="mixed", bucket="evaluation"):
-    """What stays the same in all images of one person. People of the bucket "evaluation" and of "pretraining" share no
-    tuple of the attributes that words can tell; in "pretraining" no held-out pair of colour and garment occurs."""
+    """What stays the same in all images of one person. People of the bucket "evaluation" and of "pretraining"
+    share no tuple of the attributes that words can tell; in "pretraining" no held-out pair of colour and
+    garment occurs."""
     for attempt in range(1000):
         person = draw_identity(seed, (who, attempt), wardrobe)
         if (bucket_of(person) == bucket) and not (bucket == "pretraining" and wears_held_out(person)):
@@ -198,7 +230,8 @@ def body(person, image):
 
 
 def garment(person, part, style=PLAIN):
-    """Cloth of one part: its named colour, a little off (captions never tell), and what only the other spectra see."""
+    """Cloth of one part: its named colour, a little off (captions never tell), and what only the other
+    spectra see."""
     hue = (c + person[f"hue {part} {k}"] for k, c in enumerate(COLOURS[person[f"{part} colour"]]))
     colour = tuple(int(np.clip(c, 0, 255)) for c in hue)
     second = COLOURS[person["pattern colour"]]

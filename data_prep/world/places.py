@@ -36,30 +36,120 @@ class Domain(NamedTuple):
 
 DOMAINS = {
     # seen in lifelong orders
-    "A": Domain(6, "summer", ground=("tiles",), exposure=(58, 122), cast=28, saturation=(42, 100), detail=75, crowd=30),
-    "B": Domain(12, "mixed", pitch=(0, 14), exposure=(45, 120), tint=(86, 99, 118), cast=30, saturation=(25, 90), crowd=45, blur=(20, 100),
-                wall=("windows", "bricks", "hedge", "panels")),
-    "C": Domain(8, "autumn", wall=("hedge", "bricks"), ground=("grass", "asphalt"), tint=(95, 112, 88), cast=26, exposure=(50, 110), haze=14,
-                saturation=(52, 108), detail=85),
-    "D": Domain(15, "office", exposure=(45, 130), tint=(114, 100, 88), cast=28, saturation=(55, 120), pitch=(8, 34), crowd=40,
-                wall=("windows", "panels")),
-    "E": Domain(10, "winter", wall=("panels",), ground=("tiles",), tint=(110, 90, 106), cast=28, exposure=(70, 145), saturation=(40, 95),
-                grey=(120, 215), detail=60, pitch=(10, 30)),
+    "A": Domain(
+        6, "summer", ground=("tiles",), exposure=(58, 122), cast=28, saturation=(42, 100), detail=75, crowd=30
+    ),
+    "B": Domain(
+        12,
+        "mixed",
+        pitch=(0, 14),
+        exposure=(45, 120),
+        tint=(86, 99, 118),
+        cast=30,
+        saturation=(25, 90),
+        crowd=45,
+        blur=(20, 100),
+        wall=("windows", "bricks", "hedge", "panels"),
+    ),
+    "C": Domain(
+        8,
+        "autumn",
+        wall=("hedge", "bricks"),
+        ground=("grass", "asphalt"),
+        tint=(95, 112, 88),
+        cast=26,
+        exposure=(50, 110),
+        haze=14,
+        saturation=(52, 108),
+        detail=85,
+    ),
+    "D": Domain(
+        15,
+        "office",
+        exposure=(45, 130),
+        tint=(114, 100, 88),
+        cast=28,
+        saturation=(55, 120),
+        pitch=(8, 34),
+        crowd=40,
+        wall=("windows", "panels"),
+    ),
+    "E": Domain(
+        10,
+        "winter",
+        wall=("panels",),
+        ground=("tiles",),
+        tint=(110, 90, 106),
+        cast=28,
+        exposure=(70, 145),
+        saturation=(40, 95),
+        grey=(120, 215),
+        detail=60,
+        pitch=(10, 30),
+    ),
     # unseen
     "F": Domain(4, "autumn", wall=("bricks",), ground=("asphalt",), pitch=(2, 10), crowd=5),
     "G": Domain(10, "summer", wall=("hedge", "windows"), cast=14, exposure=(70, 130)),
     "H": Domain(2, "mixed", detail=60, blur=(30, 120), cast=16),
     "I": Domain(2, "winter", detail=55, pitch=(24, 40), haze=20, ground=("asphalt",)),
-    "J": Domain(8, "office", detail=45, grain=(25, 50), exposure=(50, 80), crowd=60, wall=("panels",), ground=("tiles",)),
+    "J": Domain(
+        8,
+        "office",
+        detail=45,
+        grain=(25, 50),
+        exposure=(50, 80),
+        crowd=60,
+        wall=("panels",),
+        ground=("tiles",),
+    ),
     "K": Domain(5, "office", detail=70, crowd=55, wall=("windows",), ground=("tiles",), grey=(140, 225)),
     "L": Domain(2, "mixed", cast=22, haze=25, exposure=(80, 135)),
-    # sentences; three spectra by night and day; roads; and where pretraining takes place: photographs, not surveillance
-    "T": Domain(12, "mixed", cast=6, exposure=(88, 112), grain=(8, 18), blur=(0, 50), crowd=10, wall=("panels", "bricks", "windows", "hedge"), ground=("tiles", "asphalt", "grass")),
-    "N": Domain(4, "mixed", wall=("windows", "bricks"), ground=("asphalt",), pitch=(2, 14), grain=(4, 14), blur=(0, 50), crowd=10, night=(3, 90)),
-    "V": Domain(8, wall=("windows", "hedge"), ground=("asphalt",), pitch=(6, 24), distance=(900, 1500), crowd=0, night=(3, 90)),
-    "P": Domain(60, "mixed", pitch=(0, 24), exposure=(84, 114), cast=8, grain=(6, 18), blur=(0, 50), crowd=15,
-                wall=("panels", "bricks", "windows", "hedge"), ground=("tiles", "asphalt", "grass")),
-}  # fmt: skip
+    # sentences; three spectra by night and day; roads; and where pretraining takes place: photographs, not
+    # surveillance
+    "T": Domain(
+        12,
+        "mixed",
+        cast=6,
+        exposure=(88, 112),
+        grain=(8, 18),
+        blur=(0, 50),
+        crowd=10,
+        wall=("panels", "bricks", "windows", "hedge"),
+        ground=("tiles", "asphalt", "grass"),
+    ),
+    "N": Domain(
+        4,
+        "mixed",
+        wall=("windows", "bricks"),
+        ground=("asphalt",),
+        pitch=(2, 14),
+        grain=(4, 14),
+        blur=(0, 50),
+        crowd=10,
+        night=(3, 90),
+    ),
+    "V": Domain(
+        8,
+        wall=("windows", "hedge"),
+        ground=("asphalt",),
+        pitch=(6, 24),
+        distance=(900, 1500),
+        crowd=0,
+        night=(3, 90),
+    ),
+    "P": Domain(
+        60,
+        "mixed",
+        pitch=(0, 24),
+        exposure=(84, 114),
+        cast=8,
+        grain=(6, 18),
+        blur=(0, 50),
+        crowd=15,
+        wall=("panels", "bricks", "windows", "hedge"),
+        ground=("tiles", "asphalt", "grass"),
+    ),
+}
 SEEN, UNSEEN = tuple("ABCDE"), tuple("FGHIJKL")
 DARK = {
     "dusk": (38, 40),
@@ -98,11 +188,19 @@ def camera(seed, domain, camid):
         **({"saturation": draw(*d.saturation, "saturation")} if d.saturation else {}),
         **{f"wall {k}": draw(-28, 28, f"wall colour {k}") for k in range(3)},
         **{f"ground {k}": draw(-16, 16, f"ground colour {k}") for k in range(3)},
-        **{f"clutter {n} {key}": draw(low, high, f"clutter {n} {key}")
-           for n in range(3)
-           for key, low, high in (("x", -150, 150), ("y", 70, 170), ("w", 8, 40), ("h", 25, 110), ("grey", 50, 190),
-                                  ("hue", 0, 359))},
-    }  # fmt: skip
+        **{
+            f"clutter {n} {key}": draw(low, high, f"clutter {n} {key}")
+            for n in range(3)
+            for key, low, high in (
+                ("x", -150, 150),
+                ("y", 70, 170),
+                ("w", 8, 40),
+                ("h", 25, 110),
+                ("grey", 50, 190),
+                ("hue", 0, 359),
+            )
+        },
+    }
 
 
 def furniture(cam, image):
@@ -150,8 +248,10 @@ def passers_by(seed, image, key):
         "carried": "nothing",
         "carried colour": "black",
     }
-    return [part._replace(start=move(part.start, x, y), end=move(part.end, x, y), name="passer-by")
-            for part in people.body(person, pose)]  # fmt: skip
+    return [
+        part._replace(start=move(part.start, x, y), end=move(part.end, x, y), name="passer-by")
+        for part in people.body(person, pose)
+    ]
 
 
 def draw_passer(seed, key, domain):

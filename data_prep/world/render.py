@@ -1,10 +1,11 @@
-"""Analytic ray casting: ellipsoids, capsules and boxes before a ground and a wall, one image at a time, in numpy.
+"""Analytic ray casting: ellipsoids, capsules and boxes before a ground and a wall, one image at a time, in
+numpy.
 
-    H x W rays; metres; x to the right, y away from the camera, z up; a ray is eye + t * (u A + v B + F) with u, v in -1..1,
-    so that t measures depth along the view
+    H x W rays; metres; x to the right, y away from the camera, z up; a ray is eye + t * (u A + v B + F) with
+    u, v in -1..1, so that t measures depth along the view
 
-Every primitive is a unit shape in a frame of its own, into which the rays are carried; t keeps its meaning there. Only
-the rays in the rectangle that a primitive can cover are looked at, which is what makes it fast.
+Every primitive is a unit shape in a frame of its own, into which the rays are carried; t keeps its meaning
+there. Only the rays in the rectangle that a primitive can cover are looked at, which is what makes it fast.
 """
 
 from typing import NamedTuple
@@ -21,7 +22,8 @@ SUPERSAMPLING = 2
 
 
 class Material(NamedTuple):
-    """What a surface is to each spectrum: visible colours 0..255, near-infrared albedo and warmth in per cent."""
+    """What a surface is to each spectrum: visible colours 0..255, near-infrared albedo and warmth in per
+    cent."""
 
     colour: tuple
     second: tuple = (0, 0, 0)
@@ -32,8 +34,8 @@ class Material(NamedTuple):
 
 
 class Part(NamedTuple):
-    """A primitive. A capsule's axis runs from start to end; of an ellipsoid or box they are the ends of the long axis.
-    `radii` are across it, to the sides and to the front."""
+    """A primitive. A capsule's axis runs from start to end; of an ellipsoid or box they are the ends of the
+    long axis. `radii` are across it, to the sides and to the front."""
 
     kind: int
     start: tuple
@@ -44,7 +46,8 @@ class Part(NamedTuple):
 
 
 class View(NamedTuple):
-    """The camera: position, and the vectors A, B, F that span its rays; `wall` is the distance of the wall in y."""
+    """The camera: position, and the vectors A, B, F that span its rays; `wall` is the distance of the wall in
+    y."""
 
     eye: np.ndarray
     across: np.ndarray
@@ -54,8 +57,8 @@ class View(NamedTuple):
 
 
 class Traced(NamedTuple):
-    """What each ray meets: depth, which part (or GROUND, WALL, SKY), the outward normal, where the second colour shows,
-    a factor for the folds of cloth, and the point in the world (for ground and wall)."""
+    """What each ray meets: depth, which part (or GROUND, WALL, SKY), the outward normal, where the second
+    colour shows, a factor for the folds of cloth, and the point in the world (for ground and wall)."""
 
     depth: np.ndarray  # (H, W)
     slot: np.ndarray  # (H, W)
@@ -66,7 +69,8 @@ class Traced(NamedTuple):
 
 
 class Frame(NamedTuple):
-    """A part's own frame: its centre, its axes as rows, their scales, and a capsule's half length in that scale."""
+    """A part's own frame: its centre, its axes as rows, their scales, and a capsule's half length in that
+    scale."""
 
     centre: np.ndarray
     axes: np.ndarray
@@ -114,8 +118,18 @@ def trace(parts, frames, view, height, width):
     pattern, folds = np.zeros((rows, columns), bool), np.ones((rows, columns), np.float32)
     for k, (part, frame, place) in enumerate(zip(parts, frames, windows)):
         if place is not None:
-            dress(part, frame, view, u[place[1]], v[place[0]], depth[place], slot[place] == k,
-                  normal[place], pattern[place], folds[place])  # fmt: skip
+            dress(
+                part,
+                frame,
+                view,
+                u[place[1]],
+                v[place[0]],
+                depth[place],
+                slot[place] == k,
+                normal[place],
+                pattern[place],
+                folds[place],
+            )
     return Traced(depth, slot, normal, pattern, folds, point)
 
 
@@ -131,7 +145,8 @@ def backdrop(view, u, v):
 
 
 def window(part, frame, view, rows, columns):
-    """The slice of rays that can meet a part, or None: its extent along the image axes, seen from its nearest depth."""
+    """The slice of rays that can meet a part, or None: its extent along the image axes, seen from its nearest
+    depth."""
     across, up, forward = (a / length(a) for a in (view.across, view.up, view.forward))
     reach = [extent(part.kind, frame, axis) for axis in (across, up, forward)]
     offset = frame.centre - view.eye
@@ -179,8 +194,8 @@ def hit_sphere(o, d, _):
 
 
 def hit_capsule(o, d, half):
-    """Depth of the unit cylinder along z between -half and half, closed by half spheres. A ray that begins above or below
-    may meet a cap without meeting the side."""
+    """Depth of the unit cylinder along z between -half and half, closed by half spheres. A ray that begins
+    above or below may meet a cap without meeting the side."""
     x, y, z = d
     flat, ahead = x * x + y * y, o[0] * x + o[1] * y
     side = first_root(flat, ahead, o[0] ** 2 + o[1] ** 2 - 1)
@@ -213,7 +228,8 @@ def first_root(a, b, c):
 
 
 def dress(part, frame, view, u, v, depth, mine, normal, pattern, folds):
-    """Write normals, pattern and folds of a part where it is seen (`mine`); the arrays are views of the picture's."""
+    """Write normals, pattern and folds of a part where it is seen (`mine`); the arrays are views of the
+    picture's."""
     r, c = np.nonzero(mine)
     if not len(r):
         return

@@ -18,7 +18,8 @@ def numbers(seed, *names):
 
 
 def stream(seed, *names):
-    """A generator that depends on the seed and the names alone, for whoever needs many numbers: stream(0, "height", 17)."""
+    """A generator that depends on the seed and the names alone, for whoever needs many numbers: stream(0,
+    "height", 17)."""
     return np.random.Generator(np.random.Philox(key=int.from_bytes(digest(seed, *names)[:16])))
 
 

@@ -1,4 +1,5 @@
-"""What is so, for every image of a world: attributes, and which pixel shows what. Explanations are judged by it."""
+"""What is so, for every image of a world: attributes, and which pixel shows what. Explanations are judged by
+it."""
 
 import json
 from pathlib import Path
@@ -37,8 +38,10 @@ class Masks:
         self.seed, self.size, self.layout = card["seed"], tuple(card["size"]), layout_of(card["name"])
         plan, paths, now = planned(card["name"], card["profile"], self.seed, self.size)
         if now["fingerprint"] != card["fingerprint"]:
-            raise ValueError(f"expected the world that this code makes in {root}, found another ({card['name']}, version "
-                             f"{card['version']}): its masks cannot be traced; remove the folder and make it again.")  # fmt: skip
+            raise ValueError(
+                f"expected the world that this code makes in {root}, found another ({card['name']}, version "
+                f"{card['version']}): its masks cannot be traced; remove the folder and make it again."
+            )
         self.shots = {path: one for one, files in zip(plan, paths) for path in files}
 
     def __call__(self, path):

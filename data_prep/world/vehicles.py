@@ -6,7 +6,8 @@ from data_prep.world.people import COLOURS, side_of
 from data_prep.world.render import BOX, CAPSULE, ELLIPSOID, PLAIN, STRIPED, Material, Part
 from data_prep.world.streams import between, near, pick
 
-TYPES = {  # length, width, height of the body, of the cabin; where the cabin begins and ends; per cent of a metre
+# length, width, height of the body, of the cabin; where the cabin begins and ends; per cent of a metre
+TYPES = {
     "sedan": (440, 175, 80, 58, -150, 70),
     "hatchback": (390, 170, 82, 64, -175, 70),
     "suv": (450, 186, 98, 78, -205, 75),
@@ -18,8 +19,8 @@ GLASS = Material((48, 58, 68), nir=20, heat=26)
 
 
 def identity(seed, who, bucket="evaluation"):
-    """What stays the same in all images of one vehicle. Those of the bucket "evaluation" and of "pretraining" share no tuple
-    of the attributes that words can tell."""
+    """What stays the same in all images of one vehicle. Those of the bucket "evaluation" and of "pretraining"
+    share no tuple of the attributes that words can tell."""
     cars = (draw_identity(seed, (who, attempt)) for attempt in range(1000))
     return next(car for car in cars if side_of(told(car)) == bucket)
 
@@ -34,8 +35,20 @@ def draw_identity(seed, key):
     draw = lambda name, options: pick(seed, options, name, *key)  # noqa: E731
     return {
         "noun": draw("type", tuple(TYPES)),
-        "colour": draw("body colour", {"white": 20, "black": 18, "grey": 18, "blue": 12, "red": 12, "green": 6, "yellow": 6,
-                                       "brown": 4, "orange": 4}),
+        "colour": draw(
+            "body colour",
+            {
+                "white": 20,
+                "black": 18,
+                "grey": 18,
+                "blue": 12,
+                "red": 12,
+                "green": 6,
+                "yellow": 6,
+                "brown": 4,
+                "orange": 4,
+            },
+        ),
         "size": near(seed, 100, 3, "size", *key),
         "roof": draw("roof", {"": 55, "rack": 25, "box": 20}),
         "roof colour": draw("roof colour", tuple(COLOURS)),
@@ -46,7 +59,7 @@ def draw_identity(seed, key):
         **{f"hue {k}": between(seed, -16, 16, "hue", k, *key) for k in range(3)},
         "nir": between(seed, 1, 9, "nir", *key) * 10,
         "nir trim": between(seed, 1, 9, "nir trim", *key) * 10,
-    }  # fmt: skip
+    }
 
 
 def instance(seed, key, camera):
@@ -78,11 +91,32 @@ def body(car, image):
     middle = floor + (height - floor) / 2
     parts = [
         Part(BOX, (0, -y, middle), (0, y, middle), (half, (height - floor) / 2), paint, "body side"),
-        Part(CAPSULE, (0, -y + 0.25, height - 0.08), (0, y - 0.3, height - 0.12), (half * 0.97, 0.14), paint, "body bonnet"),
+        Part(
+            CAPSULE,
+            (0, -y + 0.25, height - 0.08),
+            (0, y - 0.3, height - 0.12),
+            (half * 0.97, 0.14),
+            paint,
+            "body bonnet",
+        ),
         *greenhouse(back, front, height, cabin, half, paint),
-        Part(BOX, (0, y - 0.06, middle - 0.08), (0, y + 0.03, middle - 0.08), (half * 0.55, 0.07), Material((24, 24, 26), heat=70 if hot else 26), "grille"),
-        Part(BOX, (0, y - 0.9, height + 0.01), (0, y - 0.15, height + 0.01), (half * 0.72, 0.03), paint._replace(heat=96 if hot else 26), "body engine"),
-    ]  # fmt: skip
+        Part(
+            BOX,
+            (0, y - 0.06, middle - 0.08),
+            (0, y + 0.03, middle - 0.08),
+            (half * 0.55, 0.07),
+            Material((24, 24, 26), heat=70 if hot else 26),
+            "grille",
+        ),
+        Part(
+            BOX,
+            (0, y - 0.9, height + 0.01),
+            (0, y - 0.15, height + 0.01),
+            (half * 0.72, 0.03),
+            paint._replace(heat=96 if hot else 26),
+            "body engine",
+        ),
+    ]
     parts += wheels(car, y, half, hot) + lamps(image, y, half, middle)
     if trim:
         for side in (-1, 1):
@@ -104,13 +138,37 @@ def greenhouse(back, front, height, cabin, half, paint):
     top, slant = height + cabin * 0.86, cabin * 0.75
     low, high = height + cabin * 0.43, height + cabin * 0.9
     return [
-        Part(BOX, (0, back + slant * 0.5, low), (0, front - slant, low), (half * 0.84, cabin * 0.45), GLASS, "glass"),
+        Part(
+            BOX,
+            (0, back + slant * 0.5, low),
+            (0, front - slant, low),
+            (half * 0.84, cabin * 0.45),
+            GLASS,
+            "glass",
+        ),
         Part(BOX, (0, front, height), (0, front - slant, top), (half * 0.8, 0.05), GLASS, "glass"),
         Part(BOX, (0, back, height), (0, back + slant * 0.5, top), (half * 0.8, 0.05), GLASS, "glass"),
-        Part(BOX, (0, back + slant * 0.5, high), (0, front - slant, high), (half * 0.8, 0.05), paint, "body roof"),
-        *(Part(BOX, (side * half * 0.84, y, height), (side * half * 0.82, y, top), (0.04, 0.05), paint, "body pillar")
-          for side in (-1, 1) for y in (back + slant * 0.5, (back + front - slant) / 2, front - slant)),
-    ]  # fmt: skip
+        Part(
+            BOX,
+            (0, back + slant * 0.5, high),
+            (0, front - slant, high),
+            (half * 0.8, 0.05),
+            paint,
+            "body roof",
+        ),
+        *(
+            Part(
+                BOX,
+                (side * half * 0.84, y, height),
+                (side * half * 0.82, y, top),
+                (0.04, 0.05),
+                paint,
+                "body pillar",
+            )
+            for side in (-1, 1)
+            for y in (back + slant * 0.5, (back + front - slant) / 2, front - slant)
+        ),
+    ]
 
 
 def wheels(car, y, half, hot):
@@ -225,4 +283,4 @@ def extras(car, y, half, height, cabin, back, front, paint):
         parts.append(
             Part(BOX, (half, -0.5, height * 0.7), (half, 0.1, height * 0.7), (0.02, 0.12), note, "sticker")
         )
-    return parts  # fmt: skip
+    return parts

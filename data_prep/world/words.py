@@ -1,9 +1,9 @@
 """Sentences about an image, from the attributes of who is on it and of the moment, in varied grammar.
 
-Captions name two to four attributes, coarsely, and some name a colour wrongly: one in twenty of what pretraining reads, one
-in sixty of what is said of people who are looked for. Build, gait, exact hue and what only the other spectra see are never
-named. Who looks for a person has words of his own for some things, and names either the clothes and no
-colour, or the colours and more.
+Captions name two to four attributes, coarsely, and some name a colour wrongly: one in twenty of what
+pretraining reads, one in sixty of what is said of people who are looked for. Build, gait, exact hue and what
+only the other spectra see are never named. Who looks for a person has words of his own for some things, and
+names either the clothes and no colour, or the colours and more.
 """
 
 import re
@@ -13,14 +13,17 @@ from data_prep.world.people import COLOURS, is_held_out
 from data_prep.world.streams import pick, stream
 
 SHADES = {  # what a hasty witness says of a colour
-    **dict.fromkeys(("black", "navy", "brown", "purple"), "dark"), **dict.fromkeys(("white", "grey", "pink", "yellow"), "light"),
-    **dict.fromkeys(("red", "orange", "green", "blue"), "bright"), "blonde": "fair",
-}  # fmt: skip
+    **dict.fromkeys(("black", "navy", "brown", "purple"), "dark"),
+    **dict.fromkeys(("white", "grey", "pink", "yellow"), "light"),
+    **dict.fromkeys(("red", "orange", "green", "blue"), "bright"),
+    "blonde": "fair",
+}
 
 
 class Witness(NamedTuple):
-    """How closely somebody describes a garment, in per cent, how many things are named, one number as likely as the next,
-    whether clothes come to mind before all else, and how often a colour is mistaken, named or not: once in so many times."""
+    """How closely somebody describes a garment, in per cent, how many things are named, one number as likely
+    as the next, whether clothes come to mind before all else, and how often a colour is mistaken, named or
+    not: once in so many times."""
 
     detail: dict
     things: tuple
@@ -39,18 +42,33 @@ LOOKING = {
     "attentive": 45,
 }  # who looks for a person, in per cent; clothes first, as in CUHK-PEDES
 OWN_WORDS = {  # what witnesses also say, and alt texts do not: pretraining never read it
-    "t-shirt": "tee", "shirt": "blouse", "jacket": "windbreaker", "coat": "parka", "trousers": "pants", "shorts": "bermudas",
-    "skirt": "miniskirt", "shoes": "sneakers", "backpack": "rucksack", "hat": "cap",
-}  # fmt: skip
+    "t-shirt": "tee",
+    "shirt": "blouse",
+    "jacket": "windbreaker",
+    "coat": "parka",
+    "trousers": "pants",
+    "shorts": "bermudas",
+    "skirt": "miniskirt",
+    "shoes": "sneakers",
+    "backpack": "rucksack",
+    "hat": "cap",
+}
 OWN_SHARE = 4  # one in so many of the words that have such a twin
 WORD = re.compile(r"[\w-]+")
 PLAIN = {own: word for word, own in OWN_WORDS.items()}
 GARMENTS = ("t-shirt", "shirt", "jacket", "coat", "trousers", "shorts", "skirt")
 OPENINGS = {  # the sentences of the papers begin and end like some of these
-    "a {noun}": 30, "the {noun}": 14, "there is a {noun}": 10, "this is a {noun}": 6, "a photo of a {noun}": 12,
-    "a {kind}": 10, "a photo of a {kind}": 8, "a visible photo of a {kind}": 4, "a photo of a {one} {kind}": 4,
+    "a {noun}": 30,
+    "the {noun}": 14,
+    "there is a {noun}": 10,
+    "this is a {noun}": 6,
+    "a photo of a {noun}": 12,
+    "a {kind}": 10,
+    "a photo of a {kind}": 8,
+    "a visible photo of a {kind}": 4,
+    "a photo of a {one} {kind}": 4,
     "a photo of a {one} and {two} {kind}": 4,
-}  # fmt: skip
+}
 SPECTRUM_OPENINGS = {
     "nir": "a near-infrared photo of a {noun}",
     "tir": "a thermal-infrared photo of a {noun}",
@@ -83,7 +101,8 @@ def witness(seed, key):
 
 
 def lessons(seed, who, image, key, spectrum="rgb"):
-    """What pretraining reads: captions, and now and then a part description in the words of a description file."""
+    """What pretraining reads: captions, and now and then a part description in the words of a description
+    file."""
     said = [sentence(seed, who, image, (*key, k), spectrum, WITNESSES["writer"]) for k in range(2)]
     if spectrum == "rgb" and "engine" not in image and not stream(seed, "lesson", *key).integers(3):
         said[1] = pick(seed, parts(who, image), "part", *key)
@@ -124,8 +143,8 @@ def opening_words(who, image, vehicle, spectrum):
 
 
 def mistaken(seed, who, key, witness):
-    """The attributes as a careless witness has them: now and then one colour is another, but none that makes a pair of
-    colour and garment which pretraining must not read."""
+    """The attributes as a careless witness has them: now and then one colour is another, but none that makes
+    a pair of colour and garment which pretraining must not read."""
     rng = stream(seed, "mistake", *key)
     if rng.integers(witness.mistaken):
         return who
@@ -154,19 +173,29 @@ def seen_person(seed, person, image, key, witness):
 
 
 def garment(seed, person, part, detail, key):
-    """A garment as closely described as this witness does: a jacket, a dark jacket, a navy jacket, a navy striped jacket."""
+    """A garment as closely described as this witness does: a jacket, a dark jacket, a navy jacket, a navy
+    striped jacket."""
     what, colour = person[part], person[f"{part} colour"]
     pattern = person["pattern"] if part == "upper" and person["pattern"] != "plain" else ""
-    said = {"garment": what, "shade": f"{SHADES[colour]} {what}", "colour": f"{colour} {what}",
-            "all": f"{colour} {pattern} {what}" if pattern else f"{colour} {what}"}  # fmt: skip
+    said = {
+        "garment": what,
+        "shade": f"{SHADES[colour]} {what}",
+        "colour": f"{colour} {what}",
+        "all": f"{colour} {pattern} {what}" if pattern else f"{colour} {what}",
+    }
     words = said[pick(seed, detail, "detail", part, *key)]
     return words if what in ("trousers", "shorts") else a(words)
 
 
 def hair_words(person):
     hair, length = person["hair"], person["hair length"]
-    return (f"with {length} hair", f"with {SHADES.get(hair, hair)} hair", f"with {hair} hair", f"whose hair is {length}",
-            f"with {length} {hair} hair")  # fmt: skip
+    return (
+        f"with {length} hair",
+        f"with {SHADES.get(hair, hair)} hair",
+        f"with {hair} hair",
+        f"whose hair is {length}",
+        f"with {length} {hair} hair",
+    )
 
 
 def shoe_words(colour):
@@ -224,20 +253,30 @@ def seen_vehicle(seed, car, image, key, witness):
 
 def grey_vehicle(seed, car, image, key, witness):
     """What shows without colour."""
-    return (f"shaped like a {car['noun']}", "with something on the roof" if car["roof"] else "",
-            "with a spoiler" if car["spoiler"] else "")  # fmt: skip
+    return (
+        f"shaped like a {car['noun']}",
+        "with something on the roof" if car["roof"] else "",
+        "with a spoiler" if car["spoiler"] else "",
+    )
 
 
 def warm_vehicle(seed, car, image, key, witness):
     return (f"with a {image['engine']} engine", *grey_vehicle(seed, car, image, key, witness))
 
 
-PHRASES = {("rgb", False): seen_person, ("nir", False): felt_person, ("tir", False): felt_person,
-           ("rgb", True): seen_vehicle, ("nir", True): grey_vehicle, ("tir", True): warm_vehicle}  # fmt: skip
+PHRASES = {
+    ("rgb", False): seen_person,
+    ("nir", False): felt_person,
+    ("tir", False): felt_person,
+    ("rgb", True): seen_vehicle,
+    ("nir", True): grey_vehicle,
+    ("tir", True): warm_vehicle,
+}
 
 
 def parts(person, image):
-    """Head, upper, lower, foot: the four sentences of a description file, as VLADR's question answering assembles them."""
+    """Head, upper, lower, foot: the four sentences of a description file, as VLADR's question answering
+    assembles them."""
     accessory = f"{a(person['hat'])} hat" if person["hat"] else "no hat"
     activity = "looking at a phone" if image["carried"] == "phone" else image["moving"]
     return (

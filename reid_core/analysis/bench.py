@@ -1,4 +1,5 @@
-"""Speed and memory as ratios measured in one run: `python -m reid_core bench`. Not a test: machines differ."""
+"""Speed and memory as ratios measured in one run: `python -m reid_core bench`. Not a test: machines
+differ."""
 
 import datetime
 import functools
@@ -38,12 +39,19 @@ def kept(name, gpu=False):
 
 
 def keep(name, told):
-    """Add one measurement to results/bench.json, with its machine, commit and date; that of a GPU stands beside that of a CPU."""
+    """Add one measurement to results/bench.json, with its machine, commit and date; that of a GPU stands
+    beside that of a CPU."""
     name += ON_GPU if torch.cuda.is_available() else ""
     path = BOOK.folder() / "bench.json"
     before = json.loads(path.read_text()) if path.exists() else {}
-    here = {"device": torch.cuda.get_device_name() if torch.cuda.is_available() else f"{platform.machine()}, {os.cpu_count()} cores",
-            "commit": git("rev-parse", "HEAD"), "date": datetime.date.today().isoformat(), "torch": torch.__version__}  # fmt: skip
+    here = {
+        "device": torch.cuda.get_device_name()
+        if torch.cuda.is_available()
+        else f"{platform.machine()}, {os.cpu_count()} cores",
+        "commit": git("rev-parse", "HEAD"),
+        "date": datetime.date.today().isoformat(),
+        "torch": torch.__version__,
+    }
     checkpoint.write(path, (json.dumps({**before, name: {**told, **here}}, indent=1) + "\n").encode())
 
 
@@ -61,7 +69,8 @@ def run(parts=(), into_book=False):
 
 
 def tower(device, name="tiny", size=(128, 64), batch=64):
-    """A training step of our tower against open_clip's own forward, in turn: the same work, the same optimiser."""
+    """A training step of our tower against open_clip's own forward, in turn: the same work, the same
+    optimiser."""
     ours, plain = load_clip(name, None, size).image.to(device), open_model(name).visual.to(device)
     images = torch.randn(batch, 3, *size, device=device)
     steps = {
@@ -71,8 +80,10 @@ def tower(device, name="tiny", size=(128, 64), batch=64):
     times = alternate(steps, device)
     ratio = statistics.median(a / b for a, b in zip(times["ours"], times["open_clip"]))
     speed = {who: batch / statistics.median(t) for who, t in times.items()}
-    print(f"training step of {name} at {size[0]}x{size[1]}, batch {batch}, bf16: "
-          f"ours {speed['ours']:.0f} images/s, open_clip {speed['open_clip']:.0f}; time ratio {ratio:.2f}")  # fmt: skip
+    print(
+        f"training step of {name} at {size[0]}x{size[1]}, batch {batch}, bf16: ours {speed['ours']:.0f} "
+        f"images/s, open_clip {speed['open_clip']:.0f}; time ratio {ratio:.2f}"
+    )
 
 
 def alternate(steps, device, warm=3, rounds=10):
@@ -106,8 +117,8 @@ def timed(work, device):
 
 
 def prompts(device, name="ViT-B-16-quickgelu", size=(256, 128), batch=16, rounds=5):
-    """Images per second of PromptSG's test features, relative to the tower alone (its Table 5), and how much cheaper its
-    sentence is at 8 positions than at 77."""
+    """Images per second of PromptSG's test features, relative to the tower alone (its Table 5), and how much
+    cheaper its sentence is at 8 positions than at 77."""
     recipe = promptsg.RECIPE.but(
         backbone=name, pretrained="random", image_height=size[0], image_width=size[1]
     )
@@ -130,8 +141,10 @@ def prompts(device, name="ViT-B-16-quickgelu", size=(256, 128), batch=16, rounds
     alone = statistics.median(times["tower alone"])
     ratios = {label: round(alone / statistics.median(seconds), 3) for label, seconds in times.items()}
     each = {label: [one / other for one, other in zip(times["tower alone"], times[label])] for label in times}
-    print(f"test features of {name} at {size[0]}x{size[1]}, batch {batch}, bf16, relative to the tower alone: "
-          + ", ".join(f"{label} {ratio:.2f}" for label, ratio in ratios.items()))  # fmt: skip
+    print(
+        f"test features of {name} at {size[0]}x{size[1]}, batch {batch}, bf16, relative to the tower alone: "
+        + ", ".join(f"{label} {ratio:.2f}" for label, ratio in ratios.items())
+    )
     print(f"its sentences: 77 positions take {sentences[77] / sentences[8]:.1f} times as long as 8")
     return {
         "ratios": ratios,
@@ -143,9 +156,12 @@ def prompts(device, name="ViT-B-16-quickgelu", size=(256, 128), batch=16, rounds
 
 
 INFERENCE = {  # label -> (blocks behind the cross-attention, prompt); None: the tower alone
-    "tower alone": (None, None), "1 cross, simplified": (0, "simplified"), "1 cross + 1 self, simplified": (1, "simplified"),
-    "1 cross + 2 self, composed": (2, "composed"), "1 cross + 2 self, simplified": (2, "simplified"),
-}  # fmt: skip
+    "tower alone": (None, None),
+    "1 cross, simplified": (0, "simplified"),
+    "1 cross + 1 self, simplified": (1, "simplified"),
+    "1 cross + 2 self, composed": (2, "composed"),
+    "1 cross + 2 self, simplified": (2, "simplified"),
+}
 
 
 def see(method, batch, blocks, prompt):
@@ -161,7 +177,8 @@ def see(method, batch, blocks, prompt):
 
 
 def learnable(kind, recipe, classes):
-    """Parameters in millions that a method trains at the size of its recipe with so many identities (PromptSG Table 6)."""
+    """Parameters in millions that a method trains at the size of its recipe with so many identities (PromptSG
+    Table 6)."""
     labels = np.repeat(np.arange(classes), 4)
     told = SimpleNamespace(classes=classes, cameras=[1], labels=labels, train=labels)
     method = kind(recipe.but(pretrained=None), told)
@@ -188,8 +205,10 @@ def ranking(device, queries=3368, gallery=19732, width=1280):
     grown = extra_memory(work, device)
     both = [(timed(work, device), timed(lambda: q @ g.T, device)) for _ in range(5)]
     ratio, product = statistics.median(a / b for a, b in both), statistics.median(b for _, b in both)
-    print(f"ranking {queries} x {gallery} x {width}: {ratio:.2f} x the fp32 product ({product:.2f} s), "
-          f"{grown / 1e6:.0f} MB beyond the features")  # fmt: skip
+    print(
+        f"ranking {queries} x {gallery} x {width}: {ratio:.2f} x the fp32 product ({product:.2f} s), "
+        f"{grown / 1e6:.0f} MB beyond the features"
+    )
 
 
 def extra_memory(work, device):
@@ -230,8 +249,11 @@ def pixels(device, images=1500, size=(256, 128), rounds=5):
     wall, busy = (
         statistics.median(b[c] / a[c] for a, b in zip(times["store"], times["pillow"])) for c in (0, 1)
     )
-    print(f"decoding {images} files of 128x64 to {size[0]}x{size[1]}: the store at {wall:.0%} of the rate of Pillow on "
-          f"{os.cpu_count()} threads; {busy:.0%} by processor time, which other programs do not disturb")  # fmt: skip
+    print(
+        f"decoding {images} files of 128x64 to {size[0]}x{size[1]}: the store at {wall:.0%} of the rate of "
+        f"Pillow on {os.cpu_count()} threads; {busy:.0%} by processor time, which other programs do not "
+        "disturb"
+    )
 
 
 def both_clocks(work):
@@ -257,7 +279,8 @@ def with_pillow(paths, size):
 
 
 def index(device):
-    """Reading and checking a tree with the names and numbers of MSMT17: 126,441 files in a temporary folder."""
+    """Reading and checking a tree with the names and numbers of MSMT17: 126,441 files in a temporary
+    folder."""
     with tempfile.TemporaryDirectory() as folder:
         began = time.perf_counter()
         images = like_msmt17(Path(folder))
@@ -267,8 +290,10 @@ def index(device):
     said = done.stderr.strip() or "ready for training"
     memory = int(done.stdout.splitlines()[-1]) / 1e6 if done.returncode == 0 else float("nan")
     busy = sum(resource.getrusage(resource.RUSAGE_CHILDREN)[:2])
-    print(f"indexing and checking {images} images, headers only: {seconds:.1f} s ({busy:.1f} s of processor time), "
-          f"{memory:.0f} MB at most, {said} (made in {made:.0f} s)")  # fmt: skip
+    print(
+        f"indexing and checking {images} images, headers only: {seconds:.1f} s ({busy:.1f} s of processor "
+        f"time), {memory:.0f} MB at most, {said} (made in {made:.0f} s)"
+    )
 
 
 CHECK = """
@@ -279,8 +304,11 @@ status = open("/proc/self/status").read().splitlines()
 print(1024 * int(next(line for line in status if line.startswith("VmHWM")).split()[1]))
 """  # a process of its own: what this one holds is not counted
 MSMT17 = {  # list -> images, people
-    "train": (30248, 1041), "val": (2373, 1041), "query": (11659, 3060), "gallery": (82161, 3060),
-}  # fmt: skip
+    "train": (30248, 1041),
+    "val": (2373, 1041),
+    "query": (11659, 3060),
+    "gallery": (82161, 3060),
+}
 CAMERAS = 15
 
 
@@ -306,8 +334,8 @@ WAITS = {"bounded": processor.SPINS, "as the library waits": "300000"}  # turns 
 
 
 def contention(device):
-    """Training on a processor alone, beside a busy program, and two at once, with and without bounded spinning: images per second of
-    one training, relative to one that runs alone."""
+    """Training on a processor alone, beside a busy program, and two at once, with and without bounded
+    spinning: images per second of one training, relative to one that runs alone."""
     found = {}
     for wait, turns in WAITS.items():
         one, narrow = pace_of(turns), pace_of(turns, processor.SINGLE)
@@ -317,8 +345,10 @@ def contention(device):
         found[f"two at once on one thread each, {wait}"] = together([narrow, narrow])
     alone = found[f"alone, {next(iter(WAITS))}"]
     ratios = {name: round(images / alone, 3) for name, images in found.items()}
-    print(f"training of tiny at 128x64 on {os.cpu_count()} cores: {alone:.0f} images/s alone; relative to that, each training: "
-          + ", ".join(f"{name} {ratio:.2f}" for name, ratio in ratios.items()))  # fmt: skip
+    print(
+        f"training of tiny at 128x64 on {os.cpu_count()} cores: {alone:.0f} images/s alone; relative to "
+        f"that, each training: " + ", ".join(f"{name} {ratio:.2f}" for name, ratio in ratios.items())
+    )
     return {"ratios": ratios, "images per second alone": round(alone, 1), "batch": 64, "model": "tiny"}
 
 
@@ -328,9 +358,17 @@ def pace_of(turns, more=None):
 
 
 def together(environments, busy=False):
-    """Mean images per second of trainings that run at the same time, perhaps beside a program that keeps one core busy."""
-    begun = [subprocess.Popen([sys.executable, "-c", f"from reid_core.bench import train_for; print(train_for({SECONDS}))"],
-                              stdout=subprocess.PIPE, text=True, env=one) for one in environments]  # fmt: skip
+    """Mean images per second of trainings that run at the same time, perhaps beside a program that keeps one
+    core busy."""
+    begun = [
+        subprocess.Popen(
+            [sys.executable, "-c", f"from reid_core.bench import train_for; print(train_for({SECONDS}))"],
+            stdout=subprocess.PIPE,
+            text=True,
+            env=one,
+        )
+        for one in environments
+    ]
     other = subprocess.Popen([sys.executable, "-c", "while True: pass"]) if busy else None
     try:
         return statistics.mean(float(one.communicate()[0].splitlines()[-1]) for one in begun)
@@ -356,5 +394,11 @@ def train_for(seconds, batch=64):
     return batch * steps / (time.perf_counter() - began)
 
 
-PARTS = {"tower": tower, "ranking": ranking, "prompts": prompts, "pixels": pixels, "index": index,
-         "contention": contention}  # fmt: skip
+PARTS = {
+    "tower": tower,
+    "ranking": ranking,
+    "prompts": prompts,
+    "pixels": pixels,
+    "index": index,
+    "contention": contention,
+}

@@ -1,4 +1,5 @@
-"""The data flow of a stage: which part reads what, with the shapes of one forward pass, drawn from top to bottom.
+"""The data flow of a stage: which part reads what, with the shapes of one forward pass, drawn from top to
+bottom.
 
 No edge is drawn by hand: they are read off the graph that autograd records.
 """
@@ -42,8 +43,10 @@ def record(method, stage, seed=0):
     asked = [(p, p.requires_grad) for p in method.parameters()]
     trained = {id(p) for group in stage.groups for p in group.parameters()}
     method.requires_grad_(True)  # a frozen part, too, shall leave its trace in the graph
-    hooks = [part.register_forward_hook(ran.hook(name, kind_of(part, trained)), with_kwargs=True)
-             for name, part in parts_of(method)]  # fmt: skip
+    hooks = [
+        part.register_forward_hook(ran.hook(name, kind_of(part, trained)), with_kwargs=True)
+        for name, part in parts_of(method)
+    ]
     given = inputs_of(method, batch)
     for name, tensor in given.items():
         ran.add(name, "input", (), tensor.requires_grad_())
@@ -57,7 +60,8 @@ def record(method, stage, seed=0):
 
 
 def first_batch(method, stage, seed):
-    """The first images that the stage would see, of each part that its sampler zips, and what a frozen tower has said of them."""
+    """The first images that the stage would see, of each part that its sampler zips, and what a frozen tower
+    has said of them."""
     device = next(method.parameters()).device
     loader = Loader(
         method.data,
@@ -95,14 +99,16 @@ def unaugmented(method, batch, view):
 
 
 def inputs_of(method, batch):
-    """{name: tensor} of what the losses may read: views, what was cached, and tables that the method keeps."""
+    """{name: tensor} of what the losses may read: views, what was cached, and tables that the method
+    keeps."""
     views = {f"view {k + 1}" if k else "images": view for k, view in enumerate(batch.views)}
     tables = {name: value for name, value in method.named_buffers(recurse=False) if value.is_floating_point()}
     return views | {f"{name}, cached": value for name, value in batch.cached.items()} | tables
 
 
 def parts_of(method):
-    """(name, module) of the parts that a method is built from; lists and dictionaries of modules count as their items."""
+    """(name, module) of the parts that a method is built from; lists and dictionaries of modules count as
+    their items."""
     for name, child in method.named_children():
         if isinstance(child, nn.ModuleList | nn.ModuleDict):
             yield from ((f"{name} {key}", one) for key, one in child.named_children())
@@ -142,7 +148,8 @@ class Ran:
         return [part for part in self.parts.values() if part.kind != "input" or part.name in read]
 
     def sources(self, tensor):
-        """Names of the parts that a tensor comes from: the first that are met on every way back through the graph."""
+        """Names of the parts that a tensor comes from: the first that are met on every way back through the
+        graph."""
         found, seen, waiting = {}, set(), [node_of(tensor)]
         while waiting:
             node = waiting.pop()
@@ -172,7 +179,8 @@ def tensors(value):
 
 
 def shapes(output):
-    """Lines of text: the shape of every floating tensor with elements, by the name of its field; equal ones are counted."""
+    """Lines of text: the shape of every floating tensor with elements, by the name of its field; equal ones
+    are counted."""
     fields = output._asdict().items() if hasattr(output, "_asdict") else [("", output)]
     lines = []
     for name, value in fields:
@@ -190,7 +198,8 @@ def shape(tensor):
 
 
 def levels(parts):
-    """Rows of parts from top to bottom: each below everything that it reads; the terms of the loss stand last."""
+    """Rows of parts from top to bottom: each below everything that it reads; the terms of the loss stand
+    last."""
     depth = {}
     for part in parts:
         depth[part.name] = 1 + max((depth.get(name, -1) for name in part.reads), default=-1)
@@ -234,8 +243,16 @@ def draw(parts):
 
 def box(axis, part, x, top, height):
     face, style = KINDS[part.kind]
-    shape = FancyBboxPatch((x - WIDTH / 2, top - height), WIDTH, height, boxstyle="round,pad=0,rounding_size=0.06",
-                           facecolor=face, edgecolor="0.3", linestyle=style, zorder=2)  # fmt: skip
+    shape = FancyBboxPatch(
+        (x - WIDTH / 2, top - height),
+        WIDTH,
+        height,
+        boxstyle="round,pad=0,rounding_size=0.06",
+        facecolor=face,
+        edgecolor="0.3",
+        linestyle=style,
+        zorder=2,
+    )
     axis.add_patch(shape)
     axis.text(x, top - LINE * 0.8, part.name, ha="center", va="center", fontsize=9, weight="bold", zorder=3)
     for k, line in enumerate(part.gives):
@@ -245,6 +262,16 @@ def box(axis, part, x, top, height):
 def arrow(axis, source, target):
     """From the lower edge of one box to the upper edge of another; behind the boxes."""
     (x, top, height), (to, below, _) = source, target
-    axis.annotate("", (to, below), (x, top - height), zorder=1,
-                  arrowprops={"arrowstyle": "-|>", "color": "0.45", "shrinkA": 0, "shrinkB": 0,
-                              "connectionstyle": f"arc3,rad={0.0 if top - height - below < 0.6 else 0.12}"})  # fmt: skip
+    axis.annotate(
+        "",
+        (to, below),
+        (x, top - height),
+        zorder=1,
+        arrowprops={
+            "arrowstyle": "-|>",
+            "color": "0.45",
+            "shrinkA": 0,
+            "shrinkB": 0,
+            "connectionstyle": f"arc3,rad={0.0 if top - height - below < 0.6 else 0.12}",
+        },
+    )

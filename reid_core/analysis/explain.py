@@ -31,8 +31,9 @@ BRIGHT = 0.5  # a map marks the pixels that reach this part of its peak
 def watched(**modules):
     """{name: attention maps (B, heads, Q, T)} of what runs inside each module, in the order of running.
 
-    Attention kernels keep their maps to themselves. While this lasts they are replaced by the equation, softmax(q k^T /
-    sqrt d) v: the same output up to rounding, with a map that has a gradient. The towers themselves stay untouched.
+    Attention kernels keep their maps to themselves. While this lasts they are replaced by the equation,
+    softmax(q k^T / sqrt d) v: the same output up to rounding, with a map that has a gradient. The towers
+    themselves stay untouched.
     """
     maps, inside, kernel = {name: [] for name in modules}, [], F.scaled_dot_product_attention
     hooks = [hook for name, module in modules.items() for hook in marks(module, name, inside)]
@@ -73,12 +74,13 @@ def attention_weights(q, k, mask=None, causal=False, scale=None):
 
 
 def relevance(method, batch, score, name=None):
-    """Relevance of each patch for the score of the feature `name` of each image, (B, h, w), not negative; (B, M, h, w) for M > 1
-    spectra. `name` is the method's first test feature unless told.
+    """Relevance of each patch for the score of the feature `name` of each image, (B, h, w), not negative; (B,
+    M, h, w) for M > 1 spectra. `name` is the method's first test feature unless told.
 
-    The rule is that of Chefer et al. (ICCV 2021), by the authors of the method that PromptSG and CLIP-ReID cite (CVPR
-    2021). Both add up A-bar, the mean over heads of (gradient x map)+; the older one propagates layer-wise relevance in the
-    place of the map and knows self-attention only, so that it has no answer for a cross-attention such as PromptSG's.
+    The rule is that of Chefer et al. (ICCV 2021), by the authors of the method that PromptSG and CLIP-ReID
+    cite (CVPR 2021). Both add up A-bar, the mean over heads of (gradient x map)+; the older one propagates
+    layer-wise relevance in the place of the map and knows self-attention only, so that it has no answer for a
+    cross-attention such as PromptSG's.
     """
     name = name or query_of(method)
     (tower, token), *others = readers_of(method, name)
@@ -96,11 +98,13 @@ def relevance(method, batch, score, name=None):
 
 
 def readers_of(method, name):
-    """[(module, token)] of what reads the image for a feature; those that compute their own maps are asked to remember them."""
+    """[(module, token)] of what reads the image for a feature; those that compute their own maps are asked to
+    remember them."""
     (tower, token), *others = method.readers(name)
     if not hasattr(tower, "blocks"):
         raise ValueError(
-            f"expected a tower made of attention blocks, found {type(tower).__name__}; look at it with Grad-CAM."
+            f"expected a tower made of attention blocks, found {type(tower).__name__}; look at it with "
+            "Grad-CAM."
         )
     for module, _ in others:
         module.remember, module.maps = True, None
@@ -108,7 +112,8 @@ def readers_of(method, name):
 
 
 def own_maps(readers):
-    """The maps that readers computed by themselves, with their gradients; others leave it to the kernel, which is watched."""
+    """The maps that readers computed by themselves, with their gradients; others leave it to the kernel,
+    which is watched."""
     found = []
     for module, _ in readers:
         if module.maps is not None and module.maps.requires_grad:
@@ -128,7 +133,8 @@ def weigh_all(maps, total):
 
 
 def weigh(attention, gradient):
-    """A-bar: (B, heads, Q, T) twice -> (B, Q, T). A map that the score never read has no gradient, and no weight."""
+    """A-bar: (B, heads, Q, T) twice -> (B, Q, T). A map that the score never read has no gradient, and no
+    weight."""
     if gradient is None:
         return torch.zeros_like(attention[:, 0])
     return (gradient * attention).clamp(min=0).mean(1)
@@ -146,9 +152,10 @@ def through_blocks(weighed):
 
 
 def read_by(weighed, tokens, answer):
-    """Relevance (B, T) of the tokens for a module that reads them with Q queries and passes these, or the tokens it re-weighs,
-    through blocks of self-attention; `answer` is the place of the query, or of the token, that is read off in the end. The
-    queries themselves, and what they knew of the image, count as given."""
+    """Relevance (B, T) of the tokens for a module that reads them with Q queries and passes these, or the
+    tokens it re-weighs, through blocks of self-attention; `answer` is the place of the query, or of the
+    token, that is read off in the end. The queries themselves, and what they knew of the image, count as
+    given."""
     query, *blocks = weighed
     tokens = normalised(tokens)[:, -query.shape[2] :]  # a reader may leave the class token out
     passed = not blocks or blocks[0].shape[-1] == query.shape[1]
@@ -159,7 +166,8 @@ def read_by(weighed, tokens, answer):
 
 
 def normalised(relevances):
-    """Chefer et al. (ICCV 2021), before a cross-attention: what a token has gathered sums to one, besides itself."""
+    """Chefer et al. (ICCV 2021), before a cross-attention: what a token has gathered sums to one, besides
+    itself."""
     itself = torch.eye(relevances.shape[-1], device=relevances.device)
     gathered = relevances - itself
     return gathered / gathered.sum(-1, keepdim=True).clamp(min=1e-12) + itself
@@ -175,13 +183,15 @@ def class_tokens(tower):
 
 
 def with_gradient(batch, images=None):
-    """The batch with images that gradients reach, even through a frozen tower; `images` (B * M, 3, H, W) instead of its own."""
+    """The batch with images that gradients reach, even through a frozen tower; `images` (B * M, 3, H, W)
+    instead of its own."""
     images = batch.images if images is None else images.unflatten(0, batch.images.shape[:2])
     return dataclasses.replace(batch, views=[images.detach().clone().requires_grad_()])
 
 
 def nearness(targets):
-    """Score: cosine to one target per image (B, D), such as the mean feature of its true matches or its sentence."""
+    """Score: cosine to one target per image (B, D), such as the mean feature of its true matches or its
+    sentence."""
     return lambda features: F.cosine_similarity(features, targets)
 
 
@@ -209,8 +219,9 @@ class Encoder(nn.Module):
 
 
 def grad_cam(method, batch, score, name=None):
-    """Grad-CAM (Selvaraju et al., ICCV 2017) of the score of each image, (B, h, w) from 0 to 1, on the last layer whose
-    patches the score reads: class and prompt tokens are dropped. (B, M, h, w) for M > 1 spectra."""
+    """Grad-CAM (Selvaraju et al., ICCV 2017) of the score of each image, (B, h, w) from 0 to 1, on the last
+    layer whose patches the score reads: class and prompt tokens are dropped. (B, M, h, w) for M > 1 spectra.
+    """
     name = name or query_of(method)
     model, count = Encoder(method, batch, name), len(batch.images)
     with torch.enable_grad(), PatchCAM(model, [layer_of(method, name)], patches_of(method.image)) as cam:
@@ -220,8 +231,8 @@ def grad_cam(method, batch, score, name=None):
 
 
 class AllAtOnce:
-    """The package asks for the score of one feature at a time; a score of ours takes the batch. Features are gathered
-    until all are there: the sum of the parts is the same, and so are the gradients."""
+    """The package asks for the score of one feature at a time; a score of ours takes the batch. Features are
+    gathered until all are there: the sum of the parts is the same, and so are the gradients."""
 
     def __init__(self, score, number):
         self.score, self.number, self.waiting = score, number, []
@@ -234,8 +245,8 @@ class AllAtOnce:
 
 
 def layer_of(method, name):
-    """The norm before the last block, which the class token reads; the final norm where another module reads the patches;
-    a ResNet's last stage."""
+    """The norm before the last block, which the class token reads; the final norm where another module reads
+    the patches; a ResNet's last stage."""
     tower = method.image
     if not hasattr(tower, "blocks"):
         return tower.layer4
@@ -267,12 +278,14 @@ def spread(found, size):
 
 
 def pointing(found, region):
-    """Pointing game (Zhang et al. 2018): is the peak of the map (H, W) inside the region? With ties, the share of peaks that are."""
+    """Pointing game (Zhang et al. 2018): is the peak of the map (H, W) inside the region? With ties, the
+    share of peaks that are."""
     return float(region[found == found.max()].mean())
 
 
 def energy(found, region):
-    """Share of the map that lies inside the region. A map that is nowhere above zero says as much as a uniform one."""
+    """Share of the map that lies inside the region. A map that is nowhere above zero says as much as a
+    uniform one."""
     return float((found * region).sum() / found.sum()) if found.sum() > 0 else float(region.mean())
 
 
@@ -300,7 +313,8 @@ def chance(mask):
 
 
 class Chosen(NamedTuple):
-    """Positions of images, and why they are shown: the group that fills most of them, and how much of them."""
+    """Positions of images, and why they are shown: the group that fills most of them, and how much of
+    them."""
 
     rows: np.ndarray
     why: list
@@ -308,7 +322,8 @@ class Chosen(NamedTuple):
 
 
 def fullest(masks, name, number, pids):
-    """The images (rows of `masks`) that a group fills most, one per person: the figure is chosen by rule, not by eye."""
+    """The images (rows of `masks`) that a group fills most, one per person: the figure is chosen by rule, not
+    by eye."""
     share = np.array([group(mask, name).mean() for mask in masks])
     order = np.argsort(-share, kind="stable")
     rows = order[np.sort(np.unique(np.asarray(pids)[order], return_index=True)[1])][:number]

@@ -1,4 +1,5 @@
-"""What a trained method shows, as arrays: coordinates, ranked lists, explanations and what the world's masks say to them.
+"""What a trained method shows, as arrays: coordinates, ranked lists, explanations and what the world's masks
+say to them.
 
 N points of a map, K queries with a ranked list of S places, Q explained queries, h x w patches
 """
@@ -57,8 +58,8 @@ class Visuals(NamedTuple):
 
 
 def visualise(method, data, key="", maps=("tsne", "umap")):
-    """Visuals of a method as it is now, at its first test images with images; a map that is not asked for (UMAP
-    compiles for ten seconds) stays empty."""
+    """Visuals of a method as it is now, at its first test images with images; a map that is not asked for
+    (UMAP compiles for ten seconds) stays empty."""
     method.eval()
     task = task_of(method)
     query, gallery = embed(method, data, task)
@@ -93,7 +94,8 @@ def coordinates(query, gallery, data, maps):
 
 
 def tsne(features, seed=0):
-    """t-SNE (van der Maaten and Hinton 2008) of (N, D) by cosine, begun from the first principal components: (N, 2)."""
+    """t-SNE (van der Maaten and Hinton 2008) of (N, D) by cosine, begun from the first principal components:
+    (N, 2)."""
     width = min(30, (len(features) - 1) / 3)
     found = TSNE(init="pca", perplexity=width, metric="cosine", random_state=seed, n_jobs=1)
     with threadpool_limits(1):  # the same sums in the same order, and no threads that wait for each other
@@ -126,8 +128,12 @@ def ranked_lists(query, gallery, data, protocol, scores):
     near, same = (query[rows] @ gallery.T).cpu().numpy(), data.gallery.pids == data.query.pids[rows, None]
     near[left_out(data, protocol, rows)] = -np.inf
     order = np.argsort(-near, axis=1, kind="stable")[:, :PLACES]
-    return {"queries": rows.astype(np.int32), "ap": scores.ap[picked].astype(np.float32),
-            "order": order.astype(np.int32), "correct": np.take_along_axis(same, order, 1)}  # fmt: skip
+    return {
+        "queries": rows.astype(np.int32),
+        "ap": scores.ap[picked].astype(np.float32),
+        "order": order.astype(np.int32),
+        "correct": np.take_along_axis(same, order, 1),
+    }
 
 
 def hardest_median_best(ap, pids):
@@ -138,7 +144,8 @@ def hardest_median_best(ap, pids):
 
 
 def left_out(data, protocol, rows):
-    """(K, G): what the protocol leaves out of the list of each query: the person on the same camera, and distractors."""
+    """(K, G): what the protocol leaves out of the list of each query: the person on the same camera, and
+    distractors."""
     query, gallery, column = data.query, data.gallery, evaluate.column_of(protocol)
     out = np.broadcast_to(gallery.pids == -1, (len(rows), len(gallery)))
     if column is None:
@@ -148,7 +155,8 @@ def left_out(data, protocol, rows):
 
 
 def explanations(method, data, task, query, gallery, valid):
-    """Maps of the first query of each person for the nearness to the mean of its true matches, and what masks say to them."""
+    """Maps of the first query of each person for the nearness to the mean of its true matches, and what masks
+    say to them."""
     rows = valid[np.sort(np.unique(data.query.pids[valid], return_index=True)[1])][:EXPLAINED]
     matches = (data.gallery.pids == data.query.pids[rows, None]) & ~left_out(
         data, data.manifest.protocol, rows
@@ -211,7 +219,8 @@ def judge(maps, masks):
 
 
 def reasons(masks, pids):
-    """For each explained query, what it is shown for and how much of the image that fills: a rule, not an eye, chooses."""
+    """For each explained query, what it is shown for and how much of the image that fills: a rule, not an
+    eye, chooses."""
     why, share = np.full(len(pids), "", "U12"), np.zeros(len(pids), np.float32)
     for name in AROUND if len(masks) else ():
         picked = explain.fullest(masks, name, SHOWN, pids)
@@ -221,8 +230,8 @@ def reasons(masks, pids):
 
 
 def shown(found):
-    """Positions of the explained queries that the rule chose: group by group, the fullest first. Where no masks say what fills an
-    image, the first ones: as blind a rule."""
+    """Positions of the explained queries that the rule chose: group by group, the fullest first. Where no
+    masks say what fills an image, the first ones: as blind a rule."""
     picked = [k for k in range(len(found.why)) if found.why[k]]
     by_rule = sorted(picked, key=lambda k: (AROUND.index(found.why[k]), -found.share[k]))
     return by_rule or list(range(min(len(AROUND) * SHOWN, len(found.rows))))
@@ -235,7 +244,8 @@ def beside_chance(found, how="relevance", score="person"):
 
 
 def mean(values, draws=2000):
-    """Mean of one score (Q,) in per cent, with the interval of a bootstrap over the queries, one per person."""
+    """Mean of one score (Q,) in per cent, with the interval of a bootstrap over the queries, one per
+    person."""
     values = 100 * np.asarray(values, np.float64)
     picks = np.random.default_rng(0).integers(len(values), size=(draws, len(values)))
     return Interval(values.mean(), *np.quantile(values[picks].mean(1), (0.025, 0.975)))
@@ -250,8 +260,10 @@ def keep(method, data, run, shelf=BOOK):
     found, buffer = visualise(method, data, run.key), io.BytesIO()
     np.savez_compressed(buffer, **found._asdict())
     if buffer.tell() > LIMIT:
-        raise ValueError(f"expected under {LIMIT // 1000} kB to keep of {run.spec.name}, found {buffer.tell() // 1000} kB; "
-                         f"explain fewer queries.")  # fmt: skip
+        raise ValueError(
+            f"expected under {LIMIT // 1000} kB to keep of {run.spec.name}, found {buffer.tell() // 1000} "
+            "kB; explain fewer queries."
+        )
     checkpoint.write(shelf.pictures(run.spec), buffer.getvalue())
     return found
 
@@ -267,8 +279,10 @@ def find(spec, shelf=BOOK):
 def belonging(found, run):
     """Visuals, if they are those of the run."""
     if found.key != run.key:
-        raise ValueError(f"expected what the run {run.spec.name} shows ({run.key}), found what another one showed "
-                         f"({found.key}); run python -m reid_core visuals.")  # fmt: skip
+        raise ValueError(
+            f"expected what the run {run.spec.name} shows ({run.key}), found what another one showed "
+            f"({found.key}); run python -m reid_core visuals."
+        )
     return found
 
 
@@ -277,13 +291,16 @@ def read(path):
         with np.load(path, allow_pickle=False) as file:
             kept = {name: file[name] for name in Visuals._fields}
     except (zipfile.BadZipFile, KeyError, ValueError, EOFError) as error:
-        raise ValueError(f"expected a whole file at {path.name}, found one that cannot be read ({error}); run "
-                         f"python -m reid_core visuals.") from error  # fmt: skip
+        raise ValueError(
+            f"expected a whole file at {path.name}, found one that cannot be read ({error}); run python -m "
+            "reid_core visuals."
+        ) from error
     return Visuals(**{**kept, "key": str(kept["key"])})
 
 
 def measure_and_keep(spec, *, shelf=OWN, **options):
-    """As `measure.measure`; what the trained method shows is kept, too, if a page of the book shows pictures of it."""
+    """As `measure.measure`; what the trained method shows is kept, too, if a page of the book shows pictures
+    of it."""
     run = measure.measure(spec, shelf=shelf, **options)
     if is_shown(run.spec) and (shelf is BOOK or spec.profile != "smoke") and can_be_shown(run):
         keep(*trained(run.spec), run, shelf)
@@ -304,13 +321,17 @@ def trained(spec):
     method, data = spec.build()
     path = build_folder() / "runs" / spec.name / "weights.safetensors"
     if not path.exists():
-        raise ValueError(f"expected the weights of {spec.name} in {path.parent}, found none; train it again with "
-                         f"python -m reid_core train.")  # fmt: skip
+        raise ValueError(
+            f"expected the weights of {spec.name} in {path.parent}, found none; train it again with python "
+            "-m reid_core train."
+        )
     with safe_open(path, "pt") as file:
         key, state = file.metadata()["key"], {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     if key != measure.run_key(spec, method, data):
-        raise ValueError(f"expected weights of {measure.run_key(spec, method, data)}, found those of {key}; train it again "
-                         f"with python -m reid_core train.")  # fmt: skip
+        raise ValueError(
+            f"expected weights of {measure.run_key(spec, method, data)}, found those of {key}; train it "
+            "again with python -m reid_core train."
+        )
     method.load_state_dict(state, strict=False)  # a text tower that no stage trains is not among them
     return method, data
 
@@ -330,8 +351,9 @@ def is_kept(run):
 
 
 def for_page(page, wanted):
-    """({label: Visuals or None}, data) of {label: (method, variant, row)}, as they were kept beside the runs of the page's shelf, or of runs
-    that are trained now. Where there is none at all, CLIP's tower as it comes is looked at now, under the label UNTRAINED."""
+    """({label: Visuals or None}, data) of {label: (method, variant, row)}, as they were kept beside the runs
+    of the page's shelf, or of runs that are trained now. Where there is none at all, CLIP's tower as it comes
+    is looked at now, under the label UNTRAINED."""
     specs = {label: Spec(*parts, page.data, page.profile, page.seed) for label, parts in wanted.items()}
     for spec in specs.values() if page.retrain and page.profile != "smoke" else ():
         run = measure.measure(spec)

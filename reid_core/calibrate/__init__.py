@@ -1,1 +1,2 @@
-"""What the instrument itself is measured with: the world's gates, its oracles, the length of a training, the small models."""
+"""What the instrument itself is measured with: the world's gates, its oracles, the length of a training, the
+small models."""

@@ -2,8 +2,9 @@
 
 python -m reid_core gates
 
-No run is committed before this was measured; a gate that is missed is printed as missed. The band of each gate was fixed
-before anything was measured, the world was tuned on the development seed, and what is shown comes from other seeds.
+No run is committed before this was measured; a gate that is missed is printed as missed. The band of each
+gate was fixed before anything was measured, the world was tuned on the development seed, and what is shown
+comes from other seeds.
 """
 
 import datetime
@@ -72,7 +73,8 @@ NO_BAND = {
 }
 
 
-# Of the recipe that the baselines share with CLIP-ReID, the rates of a stage that they do not have: a change of these makes no
+# Of the recipe that the baselines share with CLIP-ReID, the rates of a stage that they do not have: a change
+# of these makes no
 # measure stale.
 NOT_READ = ("stage1_lr", "stage1_warmup_init_lr", "stage1_min_lr")
 
@@ -102,14 +104,23 @@ class World:
             (name, data.manifest.fingerprint, provenance.digest(self.recipe), loading.fingerprint("tiny")),
         )
         pace = PROFILES[self.profile]
-        train.fit(method, data, folder, seed=self.seed, precision=pace.precision, epoch_images=pace.epoch_images,
-                  key=" ".join(key), log=lambda text: None)  # fmt: skip
+        train.fit(
+            method,
+            data,
+            folder,
+            seed=self.seed,
+            precision=pace.precision,
+            epoch_images=pace.epoch_images,
+            key=" ".join(key),
+            log=lambda text: None,
+        )
         checkpoint.clear(folder)
         self.log(f"seed {self.seed}, {name}: trained in {time.time() - began:.0f} s")
         return method
 
     def see(self):
-        """Images with images on the market set: as it comes, fine-tuned, by colour alone, and by the truth."""
+        """Images with images on the market set: as it comes, fine-tuned, by colour alone, and by the
+        truth."""
         data = self.data("world_market")
         yield "zero-shot", summary(self.method(clip_reid.Baseline, data), data)["mAP"]
         yield "fine-tuned", summary(self.trained(clip_reid.Baseline, data, "see"), data)["mAP"]
@@ -157,9 +168,12 @@ class World:
 
 
 MEASURES = {  # what is measured together -> the data sets it needs
-    "see": ("world_market",), "read": ("world_text",), "by_night": ("world_rgbnt201",),
-    "one_after_another": tuple(f"world_{name}" for name in "abcde"), "words": ("world_market",),
-}  # fmt: skip
+    "see": ("world_market",),
+    "read": ("world_text",),
+    "by_night": ("world_rgbnt201",),
+    "one_after_another": tuple(f"world_{name}" for name in "abcde"),
+    "words": ("world_market",),
+}
 
 
 def summary(method, data):
@@ -172,8 +186,8 @@ def scores_on(method, domains):
 
 
 def measure(seeds=SHOWN, profile="laptop", only=None, log=print):
-    """Measure what is missing or of other data, weights or recipe. What MEASURES names together is kept as soon as it is done,
-    whatever stops the rest; `only` names some."""
+    """Measure what is missing or of other data, weights or recipe. What MEASURES names together is kept as
+    soon as it is done, whatever stops the rest; `only` names some."""
     for seed in seeds:
         world = World(seed, profile, log)
         for name in only or MEASURES:
@@ -186,7 +200,8 @@ def measure(seeds=SHOWN, profile="laptop", only=None, log=print):
 
 
 def add(key, measure_, profile):
-    """Write one measure down beside those that others may have written meanwhile: seeds can be measured side by side."""
+    """Write one measure down beside those that others may have written meanwhile: seeds can be measured side
+    by side."""
     done = kept(profile)
     done["measured"][key] = measure_
     write(done, profile)
@@ -200,8 +215,12 @@ def fingerprint(world, name):
 
 
 def made_with():
-    return {"commit": provenance.git("rev-parse", "HEAD"), "clean": provenance.clean_tree(),
-            "date": datetime.date.today().isoformat(), "torch": torch.__version__}  # fmt: skip
+    return {
+        "commit": provenance.git("rev-parse", "HEAD"),
+        "clean": provenance.clean_tree(),
+        "date": datetime.date.today().isoformat(),
+        "torch": torch.__version__,
+    }
 
 
 def place(profile):
@@ -220,8 +239,8 @@ def write(done, profile):
 
 
 def values(done, profile="laptop"):
-    """{gate: {seed: value}} of what measure() kept and what still holds: of the weights, the recipe and the world at hand.
-    Of the development seed, on which the world was tuned, nothing is told."""
+    """{gate: {seed: value}} of what measure() kept and what still holds: of the weights, the recipe and the
+    world at hand. Of the development seed, on which the world was tuned, nothing is told."""
     found = {}
     for key, one in done["measured"].items():
         if (
@@ -236,14 +255,18 @@ def values(done, profile="laptop"):
 def basis(profile, name):
     """What a measure stands on, whatever its seed."""
     recipe = clip_reid.RECIPE.at(PROFILES[profile]).but(**dict.fromkeys(NOT_READ))
-    return {"weights": loading.fingerprint("tiny"), "recipe": provenance.digest(recipe), "profile": provenance.pace_of(profile),
-            "scenes": scenes(profile, MEASURES.get(name, ()))}  # fmt: skip
+    return {
+        "weights": loading.fingerprint("tiny"),
+        "recipe": provenance.digest(recipe),
+        "profile": provenance.pace_of(profile),
+        "scenes": scenes(profile, MEASURES.get(name, ())),
+    }
 
 
 @functools.cache
 def scenes(profile, names):
-    """Changes with the VERSION of the renderer, with what the data sets `names` show and with their sizes, not with the seed. Told by the
-    smallest worlds: a page cannot wait for the plans of large ones."""
+    """Changes with the VERSION of the renderer, with what the data sets `names` show and with their sizes,
+    not with the seed. Told by the smallest worlds: a page cannot wait for the plans of large ones."""
     marks = [build.planned(name, "smoke", 0, build.SIZE)[2]["fingerprint"] for name in names]
     return hashlib.sha256(json.dumps([marks, cast.SIZES[profile]]).encode()).hexdigest()[:16]
 
@@ -270,8 +293,10 @@ def rows(found, limits):
 
 def as_text(found):
     """One line per gate."""
-    lines = [f"{name:24}{band:>10}  {numbers:24} {unit}: {end}"
-             for name, _, unit, band, numbers, end in rows(found, {**GATES, **NO_BAND})]  # fmt: skip
+    lines = [
+        f"{name:24}{band:>10}  {numbers:24} {unit}: {end}"
+        for name, _, unit, band, numbers, end in rows(found, {**GATES, **NO_BAND})
+    ]
     return "\n".join(lines)
 
 
@@ -305,5 +330,7 @@ def require(profile="laptop"):
         if set(SHOWN) - set(found.get(name, {})) or verdict(GATES[name], found[name]) != "met"
     ]
     if open_:
-        raise ValueError(f"expected all gates of the world met on the seeds {', '.join(map(str, SHOWN))} before a run is kept, "
-                         f"found open: {', '.join(open_)}; run python -m reid_core gates, or leave --keep out.")  # fmt: skip
+        raise ValueError(
+            f"expected all gates of the world met on the seeds {', '.join(map(str, SHOWN))} before a run is "
+            f"kept, found open: {', '.join(open_)}; run python -m reid_core gates, or leave --keep out."
+        )

@@ -1,5 +1,5 @@
-"""How long must a laptop train? Scores against the part of the published epochs, with their spread over training seeds, on the
-development world: what the length of the profile `laptop` is judged by.
+"""How long must a laptop train? Scores against the part of the published epochs, with their spread over
+training seeds, on the development world: what the length of the profile `laptop` is judged by.
 
 python -m reid_core gates --lengths --jobs 2
 """
@@ -32,7 +32,8 @@ STEADY = {"world_market": 0.6, "world_msmt": 1.0}  # points by which seeds may s
 
 
 class Length(NamedTuple):
-    """One training: of a method on the development world of a data set, for a part of the published epochs."""
+    """One training: of a method on the development world of a data set, for a part of the published
+    epochs."""
 
     method: str
     variant: str
@@ -47,8 +48,13 @@ class Length(NamedTuple):
 
 def wanted():
     """Every training, seed by seed: two seeds of all tell more than five of some."""
-    return [Length(*kind, data, share, seed) for share in SHARES for seed in SEEDS
-            for data in STEADY for kind in KINDS]  # fmt: skip
+    return [
+        Length(*kind, data, share, seed)
+        for share in SHARES
+        for seed in SEEDS
+        for data in STEADY
+        for kind in KINDS
+    ]
 
 
 def place():
@@ -65,8 +71,11 @@ def kept():
 def basis():
     """What a training stands on, beside its length."""
     told = PROFILES["laptop"]
-    return {"weights": loading.fingerprint("tiny"), "scenes": gates.scenes("laptop", tuple(STEADY)),
-            "rates": [told.pretrained_lr, told.new_lr, told.highest_lr, told.epoch_images]}  # fmt: skip
+    return {
+        "weights": loading.fingerprint("tiny"),
+        "scenes": gates.scenes("laptop", tuple(STEADY)),
+        "rates": [told.pretrained_lr, told.new_lr, told.highest_lr, told.epoch_images],
+    }
 
 
 def due():
@@ -96,8 +105,17 @@ def measure(one, device=None, log=print):
     folder = build_folder() / "lengths" / one.name
     key = f"{one.name} {provenance.digest(method.recipe)} {data.manifest.fingerprint} {json.dumps(basis())}"
     checkpoint.set_aside_other_run(folder, key, log)
-    history = train.fit(method, data, folder, seed=one.seed, precision=profile.precision, device=device,
-                        epoch_images=profile.epoch_images, key=key, log=log)  # fmt: skip
+    history = train.fit(
+        method,
+        data,
+        folder,
+        seed=one.seed,
+        precision=profile.precision,
+        device=device,
+        epoch_images=profile.epoch_images,
+        key=key,
+        log=log,
+    )
     scores = next(iter(evaluate.run_tests(method, data, ways=1).values())).summary()
     seen = sum(epoch["images"] for epoch in history)
     write(
@@ -114,7 +132,8 @@ def write(name, told):
 
 
 class Point(NamedTuple):
-    """One length of one method on one data set: steps of the image tower, mean mAP and its standard deviation over seeds."""
+    """One length of one method on one data set: steps of the image tower, mean mAP and its standard deviation
+    over seeds."""
 
     steps: float
     mean: float
@@ -150,11 +169,24 @@ def as_table(found):
         for share, point in lengths.items():
             wide = point.spread > STEADY[data]
             told = "–" if np.isnan(point.spread) else f"{point.spread:.1f}"
-            lines.append([variant, catalogue.title(data), f"{share:g}", f"{point.steps:.0f}", f"{point.mean:.1f}",
-                          tables.Cell(told, "changed" if wide else ""), point.seeds])  # fmt: skip
+            lines.append(
+                [
+                    variant,
+                    catalogue.title(data),
+                    f"{share:g}",
+                    f"{point.steps:.0f}",
+                    f"{point.mean:.1f}",
+                    tables.Cell(told, "changed" if wide else ""),
+                    point.seeds,
+                ]
+            )
     limits = ", ".join(f"{limit:g} on {catalogue.title(data)}" for data, limit in STEADY.items())
-    return tables.table(["method", "data", "part of the epochs", "steps", "mAP", "spread", "seeds"], lines,
-                        f"World seed {gates.DEVELOPMENT}: mAP by length of training; seeds may spread by {limits}; {finding(found)}")  # fmt: skip
+    return tables.table(
+        ["method", "data", "part of the epochs", "steps", "mAP", "spread", "seeds"],
+        lines,
+        f"World seed {gates.DEVELOPMENT}: mAP by length of training; seeds may spread by {limits}; "
+        f"{finding(found)}",
+    )
 
 
 def finding(found):

@@ -1,4 +1,5 @@
-"""What the synthetic world is measured with besides models: colours, the attribute table, and sentences held against it."""
+"""What the synthetic world is measured with besides models: colours, the attribute table, and sentences held
+against it."""
 
 import copy
 
@@ -20,8 +21,9 @@ def by_feature(data, describe):
 
 
 def colours(data, rows, stripes=8, bins=(8, 4, 4)):
-    """Histograms of hue, saturation and value in horizontal stripes of the middle columns, where the person is, after the
-    camera's cast was taken out; square roots, so that a product compares them as Bhattacharyya does."""
+    """Histograms of hue, saturation and value in horizontal stripes of the middle columns, where the person
+    is, after the camera's cast was taken out; square roots, so that a product compares them as Bhattacharyya
+    does."""
     pixels = (
         data.store("query" if rows is data.query else "gallery", (128, 64), "bilinear").pixels.numpy() / 255.0
     )
@@ -52,8 +54,8 @@ def all_words(data):
 
 
 def caption_oracle(seed, profile):
-    """For each sentence of the text set's test images: the chance that an image drawn from those that agree with it best
-    shows its person, and the number of people who agree with as much of it as anybody."""
+    """For each sentence of the text set's test images: the chance that an image drawn from those that agree
+    with it best shows its person, and the number of people who agree with as much of it as anybody."""
     shots = [one for one in cast.plan("world_text", profile, seed) if one["split"] == "test"]
     pids = np.array([one["pid"] for one in shots])
     first, agreeing = [], []
@@ -87,7 +89,8 @@ def only_at_night(data):
 
 @torch.inference_mode()
 def named_colours(method, data):
-    """Accuracy in % of naming the upper garment's colour among all: (pairs that pretraining saw, held-out ones)."""
+    """Accuracy in % of naming the upper garment's colour among all: (pairs that pretraining saw, held-out
+    ones)."""
     table, right = truth.attributes(data.manifest.root), {False: [], True: []}
     garments = {garment: in_every_colour(garment, method) for garment in words.GARMENTS}
     images = still_batches(data, "gallery", method.size, method.test_view())
@@ -108,8 +111,9 @@ def in_every_colour(garment, method):
 
 @torch.inference_mode()
 def read_off(tower, data, ridge=0.01):
-    """What a frozen tower tells of strangers: {attribute: (% right by a line through its class tokens, % that the commonest
-    word would get)}. The line is a ridge regression on the training people, tried on the gallery."""
+    """What a frozen tower tells of strangers: {attribute: (% right by a line through its class tokens, % that
+    the commonest word would get)}. The line is a ridge regression on the training people, tried on the
+    gallery."""
     table = truth.attributes(data.manifest.root)
     seen, unseen = (class_tokens(tower, data, split) for split in ("train", "gallery"))
     seen, unseen = ((x - seen.mean(0)) / seen.std(0) for x in (seen, unseen))

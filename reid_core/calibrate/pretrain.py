@@ -1,5 +1,5 @@
-"""The models that come with the project: a tiny CLIP trained on sentences about the synthetic world, and a tower of the same
-shape trained on attribute labels, which stands for ImageNet.
+"""The models that come with the project: a tiny CLIP trained on sentences about the synthetic world, and a
+tower of the same shape trained on attribute labels, which stands for ImageNet.
 
     python -m reid_core pretrain clip | attributes
 
@@ -101,14 +101,17 @@ class Pretraining(Method):
     def name_attributes(self, feature, rows):
         """Mean cross-entropy of the heads, over the attributes that the image has."""
         labels = self.labels[rows].T
-        told = [F.cross_entropy(head(feature).float(), y, reduction="sum") / (y >= 0).sum().clamp(min=1)
-                for head, y in zip(self.heads, labels)]  # fmt: skip
+        told = [
+            F.cross_entropy(head(feature).float(), y, reduction="sum") / (y >= 0).sum().clamp(min=1)
+            for head, y in zip(self.heads, labels)
+        ]
         return sum(told) / len(labels)
 
 
 class TinyClip(Pretraining):
-    """CLIP's loss (Radford et al. 2021) on images of the world and sentences about them, with two helpers that 400 million
-    pairs do not need: the class token names attributes, and the end token names the words of its sentence."""
+    """CLIP's loss (Radford et al. 2021) on images of the world and sentences about them, with two helpers
+    that 400 million pairs do not need: the class token names attributes, and the end token names the words of
+    its sentence."""
 
     def __init__(self, recipe, data):
         image, text, tokenizer = load_clip("tiny", "random", (recipe.image_height, recipe.image_width))
@@ -124,8 +127,12 @@ class TinyClip(Pretraining):
 
     def stages(self):
         pairs = CaptionShuffle(range(len(self.data.train)), self.captions.counts, self.recipe.batch)
-        weights = {"image to text": 0.5, "text to image": 0.5, "attributes": self.recipe.attribute_weight,
-                   "words": self.recipe.word_weight}  # fmt: skip
+        weights = {
+            "image to text": 0.5,
+            "text to image": 0.5,
+            "attributes": self.recipe.attribute_weight,
+            "words": self.recipe.word_weight,
+        }
         return self.stage(pairs, weights, self.captions)
 
     def losses(self, batch):
@@ -143,7 +150,8 @@ class TinyClip(Pretraining):
         )
 
     def name_words(self, read, ids):
-        """Binary cross-entropy of every word that training has, summed over the words and divided by those that a sentence has."""
+        """Binary cross-entropy of every word that training has, summed over the words and divided by those
+        that a sentence has."""
         end = read.tokens[torch.arange(len(ids), device=ids.device), read.end]
         there = torch.zeros(len(ids), len(self.seen) + 1, device=ids.device)
         there = there.scatter_(1, self.place[ids], 1.0)[:, :-1]  # the last column is padding
@@ -170,8 +178,8 @@ class AttributeTower(Pretraining):
 
 
 def grid_positions(grid, width, scale, periods=(2.0, 32.0)):
-    """Sines and cosines (rows x columns, width) of a patch's row and column, as Vaswani et al. (2017) place words; `periods` in
-    patches."""
+    """Sines and cosines (rows x columns, width) of a patch's row and column, as Vaswani et al. (2017) place
+    words; `periods` in patches."""
     rows, columns = (axis.flatten() for axis in torch.meshgrid(*map(torch.arange, grid), indexing="ij"))
     lowest, highest = (math.log(2 * math.pi / period) for period in periods)
     speed = torch.linspace(lowest, highest, width // 4).exp()
@@ -180,7 +188,8 @@ def grid_positions(grid, width, scale, periods=(2.0, 32.0)):
 
 
 def attribute_labels(data):
-    """(the words of each attribute, labels (S, attributes)); -100, which the loss passes over, where there is none."""
+    """(the words of each attribute, labels (S, attributes)); -100, which the loss passes over, where there is
+    none."""
     table = truth.attributes(data.manifest.root)
     told = [table[path]["person"] for path in data.train.paths[:, 0]]
     names = [sorted({who[name] for who in told if name in who}) for name in TOLD]
@@ -208,11 +217,18 @@ def pretrain(kind, data="world_pairs", profile="laptop", epochs=None, device=Non
     history = train.fit(method, pairs, build_folder() / "pretrain" / key, device=device, key=key, log=log)
     state, notes = {"clip": clip_state, "attributes": image_state}[kind](method.cpu())
     record = {
-        "model": name, "made by": f"python -m reid_core pretrain {kind}", "pairs": len(pairs.train),
-        "data": measure.describe(pairs), "renderer": VERSION, "recipe": provenance.plain(recipe.__dict__), "history": history,
-        **began, "torch": torch.__version__,
-        "date": datetime.date.today().isoformat(), "minutes": round(sum(h["seconds"] for h in history) / 60, 1),
-    }  # fmt: skip
+        "model": name,
+        "made by": f"python -m reid_core pretrain {kind}",
+        "pairs": len(pairs.train),
+        "data": measure.describe(pairs),
+        "renderer": VERSION,
+        "recipe": provenance.plain(recipe.__dict__),
+        "history": history,
+        **began,
+        "torch": torch.__version__,
+        "date": datetime.date.today().isoformat(),
+        "minutes": round(sum(h["seconds"] for h in history) / 60, 1),
+    }
     folder = loading.FOLDER if profile != "smoke" else build_folder() / "pretrain"
     save_file(state, folder / f"{name}.safetensors", notes)
     (folder / f"{name}.safetensors").chmod(0o644)
@@ -221,7 +237,8 @@ def pretrain(kind, data="world_pairs", profile="laptop", epochs=None, device=Non
 
 
 def clip_state(method):
-    """Both towers under open_clip's names, with only the token rows that training saw; and what the file says of them."""
+    """Both towers under open_clip's names, with only the token rows that training saw; and what the file says
+    of them."""
     even_out(method.image, next(still_batches(method.data, "train", method.size, HALVES)).images)
     state = {f"visual.{key}": value for key, value in method.image.state_dict().items()}
     state |= {
@@ -235,9 +252,10 @@ def clip_state(method):
 
 @torch.no_grad()
 def even_out(image, images):
-    """Scale what the blocks pass on, so that the class token is as large before the last block as after the last norm. The
-    tower computes what it did, since every reader begins with a norm; but Muon leaves the raw token 25 times as large, and a
-    triplet loss on it (CLIP-ReID's first) would be busy with nothing but its size."""
+    """Scale what the blocks pass on, so that the class token is as large before the last block as after the
+    last norm. The tower computes what it did, since every reader begins with a norm; but Muon leaves the raw
+    token 25 times as large, and a triplet loss on it (CLIP-ReID's first) would be busy with nothing but its
+    size."""
     looked = image.eval()(images[:, 0])
     raw, normed = (tokens[:, 0].norm(dim=1).mean() for tokens in (looked.hidden[-2], looked.tokens))
     inner = [layer for block in image.blocks for layer in (block.attn.out_proj, block.mlp.c_proj)]
@@ -258,10 +276,20 @@ def record(name):
 
 def as_table(records):
     """The records of several models for a page."""
-    lines = [[name, told["made by"], f"{told['pairs']:,}", told["recipe"]["epochs"], f"{told['minutes']:.0f}",
-              ", ".join(f"{loss} {value:.2f}" for loss, value in told["history"][-1]["losses"].items()), told["commit"][:7], told["date"],
-              "yes" if told["recipe"] == as_now(name) else "no"]
-             for name, told in records.items()]  # fmt: skip
+    lines = [
+        [
+            name,
+            told["made by"],
+            f"{told['pairs']:,}",
+            told["recipe"]["epochs"],
+            f"{told['minutes']:.0f}",
+            ", ".join(f"{loss} {value:.2f}" for loss, value in told["history"][-1]["losses"].items()),
+            told["commit"][:7],
+            told["date"],
+            "yes" if told["recipe"] == as_now(name) else "no",
+        ]
+        for name, told in records.items()
+    ]
     headings = [
         "model",
         "command",

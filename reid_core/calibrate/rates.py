@@ -1,5 +1,5 @@
-"""The two factors on the learning rates of the laptop profile: tried for the fine-tuned baselines on the development world, used
-unchanged by every method and row.
+"""The two factors on the learning rates of the laptop profile: tried for the fine-tuned baselines on the
+development world, used unchanged by every method and row.
 
 python -m reid_core gates --rates 64,64 128,64
 """
@@ -20,8 +20,8 @@ TRIED = {  # what a pair of factors is tried on: baseline, data set, score
 
 
 def measure(factors, seed=gates.DEVELOPMENT, profile="laptop", log=print):
-    """Scores of the baselines on the development world for pairs of learning-rate factors (pretrained, new); a pair that was
-    tried with these weights is not tried again."""
+    """Scores of the baselines on the development world for pairs of learning-rate factors (pretrained, new);
+    a pair that was tried with these weights is not tried again."""
     done, world, lr = gates.kept(profile), gates.World(seed, profile, log), clip_reid.RECIPE.stage2_lr
     for pair in factors:
         if list(pair) in [one["factors"] for one in tried(done, profile)]:
@@ -44,8 +44,11 @@ def basis(profile):
     """What a trial stands on, beside its factors."""
     sets = tuple(data for _, data, _ in TRIED.values())
     told = PROFILES[profile]
-    return {"weights": loading.fingerprint("tiny"), "scenes": gates.scenes(profile, sets),
-            "length": [told.time, told.epoch_images]}  # fmt: skip
+    return {
+        "weights": loading.fingerprint("tiny"),
+        "scenes": gates.scenes(profile, sets),
+        "length": [told.time, told.epoch_images],
+    }
 
 
 def tried(done, profile="laptop"):
@@ -57,13 +60,25 @@ def tried(done, profile="laptop"):
 def as_table(done):
     """Every pair of factors that was tried; the one that the laptop profile uses is marked."""
     used = [PROFILES["laptop"].pretrained_lr, PROFILES["laptop"].new_lr]
-    lines = [[tables.Cell(f"{one['factors'][0]:g}, {one['factors'][1]:g}", "changed" if one["factors"] == used else ""),
-              *(f"{value:.1f}" for value in one["scores"].values()), f"{np.mean(list(one['scores'].values())):.1f}"]
-             for one in tried(done)]  # fmt: skip
+    lines = [
+        [
+            tables.Cell(
+                f"{one['factors'][0]:g}, {one['factors'][1]:g}", "changed" if one["factors"] == used else ""
+            ),
+            *(f"{value:.1f}" for value in one["scores"].values()),
+            f"{np.mean(list(one['scores'].values())):.1f}",
+        ]
+        for one in tried(done)
+    ]
     headings = [
         "factors: pretrained, new",
         *(f"{name}, {score}" for name, (_, _, score) in TRIED.items()),
         "mean",
     ]
-    return tables.table(headings, lines, f"World seed {gates.DEVELOPMENT}: {len(lines)} pairs of factors were tried; {used[0]:g} and "
-                        f"{used[1]:g} are used by every method and row, and raise no rate above {PROFILES['laptop'].highest_lr:g}")  # fmt: skip
+    return tables.table(
+        headings,
+        lines,
+        f"World seed {gates.DEVELOPMENT}: {len(lines)} pairs of factors were tried; {used[0]:g} and "
+        f"{used[1]:g} are used by every method and row, and raise no rate above "
+        f"{PROFILES['laptop'].highest_lr:g}",
+    )

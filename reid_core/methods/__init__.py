@@ -1,5 +1,5 @@
-"""The papers, each a `base.Paper` at the end of its own file. What is not complete yet has stages, but no losses: it proves that the
-contract of `base` holds it, and no command runs it."""
+"""The papers, each a `base.Paper` at the end of its own file. What is not complete yet has stages, but no
+losses: it proves that the contract of `base` holds it, and no command runs it."""
 
 from reid_core.methods import clip_reid, dmpt, hpl, pad, promptsg, vladr
 

@@ -1,7 +1,7 @@
 """What a method is: modules, stages as data, and encoders for retrieval.
 
-A paper's file reads like its method section: recipe, ablations, parts, method. Papers import this file and the shared
-parts, never each other.
+A paper's file reads like its method section: recipe, ablations, parts, method. Papers import this file and
+the shared parts, never each other.
 """
 
 from collections.abc import Callable
@@ -16,13 +16,14 @@ from reid_core.augment import Augmentation
 from reid_core.samplers import generator
 from reid_core.schedules import Schedule
 
-IMAGES = "images"  # the stream of stages that teach the image tower with P identities x K images: the same for every method
+# the stream of stages that teach the image tower with P identities x K images: the same for every method
+IMAGES = "images"
 
 
 @contextmanager
 def chance_of(part):
-    """Draw the initial weights of a part from a stream of its own, which depends on the seed and its name alone: methods and
-    rows that share a part begin with the same one, whatever else they have."""
+    """Draw the initial weights of a part from a stream of its own, which depends on the seed and its name
+    alone: methods and rows that share a part begin with the same one, whatever else they have."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(int(generator(torch.initial_seed(), "initial weights", part).integers(2**62)))
         yield
@@ -36,7 +37,8 @@ class Losses(NamedTuple):
 
 
 class Cached(NamedTuple):
-    """What a frozen tower says once about every training row: Batch -> (B, ...), seen through `view` (None: without pixels)."""
+    """What a frozen tower says once about every training row: Batch -> (B, ...), seen through `view` (None:
+    without pixels)."""
 
     compute: Callable
     view: Augmentation | None
@@ -65,11 +67,14 @@ class Stage:
         nothing  # whenever the stage begins or is taken up: a pure function of what is frozen in it
     )
     after_step: Callable = nothing  # gets `Losses.carry` after each update: teachers and memories move here
-    stream: str = ""  # of random numbers for draws and augmentations; the stage's name unless told. Equal streams see equal images
+    # of random numbers for draws and augmentations; the stage's name unless told. Equal streams see equal
+    # images
+    stream: str = ""
 
 
 class StageLoss(nn.Module):
-    """A stage's loss as a module: Batch -> Losses. What compiles or distributes a training wraps this, and nothing else."""
+    """A stage's loss as a module: Batch -> Losses. What compiles or distributes a training wraps this, and
+    nothing else."""
 
     def __init__(self, method, stage):
         super().__init__()
@@ -82,8 +87,8 @@ class StageLoss(nn.Module):
 class Task(NamedTuple):
     """One test: which feature of a query is compared with which of a gallery item.
 
-    Names are those of `Method.features`; "f12+fp" stands for two side by side. Sentences are ranked by `protocol`, images by
-    the data set's own.
+    Names are those of `Method.features`; "f12+fp" stands for two side by side. Sentences are ranked by
+    `protocol`, images by the data set's own.
     """
 
     query: str
@@ -94,8 +99,8 @@ class Task(NamedTuple):
 
 
 class Method(nn.Module):
-    """A paper. Subclasses build their parts in `__init__` and give `stages`, `features`, `retrieval_tasks`, `test_view` and the
-    image `size` (H, W)."""
+    """A paper. Subclasses build their parts in `__init__` and give `stages`, `features`, `retrieval_tasks`,
+    `test_view` and the image `size` (H, W)."""
 
     def __init__(self, recipe):
         super().__init__()
@@ -122,13 +127,14 @@ class Method(nn.Module):
         raise NotImplementedError
 
     def readers(self, name):
-        """[(module, token)] of what reads the image to make the feature `name`: the tower first, then modules that read its tokens
-        with queries of their own; `token` is the place in the module's output that answers. Explanations follow them."""
+        """[(module, token)] of what reads the image to make the feature `name`: the tower first, then modules
+        that read its tokens with queries of their own; `token` is the place in the module's output that
+        answers. Explanations follow them."""
         return [(self.image, 0)]
 
     def constants(self):
-        """Names of parameters that follow from the recipe and its weights file and that no stage trains: no checkpoint holds them.
-        A text tower is one unless a stage trains it."""
+        """Names of parameters that follow from the recipe and its weights file and that no stage trains: no
+        checkpoint holds them. A text tower is one unless a stage trains it."""
         trained = {id(p) for stage in self.stages() for group in stage.groups for p in group.parameters()}
         text = getattr(self, "text", None)
         told = text.named_parameters(prefix="text") if isinstance(text, nn.Module) else ()
@@ -136,7 +142,8 @@ class Method(nn.Module):
 
 
 class Variant(NamedTuple):
-    """One reading of a paper: its class, the settings in which it differs, and the rows that mean something for it."""
+    """One reading of a paper: its class, the settings in which it differs, and the rows that mean something
+    for it."""
 
     kind: type
     changes: dict = {}
@@ -153,7 +160,8 @@ class Paper:
         default_factory=lambda: {"full": {}}
     )  # ablation row -> {field: value}, as printed or named by us
     tables: dict = field(default_factory=dict)  # "Table 3" -> its rows
-    test_only: tuple = ()  # fields that no training reads: rows that differ in them alone are tests of one run
+    # fields that no training reads: rows that differ in them alone are tests of one run
+    test_only: tuple = ()
     pictured: tuple = ("full",)  # rows whose trained models are looked at
     complete: bool = True  # whether its losses exist; until then no command runs it
 
@@ -177,8 +185,8 @@ class LifelongMethod(Method):
     """A method that meets domains one after the other; `__init__` begins none."""
 
     def begin_domain(self, domain, number):
-        """Make room for the identities of `domain` (a ReidData), the `number`-th from 1, before its stages run. What needs the
-        device or earlier weights belongs into `Stage.start`."""
+        """Make room for the identities of `domain` (a ReidData), the `number`-th from 1, before its stages
+        run. What needs the device or earlier weights belongs into `Stage.start`."""
         raise NotImplementedError
 
     def end_domain(self):
@@ -188,13 +196,16 @@ class LifelongMethod(Method):
 def total(terms, weights):
     """The weighted sum. Terms and weights must name each other."""
     if set(terms) != set(weights):
-        raise ValueError(f"expected a weight for each of the terms {sorted(terms)}, found {sorted(weights)}; "
-                         f"name every term in the stage's weights.")  # fmt: skip
+        raise ValueError(
+            f"expected a weight for each of the terms {sorted(terms)}, found {sorted(weights)}; name every "
+            "term in the stage's weights."
+        )
     return sum(weights[name] * term for name, term in terms.items())
 
 
 def freeze_all_but(method, groups):
-    """Only the groups' parameters get gradients, and only modules that own such a parameter are in training mode.
+    """Only the groups' parameters get gradients, and only modules that own such a parameter are in training
+    mode.
 
     What owns none goes with what stands around it: dropout drops in a network that is trained.
     """
@@ -205,8 +216,8 @@ def freeze_all_but(method, groups):
 
 
 def trainable(method, groups):
-    """{id: parameter} of the groups. A module may list names in `fixed`: parameters that nobody trains, such as a neck's
-    bias."""
+    """{id: parameter} of the groups. A module may list names in `fixed`: parameters that nobody trains, such
+    as a neck's bias."""
     fixed = {id(getattr(m, name)) for m in method.modules() for name in getattr(m, "fixed", ())}
     return {id(p): p for group in groups for p in group.parameters() if id(p) not in fixed}
 

@@ -1,5 +1,5 @@
-"""What every method is compared with: CLIP's image tower fine-tuned with identity and triplet losses, and the same idea for
-sentences and for spectra, with which the gates of the world are measured.
+"""What every method is compared with: CLIP's image tower fine-tuned with identity and triplet losses, and the
+same idea for sentences and for spectra, with which the gates of the world are measured.
 
 The recipe is CLIP-ReID's, whose code holds the baseline of all five papers (card 1).
 """
@@ -115,8 +115,9 @@ class Baseline(VisualPath):
 
 
 class TextBaseline(VisualPath):
-    """Both towers fine-tuned with SDM (Jiang and Ye, CVPR 2023) and an identity loss: the least that text search needs. SDM
-    divides cosines by what the towers were pretrained with: there 0.02, about what CLIP ends with, here more."""
+    """Both towers fine-tuned with SDM (Jiang and Ye, CVPR 2023) and an identity loss: the least that text
+    search needs. SDM divides cosines by what the towers were pretrained with: there 0.02, about what CLIP
+    ends with, here more."""
 
     def __init__(self, recipe, data):
         super().__init__(recipe, data)

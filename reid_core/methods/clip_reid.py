@@ -1,5 +1,5 @@
-"""CLIP-ReID (Li et al., AAAI 2023) and the baseline that all five papers build on: CLIP's image tower fine-tuned with
-identity and triplet losses.
+"""CLIP-ReID (Li et al., AAAI 2023) and the baseline that all five papers build on: CLIP's image tower
+fine-tuned with identity and triplet losses.
 
 Card decisions: the card of CLIP-ReID has none of its own; every value below was read in the official code.
 """
@@ -125,13 +125,23 @@ PLAIN = {
 OVERLAP = {"stride": released(12, "card 1.2", row="stride_olp")}
 SIDE = {"sie": released(1.0, "card 1.2: the recipe with side information", row="sie_coefficient_recipe")}
 SIDE_DEFAULT = {"sie": released(3.0, "card 1.2: the configuration's default", row="sie_coefficient_default")}
-SETTINGS = {"RN50": RN50, "VeRi-776": VERI, "VehicleID": VEHICLEID, "VehicleID, baseline": {**VEHICLEID, **PLAIN},
-            "VeRi-776, RN50": {**RN50, **VERI}, "VehicleID, RN50": {**RN50_VEHICLEID, **PLAIN}, "overlapping patches": OVERLAP, "SIE": SIDE,
-            "SIE, coefficient 3": SIDE_DEFAULT, "SIE and overlapping patches": {**SIDE, **OVERLAP}}  # fmt: skip
+SETTINGS = {
+    "RN50": RN50,
+    "VeRi-776": VERI,
+    "VehicleID": VEHICLEID,
+    "VehicleID, baseline": {**VEHICLEID, **PLAIN},
+    "VeRi-776, RN50": {**RN50, **VERI},
+    "VehicleID, RN50": {**RN50_VEHICLEID, **PLAIN},
+    "overlapping patches": OVERLAP,
+    "SIE": SIDE,
+    "SIE, coefficient 3": SIDE_DEFAULT,
+    "SIE and overlapping patches": {**SIDE, **OVERLAP},
+}
 
 
 class ClipReID(VisualPath):
-    """Stage 1 learns a sentence per identity with both towers frozen; stage 2 teaches the image tower with them."""
+    """Stage 1 learns a sentence per identity with both towers frozen; stage 2 teaches the image tower with
+    them."""
 
     def __init__(self, recipe, data):
         super().__init__(recipe, data)
@@ -175,10 +185,12 @@ class ClipReID(VisualPath):
     def sentence_losses(self, batch):
         image, text = batch.cached["image"], self.sentences(batch.labels)
         contrast = (batch.labels, batch.labels, self.recipe.temperature, False)
-        return Losses({
-            "image to text": supervised_contrastive(image, text, *contrast),
-            "text to image": supervised_contrastive(text, image, *contrast),
-        })  # fmt: skip
+        return Losses(
+            {
+                "image to text": supervised_contrastive(image, text, *contrast),
+                "text to image": supervised_contrastive(text, image, *contrast),
+            }
+        )
 
     @torch.no_grad()
     def fill_bank(self):

@@ -72,7 +72,8 @@ class DMPT(Method):
         raise NotImplementedError("DMPT's losses come with its chapter")
 
     def features(self, batch, names):
-        """ "f" (B, M D), the class tokens of all spectra side by side; those of an absent spectrum are zero."""
+        """ "f" (B, M D), the class tokens of all spectra side by side; those of an absent spectrum are
+        zero."""
         found = [self.spectrum(batch, m) for m in range(batch.images.shape[1])]
         return {"f": torch.cat(found, 1)}
 

@@ -1,4 +1,5 @@
-"""PAD (CVPR 2026), as described and as released: what the contract of `base` must carry. Its chapter completes it."""
+"""PAD (CVPR 2026), as described and as released: what the contract of `base` must carry. Its chapter
+completes it."""
 
 import copy
 from dataclasses import dataclass

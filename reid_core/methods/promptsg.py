@@ -1,15 +1,16 @@
-"""PromptSG (Yang et al., CVPR 2024): an image is turned into a word, the word into a sentence, and the sentence asks the
-image's patches what matters.
+"""PromptSG (Yang et al., CVPR 2024): an image is turned into a word, the word into a sentence, and the
+sentence asks the image's patches what matters.
 
-There is no official code. Decisions D1-D28 are those of the card on PromptSG and CLIP-ReID; where one is a choice it
-is a field of the recipe. Those that leave no choice: D18 "every 20 epochs" of 60 is 20 and 40; D23 and D24 name data
-sets (MSMT17 V1 with train and val, CUHK03-NP labelled) and lie with their readers; D25 the last epoch is reported, and
-the best is not logged: it would be picked by the test; D27 see BARE; of D8 the activation and the initialisation, which
-are CLIP's; D26 the batch norms use the statistics of the batch in training and running ones in testing; D28 losses and
-distances are float32, the towers run in the profile's precision.
+There is no official code. Decisions D1-D28 are those of the card on PromptSG and CLIP-ReID; where one is a
+choice it is a field of the recipe. Those that leave no choice: D18 "every 20 epochs" of 60 is 20 and 40; D23
+and D24 name data sets (MSMT17 V1 with train and val, CUHK03-NP labelled) and lie with their readers; D25 the
+last epoch is reported, and the best is not logged: it would be picked by the test; D27 see BARE; of D8 the
+activation and the initialisation, which are CLIP's; D26 the batch norms use the statistics of the batch in
+training and running ones in testing; D28 losses and distances are float32, the towers run in the profile's
+precision.
 
-    B images, T tokens (class token first), Q words of a sentence that ask (the end token last), D width of the image
-    tower, E width of the joint space, W width of a word
+    B images, T tokens (class token first), Q words of a sentence that ask (the end token last), D width of
+    the image tower, E width of the joint space, W width of a word
 """
 
 from dataclasses import dataclass
@@ -132,13 +133,17 @@ RN50_RATES = {  # and with CLIP-ReID's, which are likelier (D21)
 }
 OVERLAP = {"stride": assumed(12, "D22: overlapping patches", row="olp")}
 SETTINGS = {"RN50": RN50, "RN50, rates of CLIP-ReID": RN50_RATES, "overlapping patches": OVERLAP}
-BARE = {  # D27: without the interaction nothing is left of z; the baseline's heads, and its feature, take over
-    "mim_cross_attention_layers": 0, "id_features": ("f12", "v"), "triplet_features": ("f11", "f12", "v"),
+# D27: without the interaction nothing is left of z; the baseline's heads, and its feature, take over
+BARE = {
+    "mim_cross_attention_layers": 0,
+    "id_features": ("f12", "v"),
+    "triplet_features": ("f11", "f12", "v"),
     "retrieval_features": ("f12", "v"),
-}  # fmt: skip
+}
 
 
-PARTNERS = {  # who is whose positive in the contrast: images of one identity, or each image and its own sentence
+# who is whose positive in the contrast: images of one identity, or each image and its own sentence
+PARTNERS = {
     "identity": lambda labels: labels,
     "pair": lambda labels: torch.arange(len(labels), device=labels.device),
 }
@@ -191,8 +196,10 @@ class PromptSG(Method):
         r = self.recipe
         self.first = 0 if r.mim_class_token else 1
         if r.mim_mode == "reweight" and self.first:
-            raise ValueError("expected mim_class_token with mim_mode reweight, whose z is the re-weighted class token (D7), found "
-                             "patches alone; keep the class token.")  # fmt: skip
+            raise ValueError(
+                "expected mim_class_token with mim_mode reweight, whose z is the re-weighted class token "
+                "(D7), found patches alone; keep the class token."
+            )
         if not one_of({0: False, 1: True}, r.mim_cross_attention_layers, "mim_cross_attention_layers"):
             return NoInteraction()
         return Interaction(
@@ -248,7 +255,8 @@ class PromptSG(Method):
         return {**self.image.states(out), "v": tokens[:, 0]}, tokens
 
     def query_patches(self, v, tokens, prompt):
-        """l (B, E), the sentence of image features v (B, E), and z (B, E), what it found among the tokens (B, T, E)."""
+        """l (B, E), the sentence of image features v (B, E), and z (B, E), what it found among the tokens (B,
+        T, E)."""
         sentence = self.prompts[prompt](v)
         return sentence[:, -1], self.interaction(sentence, tokens[:, self.first :])
 
@@ -257,7 +265,8 @@ class PromptSG(Method):
         return self.text.sentences(batch.text)
 
     def features(self, batch, names):
-        """The states of the tower and "v"; "z:PROMPT" and "l:PROMPT" with a prompt of `self.prompts`; "caption" of sentences."""
+        """The states of the tower and "v"; "z:PROMPT" and "l:PROMPT" with a prompt of `self.prompts`;
+        "caption" of sentences."""
         if "caption" in names:
             return {"caption": self.encode_text(batch)}
         found, tokens = self.encode_image(batch)
@@ -326,9 +335,10 @@ class PromptSG(Method):
         return Augmentation(r.test_interpolation, r.norm_mean, r.norm_std)
 
     def retrieval_tasks(self):
-        """The prompt of the recipe first; then the cheap prompt of Table 5, the tower without a question, the other feature of
-        D9, and what Sec. 5.3 hints at: composed sentences searching images, and captions searching composed sentences, beside
-        captions searching images. Where no sentence was composed in training, none is in the test."""
+        """The prompt of the recipe first; then the cheap prompt of Table 5, the tower without a question, the
+        other feature of D9, and what Sec. 5.3 hints at: composed sentences searching images, and captions
+        searching composed sentences, beside captions searching images. Where no sentence was composed in
+        training, none is in the test."""
         own, theirs, cheap = (
             self.tested(prompt) for prompt in (self.recipe.test_prompt, self.gallery_prompt, "simplified")
         )
@@ -350,7 +360,8 @@ class PromptSG(Method):
         return {**tasks, **{"composed": composed, "simplified": {}}[self.recipe.train_prompt]}
 
     def tested(self, prompt):
-        """The name of the test feature under a prompt, before the neck: z, unless a row says otherwise (D9)."""
+        """The name of the test feature under a prompt, before the neck: z, unless a row says otherwise
+        (D9)."""
         of_prompt = {"z", "l"}
         names = (f"{name}:{prompt}" if name in of_prompt else name for name in self.recipe.retrieval_features)
         return "+".join(names)

@@ -1,4 +1,5 @@
-"""VLADR (CVPR 2026), as described and as released: what the contract of `base` must carry. Its chapter completes it."""
+"""VLADR (CVPR 2026), as described and as released: what the contract of `base` must carry. Its chapter
+completes it."""
 
 import copy
 from dataclasses import dataclass
@@ -149,7 +150,8 @@ class VLADR(LifelongMethod):
 
 
 class VLADRReleased(VLADR):
-    """Sentences per identity on cached features; then two views, coarse and attribute alignment, relations kept."""
+    """Sentences per identity on cached features; then two views, coarse and attribute alignment, relations
+    kept."""
 
     def stages(self):
         words = self.sentence_stage("stage 1: prompt learning", {"image to text": 1.0, "text to image": 1.0})
@@ -168,7 +170,8 @@ class VLADRReleased(VLADR):
 
 
 class VLADRDescribed(VLADR):
-    """Prompts that read the description; then attributes aligned with them and with the memory of earlier domains."""
+    """Prompts that read the description; then attributes aligned with them and with the memory of earlier
+    domains."""
 
     def stages(self):
         terms = ("global", "local", "orthogonality", "identity", "triplet")

@@ -22,9 +22,9 @@ from reid_core.runs.run import BOOK
 
 
 def comparison(specs, metrics, wanted, caption, shelf=BOOK):
-    """The paper's numbers beside ours. `specs` is {row label: list of Spec}, one per seed; `wanted` {(row, metric): the
-    printed value}. World numbers stand in a column of their own and are never subtracted from the paper's; the protocols of
-    ours stand in the caption."""
+    """The paper's numbers beside ours. `specs` is {row label: list of Spec}, one per seed; `wanted` {(row,
+    metric): the printed value}. World numbers stand in a column of their own and are never subtracted from
+    the paper's; the protocols of ours stand in the caption."""
     headings, rows, protocols = ["row"], [], {}
     for metric in metrics:
         headings += [f"{metric}, paper", f"{metric}, ours on real data", f"{metric}, ours on the world"]
@@ -47,11 +47,12 @@ class Row(NamedTuple):
 
 
 def ablation(rows, reference, caption, metric="mAP", shelf=BOOK, printed_on=""):
-    """A printed ablation beside ours: {label: Row}, each compared with the row `reference`, pair by pair of seeds. Above it stands
-    how small a difference it can show.
+    """A printed ablation beside ours: {label: Row}, each compared with the row `reference`, pair by pair of
+    seeds. Above it stands how small a difference it can show.
 
-    An effect is a row minus the reference, in points; ours carries its 95 % interval. A verdict compares its sign with
-    that of the printed effect, which was found on the data set `printed_on`. The paper has columns where it prints something.
+    An effect is a row minus the reference, in points; ours carries its 95 % interval. A verdict compares its
+    sign with that of the printed effect, which was found on the data set `printed_on`. The paper has columns
+    where it prints something.
     """
     lines, protocols, labels = [], {}, {}
     paper = any(row.printed is not None for row in rows.values())
@@ -76,11 +77,15 @@ def ablation(rows, reference, caption, metric="mAP", shelf=BOOK, printed_on=""):
 
 
 def finding(rows):
-    """What a list of Compared comes to: how many have which verdict, and the largest effect that can be told from none."""
+    """What a list of Compared comes to: how many have which verdict, and the largest effect that can be told
+    from none."""
     verdicts = Counter(one.verdict for one in rows if one.change and one.verdict != ONE_SEED)
     if not verdicts:
         return ""
-    told = f". {sum(verdicts.values())} compared: {', '.join(f'{many} {said}' for said, many in verdicts.items())}"
+    told = (
+        f". {sum(verdicts.values())} compared: "
+        f"{', '.join(f'{many} {said}' for said, many in verdicts.items())}"
+    )
     sure = [one for one in rows if one.change and one.verdict not in (ONE_SEED, STALE, intervals.UNCERTAIN)]
     largest = max(sure, key=lambda one: abs(one.change.mean), default=None)
     return told + (f"; the largest is {largest.change.mean:+.1f}, {largest.label}" if largest else "")
@@ -134,14 +139,15 @@ def beside(label, row, base, itself, shelf):
 
 
 def alike(runs, others):
-    """The runs with a partner among the others: of the same seed, on the same images and not on others of their name."""
+    """The runs with a partner among the others: of the same seed, on the same images and not on others of
+    their name."""
     there = {(run.spec.seed, run.data.get("fingerprint")) for run in others}
     return [run for run in runs if (run.spec.seed, run.data.get("fingerprint")) in there]
 
 
 def of_one_world(runs):
-    """The runs on the same images as those that still hold, or as the last of them: runs of an older world beside them are no
-    matter of chance."""
+    """The runs on the same images as those that still hold, or as the last of them: runs of an older world
+    beside them are no matter of chance."""
     holding = [run for run in runs if not run.outdated] or runs[-1:]
     return [run for run in runs if run.data.get("fingerprint") == holding[0].data.get("fingerprint")]
 
@@ -150,7 +156,8 @@ ONE_SEED = "one seed: no verdict"
 
 
 def overview(parts, caption, shelf=BOOK):
-    """What became of every row of several tables, {name: (rows, reference)}: verdicts, and the rows that have them."""
+    """What became of every row of several tables, {name: (rows, reference)}: verdicts, and the rows that have
+    them."""
     lines = []
     for name, (rows, reference) in parts.items():
         verdicts = {}
@@ -180,8 +187,11 @@ def detectable(row, shelf=BOOK):
     runs = found(row.specs, shelf, row.task)
     if len(runs) < 2:
         return paragraph(
-            "How small a difference this table can show is not known: fewer than two seeds of its reference were run."
+            "How small a difference this table can show is not known: fewer than two seeds of its reference "
+            "were run."
         )
     people = len(np.unique(runs[0].record(row.task)["pids"]))
-    return paragraph(f"This table can resolve differences of about {intervals.detectable(runs, row.task):.1f} points of mAP (80 % power, "
-                     f"{len(runs)} seeds, {people} identities).")  # fmt: skip
+    return paragraph(
+        f"This table can resolve differences of about {intervals.detectable(runs, row.task):.1f} points of "
+        f"mAP (80 % power, {len(runs)} seeds, {people} identities)."
+    )

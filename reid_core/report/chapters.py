@@ -29,8 +29,12 @@ class Part(NamedTuple):
 
     def specs(self):
         """Seed by seed, so that an interrupted measurement leaves whole tables with fewer seeds."""
-        return [Spec(self.method, self.variant, row, data, seed=seed).same
-                for seed in self.seeds for row in self.rows for data in self.data]  # fmt: skip
+        return [
+            Spec(self.method, self.variant, row, data, seed=seed).same
+            for seed in self.seeds
+            for row in self.rows
+            for data in self.data
+        ]
 
 
 def headline(method, variant, *rows):
@@ -59,7 +63,8 @@ PARTS = (
 
 
 def wanted():
-    """Every spec that the book prints, in order, each once. Shots that differ in the test alone are tests of one run."""
+    """Every spec that the book prints, in order, each once. Shots that differ in the test alone are tests of
+    one run."""
     headlines = [spec for part in HEADLINES for spec in part.specs()]
     headlines.sort(key=lambda spec: spec.seed)  # stable: by importance within a seed
     specs = [*headlines, *(spec for part in PARTS for spec in part.specs())]

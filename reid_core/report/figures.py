@@ -8,10 +8,12 @@ import matplotlib
 import numpy as np
 from matplotlib import pyplot as plt
 
-COLOURS = dict(zip(
-    ("baseline", "clip_reid", "promptsg", "hpl", "dmpt", "pad", "vladr"),
-    matplotlib.color_sequences["okabe_ito"],
-))  # fmt: skip
+COLOURS = dict(
+    zip(
+        ("baseline", "clip_reid", "promptsg", "hpl", "dmpt", "pad", "vladr"),
+        matplotlib.color_sequences["okabe_ito"],
+    )
+)
 STYLES = {
     "baseline": "-",
     "clip_reid": "--",
@@ -25,13 +27,16 @@ DPI = 110
 
 
 def as_html(figure, caption, alt):
-    """The figure as an image with its caption (the finding) and alt text (the shape), readable at phone width."""
+    """The figure as an image with its caption (the finding) and alt text (the shape), readable at phone
+    width."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=DPI, bbox_inches="tight")
     plt.close(figure)
     data = base64.b64encode(buffer.getvalue()).decode()
-    return (f'<figure><img src="data:image/png;base64,{data}" alt="{html.escape(alt)}" style="max-width:100%">'
-            f"<figcaption>{html.escape(caption)}</figcaption></figure>")  # fmt: skip
+    return (
+        f'<figure><img src="data:image/png;base64,{data}" alt="{html.escape(alt)}" style="max-width:100%">'
+        f"<figcaption>{html.escape(caption)}</figcaption></figure>"
+    )
 
 
 def losses(history, colour=None):
@@ -41,8 +46,15 @@ def losses(history, colour=None):
     for axis, stage in zip(axes[0], stages):
         lines = [line for line in history if line["stage"] == stage]
         for k, term in enumerate(lines[0]["losses"]):
-            axis.plot([line["epoch"] for line in lines], [line["losses"][term] for line in lines], label=term,
-                      color=colour or f"C{k}", ls=("-", "--", "-.", ":")[k % 4], marker="o", ms=2.5)  # fmt: skip
+            axis.plot(
+                [line["epoch"] for line in lines],
+                [line["losses"][term] for line in lines],
+                label=term,
+                color=colour or f"C{k}",
+                ls=("-", "--", "-.", ":")[k % 4],
+                marker="o",
+                ms=2.5,
+            )
         axis.set(xlabel="epoch", ylabel="loss (unweighted, nats or feature units)", title=stage)
         axis.legend(frameon=False, fontsize=8)
     return figure
@@ -127,15 +139,28 @@ def bands(found, limits):
 
 
 def read_off(found):
-    """What can be read off several towers: {tower: {attribute: (% right, % of the commonest word)}} as groups of bars."""
+    """What can be read off several towers: {tower: {attribute: (% right, % of the commonest word)}} as groups
+    of bars."""
     figure, axis = plt.subplots(figsize=(7.4, 2.8))
     attributes, width = list(next(iter(found.values()))), 0.8 / len(found)
     for k, (name, told) in enumerate(found.items()):
-        axis.bar(np.arange(len(attributes)) + width * k, [told[a][0] for a in attributes], width, label=name, color=f"C{k}",
-                 hatch=("", "//", "..")[k % 3], alpha=0.8)  # fmt: skip
+        axis.bar(
+            np.arange(len(attributes)) + width * k,
+            [told[a][0] for a in attributes],
+            width,
+            label=name,
+            color=f"C{k}",
+            hatch=("", "//", "..")[k % 3],
+            alpha=0.8,
+        )
     common = [told[a][1] for a in attributes]
-    axis.hlines(common, np.arange(len(attributes)) - width / 2, np.arange(len(attributes)) + 0.8 - width / 2, color="0.2",
-                label="commonest word")  # fmt: skip
+    axis.hlines(
+        common,
+        np.arange(len(attributes)) - width / 2,
+        np.arange(len(attributes)) + 0.8 - width / 2,
+        color="0.2",
+        label="commonest word",
+    )
     axis.set(ylabel="% of strangers named rightly", ylim=(0, 100))
     axis.set_xticks(
         np.arange(len(attributes)) + 0.4 - width / 2, attributes, rotation=30, ha="right", fontsize=8
@@ -145,7 +170,8 @@ def read_off(found):
 
 
 def spread(rows):
-    """Images per identity, and images per camera, by split; `rows` are of a manifest, and spectra of a moment count once."""
+    """Images per identity, and images per camera, by split; `rows` are of a manifest, and spectra of a moment
+    count once."""
     moments = rows.drop_duplicates(["split", "shot"])
     figure, axes = plt.subplots(1, 2, figsize=(8.4, 2.6))
     for k, (split, some) in enumerate(moments.groupby("split", sort=False)):
@@ -164,14 +190,16 @@ def spread_words(rows, name):
     """The finding of `spread`, computed."""
     moments = rows.drop_duplicates(["split", "shot"])
     sizes, cameras = moments.groupby("pid").size(), moments.groupby("pid").camid.nunique()
-    return (f"An identity of {name} has {sizes.min()} to {sizes.max()} images (median {sizes.median():.0f}) from "
-            f"{cameras.median():.0f} of {moments.camid.nunique()} cameras (median); {(cameras == 1).mean():.0%} were seen by one "
-            f"camera alone")  # fmt: skip
+    return (
+        f"An identity of {name} has {sizes.min()} to {sizes.max()} images (median {sizes.median():.0f}) "
+        f"from {cameras.median():.0f} of {moments.camid.nunique()} cameras (median); "
+        f"{(cameras == 1).mean():.0%} were seen by one camera alone"
+    )
 
 
 def lengths(found, titles):
-    """mAP against steps of training, {(method, data): {part: Point}}; bars are the standard deviation over seeds. A panel for each
-    of `titles`, {data: words}."""
+    """mAP against steps of training, {(method, data): {part: Point}}; bars are the standard deviation over
+    seeds. A panel for each of `titles`, {data: words}."""
     figure, axes = plt.subplots(1, len(titles), figsize=(4.6 * len(titles), 3), sharey=True, squeeze=False)
     for axis, (data, title) in zip(axes[0], titles.items()):
         for (method, where), points in found.items():
@@ -179,8 +207,17 @@ def lengths(found, titles):
                 steps, means, spread = zip(
                     *((p.steps, p.mean, np.nan_to_num(p.spread)) for p in points.values())
                 )
-                axis.errorbar(steps, means, spread, color=COLOURS[method], ls=STYLES[method], marker="o", ms=4,
-                              capsize=3, label=method)  # fmt: skip
+                axis.errorbar(
+                    steps,
+                    means,
+                    spread,
+                    color=COLOURS[method],
+                    ls=STYLES[method],
+                    marker="o",
+                    ms=4,
+                    capsize=3,
+                    label=method,
+                )
         axis.set(xlabel="steps of the image tower", title=title)
     axes[0, 0].set(ylabel="mAP, per cent")
     axes[0, 0].legend(frameon=False, fontsize=8)

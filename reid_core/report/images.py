@@ -40,8 +40,15 @@ def regions(image, mask, names):
         axis.axis("off")
     for number, k in enumerate(present):
         y, x = np.argwhere(mask == k).mean(0)
-        axes[1].annotate(names[k], (x, y), (mask.shape[1] * 1.04, y), fontsize=8, va="center", annotation_clip=False,
-                         arrowprops={"arrowstyle": "-", "color": matplotlib.color_sequences["tab10"][number]})  # fmt: skip
+        axes[1].annotate(
+            names[k],
+            (x, y),
+            (mask.shape[1] * 1.04, y),
+            fontsize=8,
+            va="center",
+            annotation_clip=False,
+            arrowprops={"arrowstyle": "-", "color": matplotlib.color_sequences["tab10"][number]},
+        )
     return figure
 
 
@@ -54,15 +61,24 @@ def likeness(images, table):
     axes[1].imshow(table, cmap="viridis", aspect="auto")
     for (row, column), value in np.ndenumerate(table):
         dark = value < (table.min() + table.max()) / 2
-        axes[1].text(column, row, f"{value:.2f}", ha="center", va="center", fontsize=8, color="white" if dark else "black",
-                     weight="bold" if value == table[row].max() else "normal")  # fmt: skip
+        axes[1].text(
+            column,
+            row,
+            f"{value:.2f}",
+            ha="center",
+            va="center",
+            fontsize=8,
+            color="white" if dark else "black",
+            weight="bold" if value == table[row].max() else "normal",
+        )
     axes[1].set(xticks=range(count), yticks=[], xlabel="sentence (bold: the nearest to the image)")
     axes[1].set_xticklabels(range(1, count + 1))
     return figure
 
 
 def heat(maps, size):
-    """Maps (N, h, w) as uint8 pictures (N, H, W, 3) in viridis, each from its own smallest to its largest value."""
+    """Maps (N, h, w) as uint8 pictures (N, H, W, 3) in viridis, each from its own smallest to its largest
+    value."""
     span = np.ptp(maps, axis=(1, 2), keepdims=True)
     level = (maps - maps.min((1, 2), keepdims=True)) / np.where(span > 0, span, 1)
     colours = (255 * matplotlib.colormaps["viridis"](level)[..., :3]).astype(np.uint8)
@@ -76,8 +92,8 @@ def same_size(pictures):
 
 
 def ranked_lists(data, queries, order, correct, shown=8):
-    """One row per query: the query, then its `shown` nearest gallery images; right answers framed in bluish green, wrong
-    ones in vermilion, with a tick or a cross so that colour is never alone."""
+    """One row per query: the query, then its `shown` nearest gallery images; right answers framed in bluish
+    green, wrong ones in vermilion, with a tick or a cross so that colour is never alone."""
     right, wrong = (matplotlib.color_sequences["okabe_ito"][k] for k in (3, 6))
     images, titles, frames = [], [], []
     for row, query in enumerate(queries):
@@ -113,8 +129,8 @@ SAYS = {
 
 
 def overlays(images, columns, titles, width=0.95):
-    """One row per image: the image (H, W, 3), and over it the map (h, w) of every column {title: (Q, h, w) or None}. A column
-    without maps says so."""
+    """One row per image: the image (H, W, 3), and over it the map (h, w) of every column {title: (Q, h, w) or
+    None}. A column without maps says so."""
     height = width * images[0].shape[0] / images[0].shape[1]
     size = ((1 + len(columns)) * width, len(images) * (height + 0.2) + 0.3)
     figure, axes = plt.subplots(len(images), 1 + len(columns), figsize=size, squeeze=False)
@@ -142,7 +158,8 @@ def overlay(axis, image, found):
 
 
 def embeddings(found, people=8):
-    """t-SNE and UMAP of the same features side by side; the first people in colour, each with a marker, the others grey."""
+    """t-SNE and UMAP of the same features side by side; the first people in colour, each with a marker, the
+    others grey."""
     figure, axes = plt.subplots(1, 2, figsize=(6.6, 3.4))
     for axis, (name, points) in zip(axes, (("t-SNE", found.tsne), ("UMAP", found.umap))):
         axis.set(xticks=[], yticks=[], xlabel=f"{name} 1 (no unit)", ylabel=f"{name} 2 (no unit)")
@@ -158,12 +175,19 @@ def embeddings(found, people=8):
 
 
 def told_apart(found):
-    """The finding of `embeddings`: in how many cases the nearest point of a map is the same person, and chance's share."""
+    """The finding of `embeddings`: in how many cases the nearest point of a map is the same person, and
+    chance's share."""
     same = found.pids[:, None] == found.pids
     chance = (same.sum() - len(same)) / max(len(same) * (len(same) - 1), 1)
-    shares = [f"{100 * nearest_alike(points, same):.0f} % of the images in {name}"
-              for name, points in (("t-SNE", found.tsne), ("UMAP", found.umap)) if len(points)]  # fmt: skip
-    return f"the nearest image is one of the same person for {' and '.join(shares)}, against {100 * chance:.0f} % by chance"
+    shares = [
+        f"{100 * nearest_alike(points, same):.0f} % of the images in {name}"
+        for name, points in (("t-SNE", found.tsne), ("UMAP", found.umap))
+        if len(points)
+    ]
+    return (
+        f"the nearest image is one of the same person for {' and '.join(shares)}, against "
+        f"{100 * chance:.0f} % by chance"
+    )
 
 
 def nearest_alike(points, same):
@@ -177,13 +201,21 @@ def scatter(axis, points, pids, shown):
     rest = ~np.isin(pids, shown)
     axis.scatter(*points[rest].T, s=5, color="0.8", zorder=1)
     for k, pid in enumerate(shown):
-        axis.scatter(*points[pids == pid].T, s=24, marker=MARKERS[k % len(MARKERS)], zorder=2,
-                     color=OKABE_ITO[k % len(OKABE_ITO)], edgecolor="black", linewidth=0.3, label=f"person {pid}")  # fmt: skip
+        axis.scatter(
+            *points[pids == pid].T,
+            s=24,
+            marker=MARKERS[k % len(MARKERS)],
+            zorder=2,
+            color=OKABE_ITO[k % len(OKABE_ITO)],
+            edgecolor="black",
+            linewidth=0.3,
+            label=f"person {pid}",
+        )
 
 
 def judged(found, how="relevance", colours=None):
-    """Bars of every score for {label: Looks}, with the interval over images, and a black line where a map without preference
-    would be."""
+    """Bars of every score for {label: Looks}, with the interval over images, and a black line where a map
+    without preference would be."""
     figure, axis = plt.subplots(figsize=(5.2, 0.5 + len(SAYS) * (0.24 + 0.2 * len(found))))
     thick = 0.8 / len(found)
     for k, (label, one) in enumerate(found.items()):
@@ -191,8 +223,18 @@ def judged(found, how="relevance", colours=None):
         y = np.arange(len(SAYS)) + (k + 0.5) * thick - 0.4
         means = np.array([value.mean for value in values])
         ends = [means - [value.low for value in values], [value.high for value in values] - means]
-        axis.barh(y, means, thick * 0.9, xerr=np.maximum(ends, 0), label=label, ecolor="0.25", edgecolor="black", linewidth=0.4,
-                  color=(colours or {}).get(label, OKABE_ITO[k]), hatch=HATCHES[k % len(HATCHES)])  # fmt: skip
+        axis.barh(
+            y,
+            means,
+            thick * 0.9,
+            xerr=np.maximum(ends, 0),
+            label=label,
+            ecolor="0.25",
+            edgecolor="black",
+            linewidth=0.4,
+            color=(colours or {}).get(label, OKABE_ITO[k]),
+            hatch=HATCHES[k % len(HATCHES)],
+        )
     by_chance = 100 * next(iter(found.values())).chance.astype(float).mean(0)
     for y, value in enumerate(by_chance):
         axis.plot(
@@ -219,7 +261,8 @@ def judged(found, how="relevance", colours=None):
 
 
 def finding(found, how="relevance"):
-    """One sentence per {label: Looks}: how much of the maps lies on the person, and whether chance would do the same."""
+    """One sentence per {label: Looks}: how much of the maps lies on the person, and whether chance would do
+    the same."""
     return "; ".join(f"{label}: {share_on_person(one, how)}" for label, one in found.items())
 
 
@@ -232,8 +275,10 @@ def share_on_person(one, how):
     if np.isnan(one.judged).any():
         return NO_MASKS
     column, difference = explain.SCORES.index("person"), visuals.beside_chance(one, how)
-    share, by_chance = (100 * table[:, column].astype(float).mean()
-                        for table in (one.judged[list(visuals.HOW).index(how)], one.chance))  # fmt: skip
+    share, by_chance = (
+        100 * table[:, column].astype(float).mean()
+        for table in (one.judged[list(visuals.HOW).index(how)], one.chance)
+    )
     word = "more than" if difference.low > 0 else "less than" if difference.high < 0 else "not told from"
     return f"{share:.0f} % of the map lies on the person, {word} the {by_chance:.0f} % of chance"
 

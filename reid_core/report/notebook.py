@@ -1,4 +1,5 @@
-"""What a notebook calls: strict parameters, the source under its equation, and a run that is loaded or trained."""
+"""What a notebook calls: strict parameters, the source under its equation, and a run that is loaded or
+trained."""
 
 import html
 import inspect
@@ -29,13 +30,13 @@ class ParameterError(ValueError):
 
 
 def start(namespace):
-    """Check the parameters of the notebook whose globals are `namespace`; returns them as a page. To be called right after
-    the imports: a plain value that no cell declared by then was injected. When the cell runs again, the other names are the
-    notebook's own. The page's `shelf` is that of the book, whose runs are all of the profile laptop, or else a reader's own, with
-    the book's behind it.
+    """Check the parameters of the notebook whose globals are `namespace`; returns them as a page. To be
+    called right after the imports: a plain value that no cell declared by then was injected. When the cell
+    runs again, the other names are the notebook's own. The page's `shelf` is that of the book, whose runs are
+    all of the profile laptop, or else a reader's own, with the book's behind it.
 
-    papermill passes `true`, `[0,1]`, `1e-4` and names that no cell declares, wrongly and in silence. Here every value
-    is brought to the type that the cell tagged `parameters` annotates, or refused.
+    papermill passes `true`, `[0,1]`, `1e-4` and names that no cell declares, wrongly and in silence. Here
+    every value is brought to the type that the cell tagged `parameters` annotates, or refused.
     """
     declared = annotations(namespace)
     unknown = [name for name, value in namespace.items() if name not in declared and injected(name, value)]
@@ -109,8 +110,15 @@ def as_list(item):
     return read
 
 
-KINDS = {"bool": as_bool, "int": as_int, "float": as_float, "str": as_str, "list[int]": as_list(as_int),
-         "list[float]": as_list(as_float), "list[str]": as_list(as_str)}  # fmt: skip
+KINDS = {
+    "bool": as_bool,
+    "int": as_int,
+    "float": as_float,
+    "str": as_str,
+    "list[int]": as_list(as_int),
+    "list[float]": as_list(as_float),
+    "list[str]": as_list(as_str),
+}
 
 
 def check_words(values):
@@ -124,8 +132,8 @@ def check_words(values):
 
 
 def reproduce(page, method, variant, row="full", seed=None):
-    """The run of a row in the page's profile: trained if `retrain` asks for it (always in `smoke`, once for all pages),
-    else loaded. None where there is none: every table prints that as "not run"."""
+    """The run of a row in the page's profile: trained if `retrain` asks for it (always in `smoke`, once for
+    all pages), else loaded. None where there is none: every table prints that as "not run"."""
     spec = Spec(method, variant, row, page.data, page.profile, page.seed if seed is None else seed)
     try:
         if page.profile == "smoke":
@@ -146,8 +154,9 @@ NAMES = {  # what tables call a variant
 class Chapter:
     """The tables of a page about one paper: a call per cell, in the profile and on the data of the page.
 
-    A label is a row of the chapter's own method, the name of a method (its full row), or both: "CLIP fine-tune, twice the epochs".
-    A table `on` the other data set says that it is missing where the profile has none. Every table is remembered for `overview`.
+    A label is a row of the chapter's own method, the name of a method (its full row), or both: "CLIP
+    fine-tune, twice the epochs". A table `on` the other data set says that it is missing where the profile
+    has none. Every table is remembered for `overview`.
     """
 
     def __init__(self, page, name):
@@ -169,8 +178,8 @@ class Chapter:
         return [Spec(*NAMES[name], row, data, profile, seed).same for seed in self.seeds]
 
     def table(self, title, against, *, on=None, reference=None, tests=None, rows=None):
-        """A printed ablation beside ours, each row against the first or the `reference`. `tests` {label: (row, test)} says which
-        rows differ in the test alone."""
+        """A printed ablation beside ours, each row against the first or the `reference`. `tests` {label:
+        (row, test)} says which rows differ in the test alone."""
         data, labels = on or self.page.data, list(rows or self.paper.tables[title])
         if on and not self.away:
             return missing(f"{title} on the other data set, in this profile")
@@ -205,13 +214,17 @@ class Chapter:
         return ablations.comparison(specs, ["R1"], printed, f"{title}: first ranks", shelf=self.page.shelf)
 
     def compared_with_print(self, wanted, *, on=None):
-        """mAP and R1 of whole methods beside what a paper prints of them: {name: columns that pick its row of reported.csv}."""
+        """mAP and R1 of whole methods beside what a paper prints of them: {name: columns that pick its row of
+        reported.csv}."""
         data = on or self.page.data
         if on and not self.away:
             return missing("The other data set, in this profile")
         there = catalogue.stands_for(data)
         printed = reported.printed({name: {**row, "dataset": there} for name, row in wanted.items()})
-        caption = f"{catalogue.title(there)} as printed; ours: {catalogue.title(data)}; intervals count the luck of so few seeds and who "
+        caption = (
+            f"{catalogue.title(there)} as printed; ours: {catalogue.title(data)}; intervals count the luck "
+            "of so few seeds and who "
+        )
         specs = {name: self.specs(name, data) for name in wanted}
         return ablations.comparison(
             specs, ["mAP", "R1"], printed, f"{caption}is searched for", shelf=self.page.shelf
@@ -278,7 +291,8 @@ def figure(plot, caption, alt):
 
 
 def missing(what):
-    """A placeholder for a figure whose run does not exist: the page says so instead of showing something else."""
+    """A placeholder for a figure whose run does not exist: the page says so instead of showing something
+    else."""
     return HTML(f'<p class="empty">{html.escape(what)}: {tables.NOT_RUN}.</p>')
 
 

@@ -11,8 +11,8 @@ def numbers(**wanted):
 
 
 def printed(rows, metrics=("mAP", "R1")):
-    """{(label, metric): value} for {label: column values that pick the row of reported.csv}. Of a data set on which the paper
-    prints nothing there is none."""
+    """{(label, metric): value} for {label: column values that pick the row of reported.csv}. Of a data set on
+    which the paper prints nothing there is none."""
     found = {}
     for label, wanted in rows.items():
         table = numbers(**wanted)

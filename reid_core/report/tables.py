@@ -1,7 +1,8 @@
 """Tables as HTML whose cells remember which run they come from: the guards of the book read it back.
 
-A cell with one of our numbers carries data-run (the run's path), data-sha (what the file said when the page was made)
-and data-origin ("world" or "real"). Columns for real data are of class "real", those for the world of class "world".
+A cell with one of our numbers carries data-run (the run's path), data-sha (what the file said when the page
+was made) and data-origin ("world" or "real"). Columns for real data are of class "real", those for the world
+of class "world".
 """
 
 import hashlib
@@ -25,11 +26,14 @@ class Cell(NamedTuple):
 
 
 def table(headings, rows, caption):
-    """A table for a page. `headings` are texts, `rows` lists of texts, numbers or Cells; the caption states the finding."""
+    """A table for a page. `headings` are texts, `rows` lists of texts, numbers or Cells; the caption states
+    the finding."""
     head = "".join(f"<th>{html.escape(str(text))}</th>" for text in headings)
     body = "".join(f"<tr>{''.join(map(cell, row))}</tr>" for row in rows)
-    return HTML(f'<div class="scroll"><table class="numbers"><caption>{html.escape(caption)}</caption>'
-                f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>")  # fmt: skip
+    return HTML(
+        f'<div class="scroll"><table class="numbers"><caption>{html.escape(caption)}</caption>'
+        f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
+    )
 
 
 def cell(value):
@@ -47,20 +51,24 @@ def aged(value):
 def marks_of(runs):
     if not runs:
         return {}
-    return {"run": " ".join(run.spec.name for run in runs), "sha": " ".join(map(sha, runs)),
-            "origin": " ".join(sorted({run.data["origin"] for run in runs}))}  # fmt: skip
+    return {
+        "run": " ".join(run.spec.name for run in runs),
+        "sha": " ".join(map(sha, runs)),
+        "origin": " ".join(sorted({run.data["origin"] for run in runs})),
+    }
 
 
 def sha(run):
-    """What a run's file says, in twelve digits. A reader who trains again has two files of one name: the one that says what
-    this run says counts."""
+    """What a run's file says, in twelve digits. A reader who trains again has two files of one name: the one
+    that says what this run says counts."""
     paths = [path for path in (shelf.path(run.spec) for shelf in (BOOK, OWN)) if path.exists()]
     path = next((path for path in paths if Run.read(path).scores == run.scores), paths[0])
     return hashlib.sha256(path.read_bytes()).hexdigest()[:12]
 
 
 def ours(runs, metric="mAP", task=None):
-    """Our number in its own column: with an interval for mAP, with the spread over seeds for other metrics."""
+    """Our number in its own column: with an interval for mAP, with the spread over seeds for other
+    metrics."""
     runs = [run for run in runs if run]
     if not runs:
         return Cell(NOT_RUN, "empty")
@@ -70,7 +78,8 @@ def ours(runs, metric="mAP", task=None):
 
 
 def kind_of(runs):
-    """The class of a cell with numbers of these runs: one of the world is enough to make it one of the world."""
+    """The class of a cell with numbers of these runs: one of the world is enough to make it one of the
+    world."""
     return "world" if any(run.data["origin"] == "world" for run in runs) else "real"
 
 
@@ -81,8 +90,17 @@ def printed(value):
 
 def recipe_table(recipe, caption):
     """Published or assumed value, origin, place, rule and the value used, a row per field."""
-    rows = [[line.name, short(line.printed), line.status, line.where, line.rule,
-             Cell(short(line.used), "changed" if line.used != line.printed else "")] for line in recipe.table()]  # fmt: skip
+    rows = [
+        [
+            line.name,
+            short(line.printed),
+            line.status,
+            line.where,
+            line.rule,
+            Cell(short(line.used), "changed" if line.used != line.printed else ""),
+        ]
+        for line in recipe.table()
+    ]
     return table(
         ["setting", "published or assumed", "status", "where or why", "rule of the profile", "used"],
         rows,
@@ -93,10 +111,17 @@ def recipe_table(recipe, caption):
 def stage_table(method, caption):
     """What trains when: a row per stage and group of parameters."""
     rows = [
-        [stage.name, stage.epochs, f"{sum(p.numel() for p in group.parameters()):,}", f"{group.lr:.2g}",
-         f"{group.weight_decay:.0e}", f"x {group.bias_factor:g}"]
-        for stage in method.stages() for group in stage.groups
-    ]  # fmt: skip
+        [
+            stage.name,
+            stage.epochs,
+            f"{sum(p.numel() for p in group.parameters()):,}",
+            f"{group.lr:.2g}",
+            f"{group.weight_decay:.0e}",
+            f"x {group.bias_factor:g}",
+        ]
+        for stage in method.stages()
+        for group in stage.groups
+    ]
     headings = ["stage", "epochs", "parameters", "learning rate", "weight decay", "rate of biases"]
     return table(headings, rows, caption)
 
@@ -108,8 +133,8 @@ def short(value):
 
 
 def context(rows, caption):
-    """Printed rows of others, as `reported.numbers` gives them: one line per method and backbone, mAP / R1 per data
-    set. A star, as printed, stands for images larger than 256 x 128."""
+    """Printed rows of others, as `reported.numbers` gives them: one line per method and backbone, mAP / R1
+    per data set. A star, as printed, stands for images larger than 256 x 128."""
     names = list(dict.fromkeys(rows.dataset))
     values = {(row.method, row.backbone, row.dataset, row.metric): row.value for row in rows.itertuples()}
     lines = []
@@ -125,14 +150,29 @@ def context(rows, caption):
 
 
 def sizes(counted, rows, caption):
-    """Learnable parameters in millions, {(method, data): counted}, beside what a paper prints of them and of its time."""
-    columns = {"params_M": "millions, printed", "params_frac_clip": "of CLIP, printed", "train_seconds": "seconds, printed",
-               "train_time_ratio": "of CLIP-ReID's time, printed"}  # fmt: skip
+    """Learnable parameters in millions, {(method, data): counted}, beside what a paper prints of them and of
+    its time."""
+    columns = {
+        "params_M": "millions, printed",
+        "params_frac_clip": "of CLIP, printed",
+        "train_seconds": "seconds, printed",
+        "train_time_ratio": "of CLIP-ReID's time, printed",
+    }
     values = {(row.method, row.dataset, row.metric): row.value for row in rows.itertuples()}
-    lines = [[*key[:1], catalogue.title(key[1]), f"{count:.2f}", *(Cell(f"{values[*key, metric]:g}", "paper") for metric in columns)]
-             for key, count in counted.items()]  # fmt: skip
-    off = [f"{name} on {catalogue.title(data)} ({count:.2f}, printed {values[name, data, 'params_M']:g})"
-           for (name, data), count in counted.items() if round(count) != values[name, data, "params_M"]]  # fmt: skip
+    lines = [
+        [
+            *key[:1],
+            catalogue.title(key[1]),
+            f"{count:.2f}",
+            *(Cell(f"{values[*key, metric]:g}", "paper") for metric in columns),
+        ]
+        for key, count in counted.items()
+    ]
+    off = [
+        f"{name} on {catalogue.title(data)} ({count:.2f}, printed {values[name, data, 'params_M']:g})"
+        for (name, data), count in counted.items()
+        if round(count) != values[name, data, "params_M"]
+    ]
     told = f"all but {', '.join(off)} round to what is printed" if off else "all round to what is printed"
     return table(["method", "data set", "millions, counted", *columns.values()], lines, f"{caption}; {told}")
 
@@ -154,8 +194,8 @@ def change_cell(change, runs):
 
 
 def speed(told, printed, caption, names=None):
-    """Ratios of one measurement, with the smallest and the largest of its rounds, beside the printed ones, {label: ratio}; `names`
-    says what a page calls the labels."""
+    """Ratios of one measurement, with the smallest and the largest of its rounds, beside the printed ones,
+    {label: ratio}; `names` says what a page calls the labels."""
     spread = {label: f" ({low:.2f} to {high:.2f})" for label, (low, high) in told.get("spread", {}).items()}
     rows = [
         [(names or {}).get(label, label), signless(printed.get(label)), f"{ratio:.2f}{spread.get(label, '')}"]

@@ -28,10 +28,19 @@ def pack(path, specs, log=print):
         if run is None or run.outdated:
             continue
         shown = BOOK.pictures(spec)
-        files |= {place.relative_to(BOOK.folder()).as_posix(): place.read_bytes()
-                  for place in (BOOK.path(spec), shown) if place.exists()}  # fmt: skip
-    card = {"format": FORMAT, "commit": provenance.git("rev-parse", "HEAD"), "clean": provenance.clean_tree(),
-            "pixels": catalogue.pixels(), "profile": "laptop", "files": {name: sha(data) for name, data in files.items()}}  # fmt: skip
+        files |= {
+            place.relative_to(BOOK.folder()).as_posix(): place.read_bytes()
+            for place in (BOOK.path(spec), shown)
+            if place.exists()
+        }
+    card = {
+        "format": FORMAT,
+        "commit": provenance.git("rev-parse", "HEAD"),
+        "clean": provenance.clean_tree(),
+        "pixels": catalogue.pixels(),
+        "profile": "laptop",
+        "files": {name: sha(data) for name, data in files.items()},
+    }
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr(CARD, json.dumps(card, indent=1))
@@ -46,7 +55,8 @@ def sha(data):
 
 
 def merge(path, specs, log=print):
-    """Take the runs of an archive into results/, once everything about them has been checked: all of them, or none."""
+    """Take the runs of an archive into results/, once everything about them has been checked: all of them, or
+    none."""
     wanted = {spec.name: spec for spec in specs}
     with checkpoint.alone(BOOK.folder(), "fills"):
         card, files = opened(path)
@@ -85,31 +95,41 @@ def opened(path):
 
 
 def check_card(card, path):
-    """Raise unless the archive was made by code that led to this code, in the book's profile, of the same pixels."""
+    """Raise unless the archive was made by code that led to this code, in the book's profile, of the same
+    pixels."""
     if card.get("format") != FORMAT or not card.get("clean"):
         raise ValueError(
-            f"expected a bundle of a clean tree in format {FORMAT} at {path}, found another; measure again from a commit."
+            f"expected a bundle of a clean tree in format {FORMAT} at {path}, found another; measure again "
+            "from a commit."
         )
     commit = str(card.get("commit"))
     if not provenance.is_ancestor(commit):
-        raise ValueError(f"expected a bundle of this commit or one before it, found one of {commit[:12]}; check that commit out, or "
-                         f"measure again.")  # fmt: skip
+        raise ValueError(
+            f"expected a bundle of this commit or one before it, found one of {commit[:12]}; check that "
+            "commit out, or measure again."
+        )
     if card.get("profile") not in PROFILES or card["profile"] != "laptop":
-        raise ValueError(f"expected a bundle of the profile laptop, whose runs the book prints, found {card.get('profile')!r}; train others "
-                         f"where they are wanted.")  # fmt: skip
+        raise ValueError(
+            "expected a bundle of the profile laptop, whose runs the book prints, found "
+            f"{card.get('profile')!r}; train others where they are wanted."
+        )
     if card.get("pixels") != catalogue.pixels():
-        raise ValueError(f"expected a bundle whose renderer draws the pixels of this one ({catalogue.pixels()}), found others "
-                         f"({card.get('pixels')}); measure again with this code.")  # fmt: skip
+        raise ValueError(
+            f"expected a bundle whose renderer draws the pixels of this one ({catalogue.pixels()}), found "
+            f"others ({card.get('pixels')}); measure again with this code."
+        )
 
 
 def belonging(name, data, card, wanted, path):
-    """The run in a file of the archive, if it is one that the book prints, of this world, these weights and this code."""
+    """The run in a file of the archive, if it is one that the book prints, of this world, these weights and
+    this code."""
     run = Run.parse(data, f"{name} of {path}")
     if run.spec.name not in wanted or run.spec.name != name.removesuffix(".json"):
         raise ValueError(f"expected runs that the book prints in {path}, found {name}; bundle those alone.")
     if run.spec.profile != card["profile"]:
         raise ValueError(
-            f"expected runs of the profile {card['profile']} in {path}, found {name} of {run.spec.profile}; bundle those alone."
+            f"expected runs of the profile {card['profile']} in {path}, found {name} of {run.spec.profile}; "
+            "bundle those alone."
         )
     why = run.outdated or ("" if fill.same_code(run) else provenance.stale(run))
     if why:
@@ -120,7 +140,8 @@ def belonging(name, data, card, wanted, path):
 
 
 def known(run):
-    """Whether this run, or another measurement of the same that still holds, is there already: nothing counts twice."""
+    """Whether this run, or another measurement of the same that still holds, is there already: nothing counts
+    twice."""
     there = BOOK.at(run.spec)
     return there is not None and not there.outdated
 
@@ -134,7 +155,8 @@ def check_pictures(run, data, path):
             key = str(file["key"])
     except (zipfile.BadZipFile, KeyError, ValueError, EOFError) as error:
         raise ValueError(
-            f"expected whole pictures of {run.spec.name} in {path}, found none that can be read ({error}); bundle again."
+            f"expected whole pictures of {run.spec.name} in {path}, found none that can be read ({error}); "
+            "bundle again."
         ) from error
     if key != run.key:
         raise ValueError(

@@ -1,7 +1,7 @@
 """Measure what the book lacks: which runs are due, several at a time, and how long the rest will take.
 
-Each run is a process of its own with one thread. Whatever stops it, or this program, costs at most the epoch it was in: the next
-call takes it up.
+Each run is a process of its own with one thread. Whatever stops it, or this program, costs at most the epoch
+it was in: the next call takes it up.
 """
 
 import os
@@ -27,8 +27,9 @@ LOOK_EVERY = 0.5  # seconds between looks at the processes
 
 
 def fill(specs, minutes, jobs=1, device=None, start=None, log=print):
-    """Measure what of `specs` is missing or stale, `jobs` at a time, until no more may begin: after `minutes`, or when all is
-    done. What is under way then stops, and goes on in the next call. `start` begins a job. Returns the specs that were done."""
+    """Measure what of `specs` is missing or stale, `jobs` at a time, until no more may begin: after
+    `minutes`, or when all is done. What is under way then stops, and goes on in the next call. `start` begins
+    a job. Returns the specs that were done."""
     check(jobs, device)
     require()
     with checkpoint.alone(BOOK.folder(), "fills"):
@@ -76,7 +77,8 @@ def why_due(spec):
 
 
 def same_code(run):
-    """Whether nothing that a run could depend on was committed since it was measured: then its code is not asked again."""
+    """Whether nothing that a run could depend on was committed since it was measured: then its code is not
+    asked again."""
     commit = run.provenance.get("commit", "unknown")
     return bool(run.provenance.get("clean")) and provenance.code_between(commit, "HEAD") == ""
 
@@ -115,8 +117,8 @@ def process_for(device):
 
 
 def begin(spec, shelf, words):
-    """A process with one thread; what it says goes to measure.log in its folder. It ends when this program does: it reads
-    from a pipe that closes then."""
+    """A process with one thread; what it says goes to measure.log in its folder. It ends when this program
+    does: it reads from a pipe that closes then."""
     place = build_folder() / shelf / spec.name
     place.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-m", "reid_core", *words]
@@ -136,7 +138,8 @@ def end_with_parent():
 
 
 def run_all(waiting, until, jobs, start, log=print):
-    """Keep `jobs` processes busy. Returns the specs of those that ended well; raises for those that did not, at the end."""
+    """Keep `jobs` processes busy. Returns the specs of those that ended well; raises for those that did not,
+    at the end."""
     left, running, done, failed, pace = list(waiting), [], [], [], {}
     said = time.time()
     try:
@@ -161,8 +164,11 @@ def run_all(waiting, until, jobs, start, log=print):
         for job in running:
             job.process.kill()
     if failed:
-        raise ValueError(f"expected {len(waiting)} runs to end well, found {len(failed)} that did not ({failed[0].name} is the first); "
-                         f"see measure.log in its folder below {build_folder() / 'runs'}, and run the same command again.")  # fmt: skip
+        raise ValueError(
+            f"expected {len(waiting)} runs to end well, found {len(failed)} that did not ({failed[0].name} "
+            f"is the first); see measure.log in its folder below {build_folder() / 'runs'}, and run the "
+            "same command again."
+        )
     return done
 
 
@@ -180,7 +186,8 @@ def progress(total, done, failed, running, left, pace, jobs):
 
 
 def remaining(running, left, pace):
-    """Seconds of one job that the rest will take, from what others of its kind took; None before any has ended."""
+    """Seconds of one job that the rest will take, from what others of its kind took; None before any has
+    ended."""
     if not pace:
         return None
     typical = np.mean([seconds for some in pace.values() for seconds in some])

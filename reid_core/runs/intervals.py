@@ -26,8 +26,8 @@ def interval(runs, task=None, draws=2000):
 
 
 def paired(runs, others, task=None, other_task=None, draws=2000):
-    """Mean AP of `runs` minus that of `others`, pair by pair of seeds, on the same resampled identities. Each side has its way
-    of searching; None is a run's first."""
+    """Mean AP of `runs` minus that of `others`, pair by pair of seeds, on the same resampled identities. Each
+    side has its way of searching; None is a run's first."""
     one, two = tables_of(runs, others, task, other_task)
     return around(by_seed(one) - by_seed(two), by_people(one, draws) - by_people(two, draws))
 
@@ -46,9 +46,10 @@ def tables_of(runs, others, task=None, other_task=None):
 def around(seeds, people):
     """The interval of a mean over seeds (S,); `people` (draws,) is the same mean with others searched for.
 
-    Both are chance: of so few seeds the luck of training is known badly, so that Student's t counts, with the degrees of
-    freedom of Welch and Satterthwaite for the sum. Resampling three seeds would call one row in four without any effect
-    better or worse. One seed tells nothing of luck: then it is the interval over people alone.
+    Both are chance: of so few seeds the luck of training is known badly, so that Student's t counts, with the
+    degrees of freedom of Welch and Satterthwaite for the sum. Resampling three seeds would call one row in
+    four without any effect better or worse. One seed tells nothing of luck: then it is the interval over
+    people alone.
     """
     luck = seeds.var(ddof=1) / len(seeds) if len(seeds) > 1 else 0.0
     half = quantile(0.975, luck, people.var(), len(seeds)) * (luck + people.var()) ** 0.5
@@ -66,7 +67,8 @@ class ByIdentity(NamedTuple):
 
 
 def by_identity(asked):
-    """AP of the queries of each (run, task), gathered by identity: images of one person are not independent."""
+    """AP of the queries of each (run, task), gathered by identity: images of one person are not
+    independent."""
     tables = []
     for run, task in asked:
         scores = run.record(task)
@@ -85,17 +87,18 @@ def by_seed(table):
 
 
 def by_people(table, draws):
-    """Mean AP over all seeds for resampled identities, (draws,): the same identities for every table of as many."""
+    """Mean AP over all seeds for resampled identities, (draws,): the same identities for every table of as
+    many."""
     picks = np.random.default_rng(0).integers(len(table.counts), size=(draws, len(table.counts)))
     return table.sums.mean(0)[picks].sum(1) / table.counts[picks].sum(1)
 
 
 def detectable(runs, task=None, draws=2000):
-    """How large a true difference of mean AP, in points, must be for a paired comparison of so many seeds to find it four
-    times in five.
+    """How large a true difference of mean AP, in points, must be for a paired comparison of so many seeds to
+    find it four times in five.
 
-    Two runs of the *same* method differ by chance alone: by the luck of training, which moves their difference and shrinks
-    with the number of seeds, and by who is searched for, which spreads it.
+    Two runs of the *same* method differ by chance alone: by the luck of training, which moves their
+    difference and shrinks with the number of seeds, and by who is searched for, which spreads it.
     """
     if len(runs) < 2:
         return float("nan")
@@ -107,7 +110,8 @@ def detectable(runs, task=None, draws=2000):
 
 
 class Spread(NamedTuple):
-    """Variances of a paired difference of mean AP (0..1): of one seed, and of who is searched for; and the difference."""
+    """Variances of a paired difference of mean AP (0..1): of one seed, and of who is searched for; and the
+    difference."""
 
     luck: float
     people: float
@@ -126,8 +130,9 @@ MOST_SEEDS = 50  # more than anybody trains
 
 
 def seeds_needed(found):
-    """How many seeds would tell a true difference as large as the one seen from none, four times in five; None where no number up to
-    MOST_SEEDS would, because the people who are searched for spread it too much or it is too small."""
+    """How many seeds would tell a true difference as large as the one seen from none, four times in five;
+    None where no number up to MOST_SEEDS would, because the people who are searched for spread it too much or
+    it is too small."""
     for seeds in range(2, MOST_SEEDS + 1):
         luck = found.luck / seeds
         factor = sum(quantile(share, luck, found.people, seeds) for share in (0.975, 0.8))

@@ -21,8 +21,8 @@ from reid_core.runs.run import BOOK, OWN, Run
 
 
 def measure(spec, *, shelf=OWN, device=None, checkpoint_every=None, deterministic=False, log=print):
-    """Train, test and write: the one way a number comes into the book. An interrupted run is taken up. The full row is tested
-    in every test, other rows in the method's first."""
+    """Train, test and write: the one way a number comes into the book. An interrupted run is taken up. The
+    full row is tested in every test, other rows in the method's first."""
     spec = spec.check().same
     profile, place = profile_called(spec.profile), build_folder() / "runs" / spec.name
     began = time.time()
@@ -64,7 +64,8 @@ def measure(spec, *, shelf=OWN, device=None, checkpoint_every=None, deterministi
 
 
 class TestSet(NamedTuple):
-    """One data set that a run is tested on: the method's first `number` tests (None: all), after the domain `after` of an order."""
+    """One data set that a run is tested on: the method's first `number` tests (None: all), after the domain
+    `after` of an order."""
 
     data: str
     number: int | None = None
@@ -73,8 +74,9 @@ class TestSet(NamedTuple):
 
 
 def test_sets(spec):
-    """Where a run is tested. Each part of a joint set has its own gallery and protocol; the full row is tested in all of the
-    method's tests, other rows in the first; and once on a set that training did not see, where there is any."""
+    """Where a run is tested. Each part of a joint set has its own gallery and protocol; the full row is
+    tested in all of the method's tests, other rows in the first; and once on a set that training did not see,
+    where there is any."""
     number = None if spec.row.split(" + ")[0] == "full" else 1
     sets = [TestSet(part, number) for part in spec.data.split("+")]
     other = None if spec.profile == "smoke" else catalogue.partner(spec.data)
@@ -134,21 +136,29 @@ def describe(data):
 
 
 def what_it_cost(method, history, seconds):
-    """`seconds` are those of everything that a run waits for; an image counts where a tower that is trained looks at it."""
+    """`seconds` are those of everything that a run waits for; an image counts where a tower that is trained
+    looks at it."""
     looking = [h for h in history if h["images"]]
     images, busy = (sum(h[key] for h in looking) for key in ("images", "seconds"))
-    peak = torch.cuda.max_memory_allocated() if torch.cuda.is_available() else (
-        resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024))  # fmt: skip
+    peak = (
+        torch.cuda.max_memory_allocated()
+        if torch.cuda.is_available()
+        else (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024))
+    )
     training = sum(h["seconds"] for h in history)
-    return {"minutes": round(seconds / 60, 2), "training minutes": round(training / 60, 2),
-            "images per second": round(images / max(busy, 1e-9), 1), "peak memory MB": round(peak / 1e6),
-            "trained parameters": base.learnable(method)}  # fmt: skip
+    return {
+        "minutes": round(seconds / 60, 2),
+        "training minutes": round(training / 60, 2),
+        "images per second": round(images / max(busy, 1e-9), 1),
+        "peak memory MB": round(peak / 1e6),
+        "trained parameters": base.learnable(method),
+    }
 
 
 def pace(history):
-    """What a training takes when nothing else runs: {"training minutes", "images per second"}. Of each stage the first epoch
-    counts, which also computes what the stage keeps, and the median of the others in the place of each. An image counts
-    where a tower that is trained looks at it."""
+    """What a training takes when nothing else runs: {"training minutes", "images per second"}. Of each stage
+    the first epoch counts, which also computes what the stage keeps, and the median of the others in the
+    place of each. An image counts where a tower that is trained looks at it."""
     stages = {
         stage: [h for h in history if h["stage"] == stage]
         for stage in dict.fromkeys(h["stage"] for h in history)

@@ -38,11 +38,15 @@ def plain(value):
 
 
 def fingerprint(spec):
-    """What makes a committed run stale when it changes: recipe, data, weights, and what the code of this row computes on the
-    smallest world at its initial weights."""
+    """What makes a committed run stale when it changes: recipe, data, weights, and what the code of this row
+    computes on the smallest world at its initial weights."""
     recipe = spec.recipe()
-    hashes = {"recipe": digest(recipe), "data": catalogue.fingerprint(spec.data, size_of(spec.profile)), "profile": pace_of(spec.profile),
-              "weights": loading.fingerprint(recipe.pretrained)}  # fmt: skip
+    hashes = {
+        "recipe": digest(recipe),
+        "data": catalogue.fingerprint(spec.data, size_of(spec.profile)),
+        "profile": pace_of(spec.profile),
+        "weights": loading.fingerprint(recipe.pretrained),
+    }
     return {**hashes, "probe": probe_losses(spec._replace(data="world_market", seed=0))}
 
 
@@ -59,8 +63,8 @@ def probe_losses(spec):
 
 
 def outdated(run):
-    """What of `stale` can be told at a glance, for a page: a sentence, or "". Files of weights and of pictures that are not the
-    project's own need not be at hand."""
+    """What of `stale` can be told at a glance, for a page: a sentence, or "". Files of weights and of
+    pictures that are not the project's own need not be at hand."""
     recipe, known = run.spec.recipe(), {}
     if run.recipe.get("pretrained") in loading.OWN:
         known["weights"] = loading.fingerprint(recipe.pretrained) == run.provenance.get("weights")
@@ -94,7 +98,8 @@ def changed(before, now):
 
 
 def of_method(method, asked):
-    """Where, when and from what a run of a trained method was made; `asked` is the precision that its profile names."""
+    """Where, when and from what a run of a trained method was made; `asked` is the precision that its profile
+    names."""
     device = next(method.parameters()).device
     name = (
         torch.cuda.get_device_name(device)
@@ -102,10 +107,15 @@ def of_method(method, asked):
         else f"{platform.machine()}, {os.cpu_count()} cores"
     )
     return {
-        "commit": git("rev-parse", "HEAD"), "clean": clean_tree(), "torch": torch.__version__,
-        "python": platform.python_version(), "device": name, "date": datetime.date.today().isoformat(),
-        "weights": loading.fingerprint(method.recipe.pretrained), "precision": precision.usable(asked, device),
-    }  # fmt: skip
+        "commit": git("rev-parse", "HEAD"),
+        "clean": clean_tree(),
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "device": name,
+        "date": datetime.date.today().isoformat(),
+        "weights": loading.fingerprint(method.recipe.pretrained),
+        "precision": precision.usable(asked, device),
+    }
 
 
 def clean_tree():

@@ -1,6 +1,7 @@
 """What is measured (`Spec`), what is kept of it (`Run`), and where it lies (`Shelf`).
 
-A run is one JSON file at <shelf>/<method>/<variant>/<row>/<data>-<profile>-s<seed>.json, with pictures beside it in an .npz.
+A run is one JSON file at <shelf>/<method>/<variant>/<row>/<data>-<profile>-s<seed>.json, with pictures beside
+it in an .npz.
 """
 
 import ast
@@ -36,7 +37,8 @@ class Spec(NamedTuple):
 
     @property
     def same(self):
-        """The spec under which this one is measured: rows with the same settings are one run, named by the first."""
+        """The spec under which this one is measured: rows with the same settings are one run, named by the
+        first."""
         row, *changes = self.row.split(" + ")
         return self._replace(row=" + ".join([first_alike(self.method, self.variant, row), *changes]))
 
@@ -107,8 +109,9 @@ def slug(text):
 class Run:
     """Everything that is kept of a run.
 
-    `scores` is a list of records {"data", "task", "after", "summary", "ap", "first", "pids", "skipped", "protocol"}: the test `task`
-    on the set `data`, in a lifelong run after the domain `after` ("" elsewhere); AP in 0..1.
+    `scores` is a list of records {"data", "task", "after", "summary", "ap", "first", "pids", "skipped",
+    "protocol"}: the test `task` on the set `data`, in a lifelong run after the domain `after` ("" elsewhere);
+    AP in 0..1.
     """
 
     spec: Spec
@@ -123,7 +126,8 @@ class Run:
 
     @functools.cached_property
     def outdated(self):
-        """Why it no longer holds, as far as can be told at a glance (`provenance.outdated`): told once, when first asked."""
+        """Why it no longer holds, as far as can be told at a glance (`provenance.outdated`): told once, when
+        first asked."""
         return provenance.outdated(self)
 
     @property
@@ -138,22 +142,27 @@ class Run:
 
     @classmethod
     def parse(cls, data, where):
-        """The run that bytes of JSON tell of; one sentence with the place where they stand, if they tell of none."""
+        """The run that bytes of JSON tell of; one sentence with the place where they stand, if they tell of
+        none."""
         try:
             kept = upgraded(json.loads(data))
             return cls(**{**kept, "spec": Spec(**kept["spec"])})
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-            raise ValueError(f"expected a run at {where}, found a file that tells of none ({type(error).__name__}: {error}); remove it "
-                             f"and measure again.") from error  # fmt: skip
+            raise ValueError(
+                f"expected a run at {where}, found a file that tells of none ({type(error).__name__}: "
+                f"{error}); remove it and measure again."
+            ) from error
 
     def record(self, test=None):
-        """The record of a test: "image to image", "image to image on world_msmt" for another data set than its own; None: the first."""
+        """The record of a test: "image to image", "image to image on world_msmt" for another data set than
+        its own; None: the first."""
         found = [
             record for record in self.scores if test is None or asked_by(test, record, self.data["name"])
         ]
         if not found:
             raise ValueError(
-                f"expected a test {test!r} in the run {self.spec.name}, found {', '.join(map(title_of, self.scores))}; correct the name."
+                f"expected a test {test!r} in the run {self.spec.name}, found "
+                f"{', '.join(map(title_of, self.scores))}; correct the name."
             )
         return found[0]
 
@@ -199,7 +208,8 @@ def title_of(record):
 
 
 def as_json(value):
-    """Indented text in which a list of numbers takes one line, so that a new run is read as a few hundred lines, not 100,000."""
+    """Indented text in which a list of numbers takes one line, so that a new run is read as a few hundred
+    lines, not 100,000."""
     text = json.dumps(value, indent=1)
     numbers = re.compile(r"\[\s*(-?[\d.eE+-]+(?:,\s*-?[\d.eE+-]+)*)\s*\]")
     return numbers.sub(lambda found: "[" + re.sub(r"\s+", " ", found[1]) + "]", text) + "\n"

@@ -1,18 +1,25 @@
 """A data set by its name: the one door through which the library above comes to data.
 
-    world_market          a set of the synthetic world, rendered where it is missing; world_market#7 is that
-    of seed 7 market1501            a data set below $REID_DATA; viper#pad_jul is a variant of one mine.csv
-    anybody's own table; mine.csv#scene tests by another protocol cuhk_pedes+market1501 several joined as one
-    training set, without what leaks between them
+- ``world_market``: a set of the synthetic world, rendered where it is missing; ``world_market#7`` is of
+seed 7.
+- ``market1501``: a data set below $REID_DATA; ``viper#pad_jul`` is a variant of one.
+- ``mine.csv``: anybody's own table; ``mine.csv#scene`` tests by another protocol.
+- ``cuhk_pedes+icfg_pedes``: several joined as one training set, without what leaks between them.
+- ``market1501@500``: its training part cut to the first 500 identities.
+- ``lifelong:order 1``: an order of data sets, one after the other; ``lifelong:world#7`` is one of the world.
 
 Every name has a title, a fingerprint and a folder; none of this opens an image.
 """
 
+import hashlib
 import os
+from dataclasses import replace
 from pathlib import Path
 
 from data_prep import public
 from data_prep.join import joint_training
+from data_prep.public import lifelong
+from data_prep.public.lifelong import UNSEEN, first_identities
 from data_prep.world import build as world_build
 from data_prep.world.cast import SETS
 from data_prep.world.layouts import layout_of
@@ -32,6 +39,9 @@ PARTNERS = {  # data -> what a model trained on it is also tested on, without ha
     "market1501": "msmt17",
     "msmt17": "market1501",
 }
+LIFELONG = "lifelong:"
+WORLD_UNSEEN = tuple(f"world_{one}" for one in "fghijkl")
+ORDERS = {"world": tuple(f"world_{one}" for one in "abcde"), **lifelong.ORDERS}
 STANDS_FOR = {  # data of the world -> whose printed rows stand beside it
     "world_market": "market1501",
     "world_msmt": "msmt17",
@@ -53,8 +63,17 @@ def read(name, size="laptop"):
 
     REID_ALLOW_COUNT_MISMATCH=1 takes a part of a public data set for the whole.
     """
+    if name.startswith(LIFELONG):
+        raise ValueError(
+            f"expected one data set, found the order {name}; train on it with a lifelong method, or "
+            f"name one of "
+            f"{', '.join(order(name))}."
+        )
     if "+" in name:
         return joint_training(*(read(part, size) for part in name.split("+")))
+    if "@" in name:
+        whole, _, number = name.partition("@")
+        return cut(read(whole, size), name, number)
     first, _, second = name.partition("#")
     if name.startswith("world_"):
         return world(first, second, size)
@@ -62,6 +81,30 @@ def read(name, size="laptop"):
         return public.read(f"csv#{second or 'market'}", first)
     allowed = os.environ.get("REID_ALLOW_COUNT_MISMATCH") == "1"
     return public.read(name, folder_of(name), allow_count_mismatch=allowed)
+
+
+def cut(manifest, name, number):
+    """A manifest whose training part is cut to the first `number` identities: other data, and it says so."""
+    if not number.isdecimal() or not int(number):
+        raise ValueError(f"expected a number of identities after @ in {name}, found {number!r}; correct it.")
+    few = first_identities(manifest, int(number))
+    marked = hashlib.sha256(f"{manifest.fingerprint}@{number}".encode()).hexdigest()[:16]
+    return replace(few, scene_fingerprint=marked)
+
+
+def order(name):
+    """The names of the data sets of an order, in it: "lifelong:order 1", "lifelong:world#7"."""
+    first, _, seed = name.removeprefix(LIFELONG).partition("#")
+    if first not in ORDERS:
+        raise ValueError(f"expected an order among {', '.join(ORDERS)}, found {first!r}; correct the name.")
+    return tuple(f"{one}#{seed}" if seed else one for one in ORDERS[first])
+
+
+def unseen(name):
+    """The names of the data sets that an order is tested on without having trained on them."""
+    first, _, seed = name.removeprefix(LIFELONG).partition("#")
+    names = WORLD_UNSEEN if first == "world" else UNSEEN
+    return tuple(f"{one}#{seed}" if seed else one for one in names)
 
 
 def folder_of(name):
@@ -87,8 +130,11 @@ def world(name, seed, size):
 def fingerprint(name, size="laptop"):
     """The fingerprint of a data set; for that of a world nothing is rendered."""
     first, _, seed = name.partition("#")
-    if first in SETS:
+    if first in SETS and "@" not in name:
         return world_build.fingerprint(first, size, seed or 0)
+    if name.startswith(LIFELONG):
+        prints = " ".join(fingerprint(one, size) for one in order(name))
+        return hashlib.sha256(prints.encode()).hexdigest()[:16]
     return read(name, size).fingerprint
 
 

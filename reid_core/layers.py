@@ -41,7 +41,9 @@ class Head(nn.Module):
         self.resize(torch.cat([weight, fresh]))
 
     def resize(self, weight):
-        self.classifier = nn.Linear(weight.shape[1], len(weight), bias=False, device=weight.device)
+        """The classifier with these rows (C, D), however many it had."""
+        shape = {"in_features": weight.shape[1], "out_features": len(weight), "bias": False}
+        self.classifier = nn.utils.skip_init(nn.Linear, **shape, device=weight.device)
         self.classifier.weight = nn.Parameter(weight)
 
     def _load_from_state_dict(self, state, prefix, *rest):

@@ -12,7 +12,7 @@ from safetensors.torch import save as safetensors_bytes
 
 from reid_core import checkpoint
 from reid_core.data import Loader, still_batches
-from reid_core.methods.base import StageLoss, freeze_all_but, total
+from reid_core.methods.base import LifelongMethod, StageLoss, freeze_all_but, total
 from reid_core.optim import load_optimisers, make_optimisers
 from reid_core.precision import attention_backend, pick_device, usable
 from reid_core.samplers import generator
@@ -74,7 +74,7 @@ def passes(data, images):
     return max(1, round(images / max(len(data.train), 1)))
 
 
-def probe_losses(method, batches=PROBED):
+def probe_losses(method, domains=(), batches=PROBED):
     """What a method's code computes before rounding is multiplied: {"stage | quantity": number}, in float32
     on the CPU.
 
@@ -83,9 +83,26 @@ def probe_losses(method, batches=PROBED):
     float32 rounds, about 1e-6; a longer training multiplies such differences until nothing can be told from
     them.
     """
+    if isinstance(method, LifelongMethod):
+        return probe_domains(method, domains, batches)
+    return probe_stages(method, batches)
+
+
+def probe_domains(method, domains, batches):
+    """What `probe_losses` finds in two domains: what holds on to the first shows in the second alone."""
+    found = {}
+    for number, domain in enumerate(domains, 1):
+        seed_all(0)
+        method.begin_domain(domain, number)
+        told = probe_stages(method, batches)
+        found |= {f"domain {number} | {name}": value for name, value in told.items()}
+    return found
+
+
+def probe_stages(method, batches):
+    found = {}
     with tempfile.TemporaryDirectory() as folder, attention_backend(torch.device("cpu"), False):
         trainer = Trainer(method.cpu(), method.data, Path(folder), precision="fp32")
-        found = {}
         for number, stage in enumerate(method.stages()):
             for name, value in trainer.probe(number, stage, batches):
                 found[f"{stage.name} | {name}"] = float(f"{value:.9g}")

@@ -9,6 +9,7 @@ import torch
 from reid_core.data import Batch, Loader
 from reid_core.methods import METHODS, PAPERS
 from reid_core.methods.base import LifelongMethod, Method, Stage, freeze_all_but, total
+from reid_core.methods.baseline import LIFELONG
 from reid_core.recipe import PROFILES
 from reid_core.samplers import SamplerRng
 
@@ -69,8 +70,8 @@ def test_tests_name_their_protocol(method):
     assert all(task.query_type in ("image", "text") for task in tasks.values())
 
 
-def test_a_lifelong_method_meets_a_second_domain(world):
-    for recipe, kind, _ in ALL:
+def test_a_planned_lifelong_method_has_terms_for_a_second_domain(world):
+    for recipe, kind in PLANNED:
         if issubclass(kind, LifelongMethod):
             method = build(recipe, kind, world)
             first = [set(stage.weights) for stage in method.stages()]
@@ -151,6 +152,8 @@ def spying(recipe, seen):
 def test_every_field_of_a_recipe_is_read_by_some_variant(world):
     """Building, staging and one loss of each stage: a field that nothing reads then is a lie."""
     for name, paper in METHODS.items():
+        if name == "lifelong":
+            continue  # borrows the recipe of CLIP-ReID
         seen, fields = set(), {field.name for field in dataclasses.fields(paper.recipe)}
         for variant in paper.variants.values():
             method = variant.kind(spying(paper.recipe.at(SMOKE), seen), world)
@@ -233,6 +236,10 @@ CARDS = {
         ({"identity": 1.0, "triplet": 1.0, "attribute alignment": 1.0}, 60, {5e-6}, {1e-4, 0.0}),
     ],
 }
+
+
+BASELINE = {"identity": 1.0, "triplet": 1.0}
+CARDS |= {kind.__name__: [(BASELINE, 60, {5e-6}, {1e-4})] for kind in LIFELONG.values()}
 
 
 @pytest.mark.parametrize("recipe, kind, complete", ALL, ids=NAMES)

@@ -396,11 +396,11 @@ def test_a_tower_that_knows_its_cameras_is_tested_where_it_knows_none(monkeypatc
     monkeypatch.setattr(measure, "test_sets", lambda spec: [measure.TestSet("world_msmt", 1)])
     spec = Spec("clip_reid", "baseline", "SIE")
     with torch.no_grad():
-        before = measure.tested(method, data, spec)
+        before = measure.tested(method, data, spec, measure.test_sets(spec))
         method.image.camera.table.copy_(
             method.image.camera.table.mean(0).expand_as(method.image.camera.table)
         )
-        after = measure.tested(method, data, spec)
+        after = measure.tested(method, data, spec, measure.test_sets(spec))
     assert before == after, "only the mean of the table is used"
 
 
@@ -425,7 +425,7 @@ def test_a_run_is_also_tested_where_it_was_not_trained(world, monkeypatch):
     monkeypatch.setattr(measure, "load_data", lambda name, profile: asked.append(name) or world)
     spec = Spec("clip_reid", "baseline", profile="smoke")
     method, _ = spec.build(world)
-    found = measure.tested(method, world, spec._replace(profile="laptop"))
+    found = measure.tested(method, world, spec, measure.test_sets(spec._replace(profile="laptop")))
     assert [(one["data"], one["task"]) for one in found] == [
         ("world_market", "image to image"),
         ("world_market", "image to image, re-ranked"),
@@ -439,7 +439,7 @@ def test_a_joint_set_is_tested_part_by_part_each_with_its_gallery_and_protocol(w
     joint = load_data(spec.data, "smoke")
     assert len(joint.train) > len(world.train) and set(joint.train.domains) == {"world_market", "world_text"}
     method, _ = spec.build(joint)
-    found = measure.tested(method, joint, spec._replace(row="as it comes"))
+    found = measure.tested(method, joint, spec, measure.test_sets(spec._replace(row="as it comes")))
     assert [(one["data"], one["task"]) for one in found] == [
         ("world_market", "image to image"),
         ("world_text", "caption to image"),

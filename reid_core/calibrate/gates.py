@@ -1,10 +1,10 @@
-"""Is the synthetic world hard enough, and solvable? What the design asks of it, measured.
+"""The gates of the synthetic world: is it hard enough, and solvable? Numbers of baselines and oracles, each
+with a band that it must lie in.
 
-python -m reid_core gates
+    python -m reid_core gates
 
-No run is committed before this was measured; a gate that is missed is printed as missed. The band of each
-gate was fixed before anything was measured, the world was tuned on the development seed, and what is shown
-comes from other seeds.
+No run is committed before all gates are met (`require`). The bands were fixed before anything was measured;
+the world was tuned on the development seed, and what is shown comes from other seeds.
 """
 
 import datetime
@@ -20,11 +20,11 @@ import torch
 from data_prep.catalogue import build_folder
 from data_prep.join import join
 from data_prep.world import build, cast
-from reid_core import checkpoint, evaluate, loading, train
+from reid_core import checkpoint, evaluate, lifelong, loading, train
 from reid_core.calibrate import oracles
 from reid_core.data import ReidData, load_data
 from reid_core.methods import clip_reid
-from reid_core.methods.baseline import HeatBaseline, SpectraBaseline, TextBaseline
+from reid_core.methods.baseline import HeatBaseline, Sequential, SpectraBaseline, TextBaseline
 from reid_core.recipe import PROFILES, profile_called
 from reid_core.report import tables
 from reid_core.runs import provenance
@@ -34,7 +34,7 @@ DEVELOPMENT, SHOWN = 1000, (0, 1, 2)
 
 
 class Gate(NamedTuple):
-    """A number that must lie in a band, and what it means."""
+    """The band in which a number must lie, its unit, and what it is."""
 
     low: float
     high: float
@@ -73,14 +73,13 @@ NO_BAND = {
 }
 
 
-# Of the recipe that the baselines share with CLIP-ReID, the rates of a stage that they do not have: a change
-# of these makes no
-# measure stale.
+# The baselines share CLIP-ReID's recipe and have no stage 1: its rates make no measurement stale.
 NOT_READ = ("stage1_lr", "stage1_warmup_init_lr", "stage1_min_lr")
 
 
 class World:
-    """The data sets of one seed, and the baselines trained on them. An interrupted training is taken up."""
+    """The data sets of one world seed, and the baselines trained on them. An interrupted training is
+    resumed."""
 
     def __init__(self, seed, profile="laptop", log=print):
         self.seed, self.profile, self.log = seed, profile, log
@@ -94,7 +93,7 @@ class World:
         return Kind(self.recipe, data)
 
     def trained(self, Kind, data, name, begin=None):
-        """A method trained on `data`, from the image tower of `begin` if given."""
+        """A method trained on `data`, from the image tower of the method `begin` if given."""
         method = self.method(Kind, data)
         if begin:
             method.image.load_state_dict(begin.image.state_dict())
@@ -118,9 +117,29 @@ class World:
         self.log(f"seed {self.seed}, {name}: trained in {time.time() - began:.0f} s")
         return method
 
+    def in_order(self, domains):
+        """The baseline trained on these domains in order; orders with the same first domains share the
+        training on these."""
+        method, pace = self.method(Sequential, domains[0]), PROFILES[self.profile]
+        began = time.time()
+        lifelong.learn(
+            method,
+            domains,
+            build_folder() / "gates" / f"orders-{self.profile}-{self.seed}",
+            tests=lambda method, number: [],
+            seed=self.seed,
+            key=f"{provenance.digest(self.recipe)} {loading.fingerprint('tiny')}",
+            precision=pace.precision,
+            epoch_images=pace.epoch_images,
+            log=lambda text: None,
+        )
+        names = " ".join(domain.manifest.name for domain in domains)
+        self.log(f"seed {self.seed}, {names}: trained in {time.time() - began:.0f} s")
+        return method
+
     def see(self):
-        """Images with images on the market set: as it comes, fine-tuned, by colour alone, and by the
-        truth."""
+        """Image-to-image retrieval on the market set: zero-shot, fine-tuned, by colour histograms, and by the
+        attribute table."""
         data = self.data("world_market")
         yield "zero-shot", summary(self.method(clip_reid.Baseline, data), data)["mAP"]
         yield "fine-tuned", summary(self.trained(clip_reid.Baseline, data, "see"), data)["mAP"]
@@ -128,7 +147,7 @@ class World:
         yield "attribute oracle", oracles.by_feature(data, lambda rows: oracles.attributes(data, rows))
 
     def read(self):
-        """Sentences with images on the text set."""
+        """Text-to-image retrieval on the text set: the fine-tuned text baseline, and the caption oracle."""
         data = self.data("world_text")
         yield "text to image", summary(self.trained(TextBaseline, data, "read"), data)["R1"]
         first, agreeing = oracles.caption_oracle(self.seed, self.profile)
@@ -136,24 +155,21 @@ class World:
         yield "identities per caption", float(np.median(agreeing))
 
     def by_night(self):
+        """Image-to-image retrieval at night: by the visible spectrum, and by near infrared and thermal."""
         data = self.data("world_rgbnt201")
         dark = oracles.only_at_night(data)
         for name, Kind in (("visible at night", SpectraBaseline), ("NIR + TIR at night", HeatBaseline)):
             yield name, summary(self.trained(Kind, data, name.split()[0]), dark)["mAP"]
 
     def one_after_another(self):
-        """The five seen domains: each alone, one after the other, and together."""
+        """The five seen domains: trained on alone, in order, and jointly; direct transfer and forgetting."""
         domains = {name: self.data(f"world_{name}") for name in "abcde"}
-        alone = {
-            name: self.trained(clip_reid.Baseline, data, f"only {name}") for name, data in domains.items()
-        }
+        alone = {name: self.in_order([data]) for name, data in domains.items()}
         matrix = {name: scores_on(method, domains) for name, method in alone.items()}
         yield "fine-tuned on D", matrix["d"]["d"]
         transfer = [matrix[a][b] / matrix[b][b] for a in domains for b in domains if a != b]
         yield "direct transfer", 100 * float(np.mean(transfer))
-        last = alone["a"]
-        for name in "bcde":
-            last = self.trained(clip_reid.Baseline, domains[name], f"until {name}", begin=last)
+        last = self.in_order(list(domains.values()))  # begins with what "a" alone has left
         joint = ReidData(join([data.manifest for data in domains.values()]))
         together = scores_on(self.trained(clip_reid.Baseline, joint, "together"), domains)
         yield (
@@ -162,7 +178,8 @@ class World:
         )
 
     def words(self):
-        """Does tiny CLIP name the colour of a garment, also where it never saw the two together?"""
+        """Accuracy of zero-shot tiny CLIP in naming colours of garments: pairs that pretraining saw, and
+        held-out ones."""
         data = self.data("world_market")
         return zip(NO_BAND, oracles.named_colours(self.method(clip_reid.VisualPath, data), data))
 
@@ -182,12 +199,13 @@ def summary(method, data):
 
 
 def scores_on(method, domains):
+    """{domain: mAP in per cent} of a method on several domains."""
     return {name: summary(method, data)["mAP"] for name, data in domains.items()}
 
 
 def measure(seeds=SHOWN, profile="laptop", only=None, log=print):
-    """Measure what is missing or of other data, weights or recipe. What MEASURES names together is kept as
-    soon as it is done, whatever stops the rest; `only` names some."""
+    """Measure what is missing or stale on these world seeds, and return all that is kept. Each of MEASURES is
+    written as soon as it is done; `only` names some of them."""
     for seed in seeds:
         world = World(seed, profile, log)
         for name in only or MEASURES:
@@ -200,21 +218,21 @@ def measure(seeds=SHOWN, profile="laptop", only=None, log=print):
 
 
 def add(key, measure_, profile):
-    """Write one measure down beside those that others may have written meanwhile: seeds can be measured side
-    by side."""
+    """Add one measurement to the file, which is read again first: other processes may measure other seeds."""
     done = kept(profile)
     done["measured"][key] = measure_
     write(done, profile)
 
 
 def fingerprint(world, name):
-    """Changes with the data, the weights and the recipe that a measure depends on."""
+    """A hash of the data, weights and recipe that a measurement depends on."""
     parts = [world.data(one).manifest.fingerprint for one in MEASURES[name]]
     parts += basis(world.profile, name).values()
     return hashlib.sha256(" ".join(map(str, parts)).encode()).hexdigest()[:16]
 
 
 def made_with():
+    """Commit, date and version of torch of a measurement made now."""
     return {
         "commit": provenance.git("rev-parse", "HEAD"),
         "clean": provenance.clean_tree(),
@@ -224,11 +242,12 @@ def made_with():
 
 
 def place(profile):
+    """The file of the measurements: the laptop's is committed."""
     return BOOK.folder() / "gates.json" if profile == "laptop" else build_folder() / f"gates-{profile}.json"
 
 
 def kept(profile="laptop"):
-    """What was measured so far in this profile."""
+    """{"measured": {key: measurement}} of a profile, as far as measured."""
     path = place(profile)
     return json.loads(path.read_text()) if path.exists() else {"measured": {}}
 
@@ -239,8 +258,8 @@ def write(done, profile):
 
 
 def values(done, profile="laptop"):
-    """{gate: {seed: value}} of what measure() kept and what still holds: of the weights, the recipe and the
-    world at hand. Of the development seed, on which the world was tuned, nothing is told."""
+    """{gate: {seed: value}} of the measurements in `done` that are not stale, without the development seed,
+    on which the world was tuned."""
     found = {}
     for key, one in done["measured"].items():
         if (
@@ -253,7 +272,7 @@ def values(done, profile="laptop"):
 
 
 def basis(profile, name):
-    """What a measure stands on, whatever its seed."""
+    """What a measurement depends on besides its seed: it is stale once any of this changes."""
     recipe = clip_reid.RECIPE.at(PROFILES[profile]).but(**dict.fromkeys(NOT_READ))
     return {
         "weights": loading.fingerprint("tiny"),
@@ -265,14 +284,15 @@ def basis(profile, name):
 
 @functools.cache
 def scenes(profile, names):
-    """Changes with the VERSION of the renderer, with what the data sets `names` show and with their sizes,
-    not with the seed. Told by the smallest worlds: a page cannot wait for the plans of large ones."""
+    """A hash of the renderer's VERSION, of what the data sets `names` show and of their sizes, but not of the
+    seed. Computed on the smallest worlds: plans of large ones take too long for a page."""
     marks = [build.planned(name, "smoke", 0, build.SIZE)[2]["fingerprint"] for name in names]
     return hashlib.sha256(json.dumps([marks, cast.SIZES[profile]]).encode()).hexdigest()[:16]
 
 
 def verdict(gate, told):
-    """A gate is met when the value of every seed lies in its band."""
+    """The verdict on `told` {seed: value}: "met" if every value lies in the band, else "MISSED"; "not
+    measured" without values, "no band" without a band."""
     if not told:
         return "not measured"
     if gate.low == -np.inf:
@@ -281,7 +301,7 @@ def verdict(gate, told):
 
 
 def rows(found, limits):
-    """[name, what it is, unit, band, value per seed, verdict] of every gate."""
+    """[name, what it is, unit, band, values of the seeds, verdict] of every gate."""
     lines = []
     for name, gate in limits.items():
         told = dict(sorted(found.get(name, {}).items()))
@@ -301,13 +321,13 @@ def as_text(found):
 
 
 def as_table(found, limits=GATES):
-    """The same for a page."""
+    """The same as a table for a page."""
     headings = ["gate", "what it is", "unit", "band", "one value per world seed", "verdict"]
     return tables.table(headings, rows(found, limits), finding(found, limits))
 
 
 def finding(found, limits=GATES):
-    """What the measurements say, in one sentence."""
+    """A sentence for a caption: how many gates are met, and which are missed or not measured."""
     seeds = {seed for told in found.values() for seed in told}
     ends = {name: verdict(gate, found.get(name, {})) for name, gate in limits.items()}
     ends |= {name: "not measured" for name in limits if seeds - set(found.get(name, {}))}
@@ -322,7 +342,7 @@ def finding(found, limits=GATES):
 
 
 def require(profile="laptop"):
-    """Raise unless every gate is met on every seed that is shown: no run enters the book before."""
+    """ValueError unless every gate is met on every seed that is shown: no run enters the book before."""
     found = values(kept(profile), profile)
     open_ = [
         name

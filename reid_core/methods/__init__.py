@@ -2,6 +2,8 @@
 losses: it proves that the contract of `base` holds it, and no command runs it."""
 
 from reid_core.methods import clip_reid, dmpt, hpl, pad, promptsg, vladr
+from reid_core.methods.base import Paper, Variant
+from reid_core.methods.baseline import LIFELONG
 
 PAPERS = {
     "clip_reid": clip_reid.PAPER,
@@ -10,5 +12,9 @@ PAPERS = {
     "dmpt": dmpt.PAPER,
     "pad": pad.PAPER,
     "vladr": vladr.PAPER,
+    "lifelong": Paper(  # the simple baselines of lifelong chapters, with CLIP-ReID's settings
+        recipe=clip_reid.RECIPE,
+        variants={name: Variant(kind, rows=("full",)) for name, kind in LIFELONG.items()},
+    ),
 }
 METHODS = {name: paper for name, paper in PAPERS.items() if paper.complete}

@@ -4,15 +4,37 @@ same idea for sentences and for spectra, with which the gates of the world are m
 The recipe is CLIP-ReID's, whose code holds the baseline of all five papers (card 1).
 """
 
+import copy
+import dataclasses
+import hashlib
+
+import torch
 from torch import nn
 
+from data_prep.join import join
 from reid_core import loading
 from reid_core.augment import Augmentation, Erasing
-from reid_core.data import CaptionTable
+from reid_core.data import CaptionTable, ReidData
 from reid_core.layers import Head
 from reid_core.loading import load_clip
-from reid_core.losses import batch_hard_triplet, identity, similarity_distribution_matching
-from reid_core.methods.base import IMAGES, Losses, Method, Stage, Task, chance_of, nothing
+from reid_core.losses import (
+    batch_hard_triplet,
+    feature_distillation,
+    identity,
+    old_class_distillation,
+    similarity_distribution_matching,
+)
+from reid_core.methods.base import (
+    IMAGES,
+    LifelongMethod,
+    Losses,
+    Method,
+    Stage,
+    Task,
+    chance_of,
+    ema_,
+    nothing,
+)
 from reid_core.optim import Group
 from reid_core.samplers import CaptionShuffle, IdentityBatches
 from reid_core.schedules import warmup_milestones
@@ -51,7 +73,7 @@ class VisualPath(Method):
             "triplet": sum(batch_hard_triplet(f, labels, r.triplet_margin) for f in features),
         }
 
-    def visual_stage(self, name, losses, weights, prepare=nothing):
+    def visual_stage(self, name, losses, weights, prepare=nothing, start=nothing):
         """Stage 2 of CLIP-ReID, which is all there is to the baseline."""
         r = self.recipe
         decay = {"weight_decay": r.stage2_weight_decay, "bias_factor": r.stage2_bias_lr_factor}
@@ -73,6 +95,7 @@ class VisualPath(Method):
                 r.stage2_milestones,
                 r.stage2_lr_decay_factor,
             ),
+            start=start,
             prepare=prepare,
             stream=IMAGES,
         )
@@ -182,3 +205,181 @@ class SpectraBaseline(Baseline):
 
 class HeatBaseline(SpectraBaseline):
     spectra = (1, 2)
+
+
+class Sequential(Baseline, LifelongMethod):
+    """The baseline on one domain after the other: what forgetting is measured against. Heads are new in every
+    domain; the tower goes on."""
+
+    def __init__(self, recipe, data):
+        super().__init__(recipe, data)
+        self.position = 0
+
+    def begin_domain(self, domain, number):
+        self.data, self.position = domain, number
+        with chance_of("heads"):
+            self.heads = nn.ModuleList(
+                Head(width, self.data.classes, self.recipe.classifier_init_std)
+                for width in self.image.widths[1:]
+            )
+
+    def stages(self):
+        weights = {"identity": self.recipe.id_weight_baseline, "triplet": self.recipe.triplet_weight}
+        weights |= self.distilled() if self.position > 1 else {}
+        return [self.visual_stage("image encoder", self.losses, weights, start=self.remember)]
+
+    def distilled(self):
+        """Weights of the terms that hold on to earlier domains, from the second on."""
+        return {}
+
+    def remember(self):
+        """What becomes of the model as it stands before a domain."""
+
+
+class FeatureDistillation(Sequential):
+    """Sequential training whose features stay near those of the model before the domain (mean squared
+    difference over f11, f12 and fp, PAD's featKD), on images of the new domain alone."""
+
+    weight = 1.0
+
+    def __init__(self, recipe, data):
+        super().__init__(recipe, data)
+        self.old = copy.deepcopy(self.image)
+
+    def remember(self):
+        self.old.load_state_dict(self.image.state_dict())
+
+    def distilled(self):
+        return {"feature distillation": self.weight}
+
+    def losses(self, batch):
+        features = self.encode(batch)
+        terms = self.visual_losses(features, batch.labels)
+        return Losses(terms | self.kept_terms(batch, features))
+
+    def kept_terms(self, batch, features):
+        """The terms of `distilled`; none in the first domain."""
+        if self.position < 2:
+            return {}
+        return {"feature distillation": feature_distillation(features, self.old_features(batch))}
+
+    @torch.no_grad()
+    def old_features(self, batch):
+        return self.old.reid_features(self.old(batch.images.flatten(0, 1), batch.cameras))
+
+
+class LearningWithoutForgetting(FeatureDistillation):
+    """LwF (Li and Hoiem 2016): heads grow, and what they say of earlier identities stays what the old heads
+    said of the same images, at temperature 2."""
+
+    temperature = 2.0
+
+    def __init__(self, recipe, data):
+        super().__init__(recipe, data)
+        self.old_heads = copy.deepcopy(self.heads)
+
+    def begin_domain(self, domain, number):
+        if number == 1:
+            return super().begin_domain(domain, number)
+        self.data, self.position = domain, number
+        with chance_of(f"heads of domain {number}"):
+            for head in self.heads:
+                head.grow(domain.classes, self.recipe.classifier_init_std)
+
+    def remember(self):
+        """The old heads are the new ones without the rows that the domain has added."""
+        super().remember()
+        self.old_heads.load_state_dict(self.heads.state_dict())
+        for head in self.old_heads:
+            head.resize(head.classifier.weight.detach()[: -self.data.classes])
+
+    def distilled(self):
+        return {"logit distillation": self.weight}
+
+    def losses(self, batch):
+        """Labels count from the first row that belongs to the domain."""
+        first = self.heads[0].classifier.out_features - self.data.classes
+        features = self.encode(batch)
+        terms = self.visual_losses(features, batch.labels + first)
+        return Losses(terms | self.kept_terms(batch, features))
+
+    def kept_terms(self, batch, features):
+        if self.position < 2:
+            return {}
+        sides = zip(self.heads, self.old_heads, features[1:], self.old_features(batch)[1:])
+        terms = [
+            old_class_distillation(head(new), old_head(old), self.temperature)
+            for head, old_head, new, old in sides
+        ]
+        return {"logit distillation": torch.stack(terms).mean()}
+
+
+class WeightFusion(FeatureDistillation):
+    """Sequential training, after which the tower is averaged with the one before the domain."""
+
+    share = 0.5  # of the new tower
+
+    def distilled(self):
+        return {}
+
+    def kept_terms(self, batch, features):
+        return {}
+
+    def end_domain(self):
+        if self.position > 1:
+            ema_(self.image, self.old, self.share)
+
+
+class Replay(Sequential):
+    """Sequential training that also sees exemplars of earlier domains: `memory` images in all, as many of
+    each domain, whole identities in their order with four images at most."""
+
+    memory = 500
+    each = 4
+
+    def __init__(self, recipe, data):
+        super().__init__(recipe, data)
+        self.met = []
+
+    def begin_domain(self, domain, number):
+        self.met = [*self.met[: number - 1], domain]
+        earlier = [exemplars(one.manifest, self.memory // (number - 1), self.each) for one in self.met[:-1]]
+        joint = ReidData(join([domain.manifest, *earlier])) if earlier else domain
+        super().begin_domain(joint, number)
+
+
+class Joint(Sequential):
+    """All domains so far at once, from the pretrained tower: the upper bound, which no lifelong method may
+    use."""
+
+    def __init__(self, recipe, data):
+        super().__init__(recipe, data)
+        self.met, self.pretrained = [], copy.deepcopy(self.image.state_dict())
+
+    def begin_domain(self, domain, number):
+        self.met = [*self.met[: number - 1], domain]
+        several = len(self.met) > 1
+        joint = ReidData(join([one.manifest for one in self.met])) if several else domain
+        super().begin_domain(joint, number)
+
+    def remember(self):
+        self.image.load_state_dict(self.pretrained)
+
+
+def exemplars(manifest, images, each):
+    """The manifest cut to `images` training images: identities in their order, with at most `each` images."""
+    train = manifest.split("train")
+    few = train[train.groupby("pid").cumcount() < each].sort_values("pid", kind="stable")
+    kept = few.head(images).sort_index()
+    print_ = hashlib.sha256(f"{manifest.fingerprint} {images} {each}".encode()).hexdigest()[:16]
+    return dataclasses.replace(manifest, table=kept.reset_index(drop=True), scene_fingerprint=print_)
+
+
+LIFELONG = {  # the simple baselines of lifelong chapters
+    "sequential": Sequential,
+    "feature distillation": FeatureDistillation,
+    "learning without forgetting": LearningWithoutForgetting,
+    "weight fusion": WeightFusion,
+    "exemplar replay": Replay,
+    "joint": Joint,
+}

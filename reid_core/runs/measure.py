@@ -11,9 +11,10 @@ import torch
 
 from data_prep import catalogue
 from data_prep.catalogue import build_folder
-from reid_core import checkpoint, evaluate, loading, train
-from reid_core.data import load_data
+from reid_core import checkpoint, evaluate, lifelong, loading, train
+from reid_core.data import load_data, size_of
 from reid_core.methods import base
+from reid_core.methods.base import LifelongMethod
 from reid_core.recipe import profile_called
 from reid_core.runs import provenance
 from reid_core.runs.provenance import digest, pace_of, plain
@@ -21,35 +22,32 @@ from reid_core.runs.run import BOOK, OWN, Run
 
 
 def measure(spec, *, shelf=OWN, device=None, checkpoint_every=None, deterministic=False, log=print):
-    """Train, test and write: the one way a number comes into the book. An interrupted run is taken up. The
-    full row is tested in every test, other rows in the method's first."""
+    """Train, test (`test_sets`) and write the run of a spec: the only way a number enters the book. An
+    interrupted training is resumed. `checkpoint_every` steps; `deterministic` repeats bits on a GPU, too."""
     spec = spec.check().same
     profile, place = profile_called(spec.profile), build_folder() / "runs" / spec.name
     began = time.time()
     method, data = spec.build()
-    evaluate.available_tasks(method, data)  # rather now than after hours of training
+    evaluate.available_tasks(method, data)  # fails before the training, not after it
     checkpoint.set_aside_other_run(place, key := run_key(spec, method, data), log)
+    how = {
+        "seed": spec.seed,
+        "precision": profile.precision,
+        "device": device,
+        "fine": profile.fine,
+        "epoch_images": profile.epoch_images,
+        "checkpoint_every": checkpoint_every,
+        "deterministic": deterministic,
+        "key": key,
+        "log": log,
+    }
+    work = in_order if isinstance(method, LifelongMethod) else at_once
     with checkpoint.alone(place, "trains"):
-        history = train.fit(
-            method,
-            data,
-            place,
-            seed=spec.seed,
-            precision=profile.precision,
-            device=device,
-            fine=profile.fine,
-            epoch_images=profile.epoch_images,
-            checkpoint_every=checkpoint_every,
-            deterministic=deterministic,
-            key=key,
-            log=log,
-        )
-        train.save_weights(method, place, key)
-        scores = tested(method, data, spec, log)
+        scores, history = work(method, data, spec, place, how)
         cost = what_it_cost(method, history, time.time() - began)
         run = Run(
             spec=spec,
-            data=describe(data),
+            data=describe(data, spec),
             recipe=plain(dataclasses.asdict(method.recipe)),
             changes=plain(method.recipe.changes()),
             scores=scores,
@@ -63,9 +61,45 @@ def measure(spec, *, shelf=OWN, device=None, checkpoint_every=None, deterministi
     return run
 
 
+def at_once(method, data, spec, place, how):
+    """(records, history) of a training on one data set."""
+    history = train.fit(method, data, place, **how)
+    train.save_weights(method, place, how["key"])
+    return tested(method, data, spec, test_sets(spec), how["log"]), history
+
+
+def in_order(method, data, spec, place, how):
+    """(records, history) of a lifelong training, tested after each domain on all test sets of the order.
+    Orders with the same first domains share the training on these."""
+    names = order_of(spec)
+    domains = [load_data(name, spec.profile) for name in names]
+    sets = test_sets(spec)
+
+    def tests(learned, number):
+        after = bare(names[number - 1])
+        own = [one for one in sets if one.after == after]
+        return tested(learned, None, spec, own, how["log"])
+
+    shared = place.parent / f"orders-{spec.profile}-s{spec.seed}"
+    prefix = {**how, "key": how["key"].partition(" ")[2]}  # without the name of the order
+    if how["device"]:
+        method.to(how["device"])
+    return lifelong.learn(method, domains, shared, tests=tests, **prefix)
+
+
+def order_of(spec):
+    """The names of the data sets that a spec trains on, in order."""
+    return catalogue.order(spec.data) if spec.data.startswith(catalogue.LIFELONG) else (spec.data,)
+
+
+def bare(name):
+    """A data set's name without its seed or variant, as records hold it."""
+    return name.partition("#")[0]
+
+
 class TestSet(NamedTuple):
-    """One data set that a run is tested on: the method's first `number` tests (None: all), after the domain
-    `after` of an order."""
+    """One data set that a run is tested on: in the method's first `number` tests (None: all), after the
+    domain `after` of a lifelong order."""
 
     data: str
     number: int | None = None
@@ -74,21 +108,28 @@ class TestSet(NamedTuple):
 
 
 def test_sets(spec):
-    """Where a run is tested. Each part of a joint set has its own gallery and protocol; the full row is
-    tested in all of the method's tests, other rows in the first; and once on a set that training did not see,
-    where there is any."""
+    """The TestSets of a run. An order is tested after each domain, in the first test, on all its domains and
+    on the sets that it never trains on. Otherwise: each part of a joint set, with its own gallery and
+    protocol, in all of the method's tests for the full row and in the first for other rows; and, in the first
+    test, a set that training did not see (`catalogue.partner`), where there is one."""
+    if spec.data.startswith(catalogue.LIFELONG):
+        names = catalogue.order(spec.data)
+        shown = (*names, *catalogue.unseen(spec.data))
+        return [TestSet(name, 1, bare(after)) for after in names for name in shown]
     number = None if spec.row.split(" + ")[0] == "full" else 1
     sets = [TestSet(part, number) for part in spec.data.split("+")]
     other = None if spec.profile == "smoke" else catalogue.partner(spec.data)
     return [*sets, TestSet(other, 1)] if other else sets
 
 
-def tested(method, data, spec, log=print):
-    """Records of all test sets of a spec; `data` is what the method was trained on."""
+def tested(method, data, spec, sets, log=print):
+    """Records of some test sets of a spec; `data` is what the method was trained on, where that is one. On
+    any other data set no camera is known; one without queries for the method is logged and left out."""
     records = []
-    for one in test_sets(spec):
+    for one in sets:
         try:
-            shown = data if one.data == spec.data else load_data(one.data, spec.profile).without_cameras()
+            own = data is not None and one.data == spec.data
+            shown = data if own else load_data(one.data, spec.profile).without_cameras()
             evaluate.available_tasks(method, shown)
         except ValueError as missing:
             log(f"not tested on {one.data}: {missing}")
@@ -99,9 +140,9 @@ def tested(method, data, spec, log=print):
 
 
 def record(one, task, scores):
-    """What of Scores goes into a run: enough to compute any interval again."""
+    """The part of Scores that a run keeps: enough to compute any interval again."""
     return {
-        "data": one.data.partition("#")[0],
+        "data": bare(one.data),
         "task": task,
         "after": one.after,
         "summary": scores.summary(),
@@ -114,21 +155,27 @@ def record(one, task, scores):
 
 
 def run_key(spec, method, data):
+    """The name of a run, and hashes of recipe, data, weights and pace: a checkpoint of another key is not
+    resumed."""
+    lifelong_ = isinstance(method, LifelongMethod)  # there the domains name what is left behind
     parts = (
         digest(method.recipe),
-        data.manifest.fingerprint,
+        "lifelong" if lifelong_ else data.manifest.fingerprint,
         loading.fingerprint(method.recipe.pretrained),
         pace_of(spec.profile),
     )
     return " ".join((spec.name, *parts))
 
 
-def describe(data):
+def describe(data, spec=None):
+    """What a run keeps of its data; of an order, the counts are those of its first domain."""
     m = data.manifest
+    in_turn = spec is not None and spec.data.startswith(catalogue.LIFELONG)
+    prints = catalogue.fingerprint(spec.data, size_of(spec.profile)) if in_turn else m.fingerprint
     return {
-        "name": m.name,
+        "name": spec.data if in_turn else m.name,
         "origin": m.origin,
-        "fingerprint": m.fingerprint,
+        "fingerprint": prints,
         "seed": m.seed,
         "counts": m.counts(),
         "notes": list(m.notes),
@@ -136,8 +183,8 @@ def describe(data):
 
 
 def what_it_cost(method, history, seconds):
-    """`seconds` are those of everything that a run waits for; an image counts where a tower that is trained
-    looks at it."""
+    """The cost of a run; `seconds` is its whole duration. Images per second are those of stages that read
+    images: steps on cached features do not count."""
     looking = [h for h in history if h["images"]]
     images, busy = (sum(h[key] for h in looking) for key in ("images", "seconds"))
     peak = (
@@ -156,9 +203,9 @@ def what_it_cost(method, history, seconds):
 
 
 def pace(history):
-    """What a training takes when nothing else runs: {"training minutes", "images per second"}. Of each stage
-    the first epoch counts, which also computes what the stage keeps, and the median of the others in the
-    place of each. An image counts where a tower that is trained looks at it."""
+    """What a training takes undisturbed: {"training minutes", "images per second"}. A stage counts as its
+    first epoch, which also computes its cache, plus the median of its other epochs times their number. Images
+    count as in `what_it_cost`."""
     stages = {
         stage: [h for h in history if h["stage"] == stage]
         for stage in dict.fromkeys(h["stage"] for h in history)
@@ -170,4 +217,5 @@ def pace(history):
 
 
 def typical(epochs):
+    """Median seconds of some epochs; 0 if there are none."""
     return float(np.median([h["seconds"] for h in epochs])) if epochs else 0.0

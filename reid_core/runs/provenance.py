@@ -1,4 +1,4 @@
-"""From what a run was made, and whether it still says what the code says."""
+"""Provenance: from what a run was made, and whether the code would still give the same numbers."""
 
 import dataclasses
 import datetime
@@ -17,8 +17,9 @@ from reid_core import loading, precision, train
 from reid_core.data import load_data, size_of
 from reid_core.recipe import profile_called
 
-ROUNDING = 1e-4  # by how much two processors may differ in a number of a probe: a hundred times what was seen
-FLOOR = 1e-3  # below this a number of a probe is compared as if it were this large
+PROBED = ("world_market", "world_msmt")  # what a probe sees; the second in lifelong methods alone
+ROUNDING = 1e-4  # relative difference allowed between processors in a probe: a hundred times the largest seen
+FLOOR = 1e-3  # numbers of a probe below this are compared as if they were this large
 
 
 def digest(recipe, names=None):
@@ -33,13 +34,13 @@ def digest_of(values):
 
 
 def plain(value):
-    """Tuples as lists: what JSON will give back."""
+    """The value as JSON gives it back: tuples become lists."""
     return json.loads(json.dumps(value))
 
 
 def fingerprint(spec):
-    """What makes a committed run stale when it changes: recipe, data, weights, and what the code of this row
-    computes on the smallest world at its initial weights."""
+    """What makes a committed run stale when it changes: hashes of recipe, data, profile and weights, and a
+    probe: losses and gradients of this row on the smallest world at its initial weights."""
     recipe = spec.recipe()
     hashes = {
         "recipe": digest(recipe),
@@ -47,24 +48,25 @@ def fingerprint(spec):
         "profile": pace_of(spec.profile),
         "weights": loading.fingerprint(recipe.pretrained),
     }
-    return {**hashes, "probe": probe_losses(spec._replace(data="world_market", seed=0))}
+    return {**hashes, "probe": probe_losses(spec._replace(data=PROBED[0], seed=0))}
 
 
 def pace_of(profile):
-    """What of a profile a training sees and no recipe tells: a hash."""
+    """A hash of what a training takes from a profile beyond the recipe."""
     told = profile_called(profile)
     return digest_of({"fine": told.fine, "precision": told.precision, "epoch_images": told.epoch_images})
 
 
 @functools.cache
 def probe_losses(spec):
-    """`train.probe_losses` of a row, which no data set and no seed changes: once for all runs of the row."""
-    return train.probe_losses(spec.build(load_data("world_market", "smoke"))[0])
+    """`train.probe_losses` of a row on the smoke world: the same for all data sets and seeds, so cached."""
+    domains = [load_data(name, "smoke") for name in PROBED]
+    return train.probe_losses(spec.build(domains[0])[0], domains)
 
 
 def outdated(run):
-    """What of `stale` can be told at a glance, for a page: a sentence, or "". Files of weights and of
-    pictures that are not the project's own need not be at hand."""
+    """Why a run is stale, as far as hashes tell: a sentence, or "". Pages use it, as it computes no loss;
+    weights and images that are not the project's own need not be there."""
     recipe, known = run.spec.recipe(), {}
     if run.recipe.get("pretrained") in loading.OWN:
         known["weights"] = loading.fingerprint(recipe.pretrained) == run.provenance.get("weights")
@@ -78,8 +80,8 @@ def outdated(run):
 
 
 def stale(run):
-    """Why a run no longer says what the code says: a sentence, or "" if it still does. Of a field of training
-    that the recipe has got since then, the losses tell whether its default is what was done before."""
+    """Why a run is stale: a sentence, or "". Only fields that the run's recipe has are compared: whether the
+    default of a newer field changes anything is told by the probe."""
     now = fingerprint(run.spec) | {"recipe": digest(run.spec.recipe(), run.recipe)}
     for name in ("recipe", "data", "weights", "profile"):
         if now[name] != run.fingerprint.get(name):
@@ -88,7 +90,7 @@ def stale(run):
 
 
 def changed(before, now):
-    """What of a probe is not what it was: the worst as a sentence, or ""."""
+    """The largest change between two probes as a sentence, or "" if all are within ROUNDING."""
     if set(before) != set(now):
         name = sorted(set(before) ^ set(now))[0]
         return f"its code now computes other quantities ({name})"
@@ -98,8 +100,8 @@ def changed(before, now):
 
 
 def of_method(method, asked):
-    """Where, when and from what a run of a trained method was made; `asked` is the precision that its profile
-    names."""
+    """Where, when and from what a run was made; `asked` is the precision of its profile, which the device may
+    not support."""
     device = next(method.parameters()).device
     name = (
         torch.cuda.get_device_name(device)
@@ -124,6 +126,7 @@ def clean_tree():
 
 
 def git(*command):
+    """The output of a git command on the project, or "unknown"."""
     try:
         return subprocess.run(
             ["git", "-C", str(ROOT), *command], capture_output=True, text=True, check=True
@@ -133,10 +136,10 @@ def git(*command):
 
 
 def code_between(one, other):
-    """Names of the files of code and weights in which two commits differ, or "unknown"."""
+    """Names of the files of code and weights in which two commits differ ("" for none), or "unknown"."""
     return git("diff", "--name-only", one, other, "--", "reid_core", "data_prep")
 
 
 def is_ancestor(commit):
-    """Whether this commit is that one, or came after it."""
+    """Whether `commit` is HEAD or an ancestor of HEAD."""
     return git("merge-base", "--is-ancestor", commit, "HEAD") == ""

@@ -1,7 +1,7 @@
 """What is measured (`Spec`), what is kept of it (`Run`), and where it lies (`Shelf`).
 
-A run is one JSON file at <shelf>/<method>/<variant>/<row>/<data>-<profile>-s<seed>.json, with pictures beside
-it in an .npz.
+A run is one JSON file at <shelf>/<method>/<variant>/<row>/<data>-<profile>-s<seed>.json; its visuals lie
+beside it in an .npz.
 """
 
 import ast
@@ -15,10 +15,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
+from data_prep import catalogue
 from data_prep.catalogue import ROOT, build_folder
 from reid_core import checkpoint, train
 from reid_core.data import load_data
 from reid_core.methods import METHODS
+from reid_core.methods.base import LifelongMethod
 from reid_core.recipe import profile_called
 from reid_core.runs import provenance
 
@@ -26,7 +28,7 @@ FORMAT = 2
 
 
 class Spec(NamedTuple):
-    """What is measured. A row is one of the paper's, possibly with changes: "full + stage2_epochs=2"."""
+    """What is measured. `row` is an ablation row, possibly with changes: "full + stage2_epochs=2"."""
 
     method: str
     variant: str
@@ -37,18 +39,20 @@ class Spec(NamedTuple):
 
     @property
     def same(self):
-        """The spec under which this one is measured: rows with the same settings are one run, named by the
-        first."""
+        """The spec under which this one is measured: rows with the same settings are one run, under the
+        name of the first."""
         row, *changes = self.row.split(" + ")
         return self._replace(row=" + ".join([first_alike(self.method, self.variant, row), *changes]))
 
     @property
     def name(self):
+        """The run's path below its shelf, without the ending."""
         place = "/".join(map(slug, (self.method, self.variant, self.row)))
         return f"{place}/{slug(self.data)}-{self.profile}-s{self.seed}"
 
     def check(self):
-        """Raise for a name that nobody knows, and for a row that means nothing here."""
+        """Self; ValueError for an unknown profile, method, variant or row, and for a row about another
+        backbone in a profile that has its own."""
         profile_called(self.profile)
         known(METHODS, self.method, "method")
         paper, row = METHODS[self.method], self.row.split(" + ")[0]
@@ -60,26 +64,39 @@ class Spec(NamedTuple):
                 f"expected the profile paper for the row {self.row!r}, which is about another tower, found "
                 f"{self.profile}, which has its own ({own}); choose paper or another row."
             )
+        in_turn = self.data.startswith(catalogue.LIFELONG)
+        if in_turn and not issubclass(paper.variants[self.variant].kind, LifelongMethod):
+            raise ValueError(
+                f"expected a lifelong method for the order {self.data}, found {self.variant}, which "
+                f"trains once; "
+                "choose another, or join the data sets with +."
+            )
         return self
 
     def recipe(self):
-        """The recipe of this row in this profile; changes after " + " have the last word."""
+        """The recipe of this row in this profile; changes after " + " are applied last."""
         row, *changes = self.row.split(" + ")
         paper, data = METHODS[self.method], self.data.partition("#")[0]
         recipe = paper.recipe_of(self.variant, row, data).at(profile_called(self.profile))
         return recipe.but(**dict(literal(change) for change in changes))
 
+    @property
+    def first_data(self):
+        """The name of the data set that a method is built for: the first of an order."""
+        in_turn = self.data.startswith(catalogue.LIFELONG)
+        return catalogue.order(self.data)[0] if in_turn else self.data
+
     def build(self, data=None):
-        """(method, data) before training, on the CPU."""
+        """(method, data) before training, on the CPU, with the initial weights of the spec's seed."""
         recipe = self.check().recipe()
-        data = data or load_data(self.data, self.profile)
+        data = data or load_data(self.first_data, self.profile)
         train.seed_all(self.seed)
         return METHODS[self.method].variants[self.variant].kind(recipe, data), data
 
 
 @functools.cache
 def first_alike(method, variant, row):
-    """The first row of a variant that has the same settings as this one."""
+    """The first row of a variant with the same settings as this one."""
     paper = METHODS[method]
     rows = paper.rows_of(variant)
     known(rows, row, f"row of {method}'s variant {variant}")
@@ -88,12 +105,13 @@ def first_alike(method, variant, row):
 
 
 def known(names, name, what):
+    """ValueError unless `name` is among `names`; `what` says what it names."""
     if name not in names:
         raise ValueError(f"expected a {what} among {', '.join(names)}, found {name!r}; correct the name.")
 
 
 def literal(change):
-    """ "name=value" -> (name, value), the value as Python would read it, or a string."""
+    """ "name=value" -> (name, value); the value is read as a Python literal, else as a string."""
     name, _, text = change.partition("=")
     try:
         return name, ast.literal_eval(text)
@@ -126,13 +144,12 @@ class Run:
 
     @functools.cached_property
     def outdated(self):
-        """Why it no longer holds, as far as can be told at a glance (`provenance.outdated`): told once, when
-        first asked."""
+        """Why the run is stale, or "", without training anything (`provenance.outdated`); cached."""
         return provenance.outdated(self)
 
     @property
     def key(self):
-        """What a run and its pictures have in common: a digest of spec, data and scores."""
+        """A digest of spec, data and scores, which the run's visuals carry too."""
         told = [self.spec.name, self.data["fingerprint"], [record["ap"] for record in self.scores]]
         return hashlib.sha256(json.dumps(told).encode()).hexdigest()[:16]
 
@@ -142,8 +159,7 @@ class Run:
 
     @classmethod
     def parse(cls, data, where):
-        """The run that bytes of JSON tell of; one sentence with the place where they stand, if they tell of
-        none."""
+        """The run in bytes of JSON; ValueError with the place `where` they stand, if they hold none."""
         try:
             kept = upgraded(json.loads(data))
             return cls(**{**kept, "spec": Spec(**kept["spec"])})
@@ -154,8 +170,8 @@ class Run:
             ) from error
 
     def record(self, test=None):
-        """The record of a test: "image to image", "image to image on world_msmt" for another data set than
-        its own; None: the first."""
+        """The record of a test: "image to image", or "image to image on world_msmt" for another data set
+        than the run's own; None: the first. ValueError if the run has no such test."""
         found = [
             record for record in self.scores if test is None or asked_by(test, record, self.data["name"])
         ]
@@ -171,18 +187,18 @@ class Run:
         return any(asked_by(test, record, self.data["name"]) for record in self.scores)
 
     def protocol(self, test=None):
-        """What was ranked against what in one test, in words; "" in runs that did not say it yet."""
+        """The protocol of a test in words; "" in runs older than this field."""
         return self.record(test).get("protocol", "")
 
     def score(self, metric="mAP", test=None):
-        """A summary number in per cent."""
+        """A number of a test's summary (`Scores.summary`), in per cent."""
         return self.record(test)["summary"][metric]
 
 
 def upgraded(kept):
-    """The fields of a run as of today, from a file of any FORMAT there was.
+    """The fields of a run as of today, from a file of any FORMAT.
 
-    Before format 2 scores were {"task" or "task on data": scores}, and the origin of the data was its label.
+    Before format 2 scores were {"task" or "task on data": scores}, and the data's origin was called label.
     """
     version = kept.pop("format")
     if version not in (1, FORMAT):
@@ -198,7 +214,7 @@ def upgraded(kept):
 
 
 def asked_by(test, record, own):
-    """Whether the name of a test means this record of a run on the data set `own`."""
+    """Whether the name of a test means this record, in a run trained on the data set `own`."""
     task, _, data = test.partition(" on ")
     return record["task"] == task and record["data"] == (data or own)
 
@@ -208,8 +224,7 @@ def title_of(record):
 
 
 def as_json(value):
-    """Indented text in which a list of numbers takes one line, so that a new run is read as a few hundred
-    lines, not 100,000."""
+    """Indented JSON with every list of numbers on one line, so that a run takes a few hundred lines."""
     text = json.dumps(value, indent=1)
     numbers = re.compile(r"\[\s*(-?[\d.eE+-]+(?:,\s*-?[\d.eE+-]+)*)\s*\]")
     return numbers.sub(lambda found: "[" + re.sub(r"\s+", " ", found[1]) + "]", text) + "\n"
@@ -217,7 +232,7 @@ def as_json(value):
 
 @dataclass(frozen=True)
 class Shelf:
-    """A folder of runs. What is not found on it is looked for on the one `behind`."""
+    """A folder of runs. `find` tries the shelf `behind` for what is not on this one."""
 
     name: str
     place: Callable  # () -> Path
@@ -230,7 +245,7 @@ class Shelf:
         return self.folder() / f"{spec.same.name}.json"
 
     def pictures(self, spec):
-        """Where what a run shows lies (`analysis.visuals`)."""
+        """The file of a run's visuals (`analysis.visuals`)."""
         return self.path(spec).with_suffix(".npz")
 
     def at(self, spec):
@@ -243,14 +258,14 @@ class Shelf:
         return self.at(spec) or (self.behind.find(spec) if self.behind else None)
 
     def load(self, **wanted):
-        """Every run of this shelf whose spec has the values that are named, in order of path."""
+        """Every run of this shelf whose spec has the `wanted` values, in order of path."""
         runs = [Run.read(path) for path in sorted(self.folder().glob("*/*/*/*.json"))]
         return [
             run for run in runs if all(getattr(run.spec, name) == value for name, value in wanted.items())
         ]
 
     def write(self, run):
-        """Save a run, whole or not at all, as the very last act of measuring it."""
+        """Save a run, whole or not at all, as the last step of measuring it."""
         path = self.path(run.spec)
         path.parent.mkdir(parents=True, exist_ok=True)
         told = {"format": FORMAT, **dataclasses.asdict(run), "spec": run.spec._asdict()}
@@ -259,4 +274,4 @@ class Shelf:
 
 
 BOOK = Shelf("book", lambda: ROOT / "results")  # the committed runs, which the book prints
-OWN = Shelf("own", lambda: build_folder() / "results", behind=BOOK)  # a reader's own
+OWN = Shelf("own", lambda: build_folder() / "results", behind=BOOK)  # what a reader trains

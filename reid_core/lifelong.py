@@ -1,0 +1,120 @@
+"""One data set after the other: training in an order, tests after each, and how much was forgotten.
+
+    T domains of an order, D of them tested (usually the same); row s of a score matrix is the model after s
+
+The measures are those of the lifelong literature; where papers differ, the convention is named.
+"""
+
+import hashlib
+import json
+from pathlib import Path
+
+import numpy as np
+from safetensors.torch import load_file
+
+from reid_core import checkpoint, train
+
+RECORDS = "records.json"
+
+
+def learn(method, domains, folder, *, tests, seed=0, key="", log=print, **how):
+    """Train a `LifelongMethod` on `domains` (ReidData) in their order; returns (records, history).
+
+    After each domain `tests(method, number)` gives a list of records, a dict each. What a prefix of the order
+    has left behind lies under a name of its own in `folder`: an order that begins alike takes it up there,
+    and so does a run that was interrupted, between two domains or within one. `how` is passed on to
+    `train.fit`.
+    """
+    records, history = [], []
+    for number, domain in enumerate(domains, 1):
+        place = prefix_folder(folder, key, domains[:number])
+        train.seed_all(seed)  # new heads and tables begin alike, however the run came here
+        method.begin_domain(domain, number)
+        if not (place / RECORDS).exists():
+            learn_one(method, number, place, tests, seed=seed, key=key, log=log, **how)
+        told = take_up(method, place)
+        records += told["records"]
+        history += [{**line, "domain": number} for line in told["history"]]
+    return records, history
+
+
+def learn_one(method, number, place, tests, *, key, log, **how):
+    """Train on the domain that has begun, consolidate, test, and write down what is left behind; the records
+    last."""
+    history = train.fit(method, method.data, place, key=key, log=log, **how)
+    method.end_domain()
+    train.save_weights(method, place, key)
+    told = {"records": tests(method, number), "history": history}
+    checkpoint.write(place / RECORDS, json.dumps(told).encode())
+    checkpoint.clear(place)
+
+
+def take_up(method, place):
+    """Bring a method to where a prefix of an order has left it; heads and tables take the file's size."""
+    state = load_file(place / train.WEIGHTS)
+    device = next(method.parameters()).device
+    train.load_state(method, {name: value.to(device) for name, value in state.items()}, place)
+    return json.loads((place / RECORDS).read_text())
+
+
+def prefix_folder(folder, key, domains):
+    """Where a prefix of an order lies: its name changes with the run's key and with every domain of it."""
+    prints = " ".join([key, *(domain.manifest.fingerprint for domain in domains)])
+    return Path(folder) / f"{len(domains)}-{hashlib.sha256(prints.encode()).hexdigest()[:12]}"
+
+
+def score_matrix(records, order, tested=None, task=None, metric="mAP"):
+    """(T, D) scores of the first task, or of `task`: row s after domain s of `order`, a column for each
+    set of `tested` (the order itself unless told), in per cent."""
+    wanted = task or records[0]["task"]
+    found = {
+        (record["after"], record["data"]): record["summary"][metric]
+        for record in records
+        if record["task"] == wanted
+    }
+    try:
+        return np.array([[found[after, data] for data in tested or order] for after in order])
+    except KeyError as missing:
+        after, data = missing.args[0]
+        raise ValueError(
+            f"expected a score on {data} after {after} in the records, found none; test every domain after "
+            "each."
+        ) from None
+
+
+def seen_averages(matrix):
+    """(T,) mean over the domains seen so far, after each."""
+    return np.array([matrix[s, : s + 1].mean() for s in range(len(matrix))])
+
+
+def average_incremental_score(matrix):
+    """Mean over stages of the mean over the domains seen so far."""
+    return float(seen_averages(matrix).mean())
+
+
+def forgetting(matrix):
+    """(T - 1,) for each domain but the last: its best score since it was learned, before the last stage,
+    minus its score at the end. Negative where later domains helped (the usual convention; PAD's card also
+    counts scores from before it was learned)."""
+    last = len(matrix) - 1
+    return np.array([matrix[d:last, d].max() - matrix[last, d] for d in range(last)])
+
+
+def running_forgetting(matrix):
+    """(T,) mean `forgetting` as it stands after each stage; NaN after the first."""
+    return np.array(
+        [np.nan, *(forgetting(matrix[: s + 1, : s + 1]).mean() for s in range(1, len(matrix)))],
+    )
+
+
+def backward_transfer(matrix):
+    """(T - 1,) for each domain but the last: its score at the end minus its score right after it was
+    learned."""
+    last = len(matrix) - 1
+    return np.array([matrix[last, d] - matrix[d, d] for d in range(last)])
+
+
+def forward_transfer(matrix, start):
+    """(T - 1,) for each domain but the first: its score just before it is learned minus that of the model
+    before any training, `start` (T,)."""
+    return np.array([matrix[d - 1, d] - start[d] for d in range(1, len(matrix))])

@@ -1,0 +1,225 @@
+"""Domains in an order: what is measured, what the simple baselines keep, and that an order resumes."""
+
+import json
+import random
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from data_prep import catalogue
+from reid_core import lifelong, train
+from reid_core.data import load_data
+from reid_core.evaluate import run_tests
+from reid_core.methods.base import freeze_all_but, total
+from reid_core.methods.baseline import LIFELONG, LearningWithoutForgetting, Replay, Sequential, exemplars
+from reid_core.methods.clip_reid import RECIPE
+from reid_core.recipe import PROFILES
+from reid_core.runs import measure
+from reid_core.runs.run import OWN, Spec
+
+GIVEN = json.loads((Path(__file__).parent / "parity" / "lifelong__bookkeeping.json").read_text())
+RECIPE_ = RECIPE.at(PROFILES["smoke"]).but(stage2_epochs=1, stage2_ids_per_batch=4)
+
+
+@pytest.fixture(scope="module")
+def domains():
+    return [load_data(f"world_{name}", "smoke") for name in "abf"[:2]]
+
+
+def given(metric="mAP"):
+    """The records of the golden file, in an order of their own."""
+    rows = GIVEN["score_matrix_stage_by_domain"]
+    records = [
+        {"data": f"d{d}", "task": "t", "after": f"d{s}", "summary": {metric: value}}
+        for s, row in enumerate(rows)
+        for d, value in enumerate(row)
+    ]
+    random.Random(0).shuffle(records)
+    return records, [f"d{s}" for s in range(len(rows))]
+
+
+def test_the_measures_are_those_of_the_golden_file():
+    matrix, wanted = lifelong.score_matrix(*given()), GIVEN["results"]
+    close = {"abs": 1e-9}
+    assert lifelong.seen_averages(matrix).tolist() == pytest.approx(wanted["seen_average_per_stage"], **close)
+    assert lifelong.average_incremental_score(matrix) == pytest.approx(wanted["average_incremental_score"])
+    found = lifelong.forgetting(matrix)
+    assert found.tolist() == pytest.approx(wanted["forgetting_per_domain_max_since_learned"], **close)
+    assert lifelong.running_forgetting(matrix)[1:].tolist() == pytest.approx(
+        wanted["running_forgetting_per_stage"][1:], **close
+    )
+    assert lifelong.backward_transfer(matrix).tolist() == pytest.approx(
+        wanted["backward_transfer_per_domain"], **close
+    )
+    start = GIVEN["zero_shot_before_any_training"]
+    assert lifelong.forward_transfer(matrix, start).tolist() == pytest.approx(
+        wanted["forward_transfer_per_domain"], **close
+    )
+
+
+def test_a_missing_score_is_one_sentence():
+    records, order = given()
+    kept = [one for one in records if (one["after"], one["data"]) != ("d2", "d0")]
+    with pytest.raises(ValueError, match="expected a score on d0 after d2 in the records, found none"):
+        lifelong.score_matrix(kept, order)
+
+
+def records_on(domains):
+    """Records of every domain, as a run keeps them."""
+
+    def tests(method, number):
+        after = domains[number - 1].manifest.name
+        return [
+            {
+                "data": data.manifest.name,
+                "task": task,
+                "after": after,
+                "summary": scores.summary(),
+            }
+            for data in domains
+            for task, scores in run_tests(method, data.without_cameras(), number=1).items()
+        ]
+
+    return tests
+
+
+def learned(kind, domains, folder, shown=None, **more):
+    train.seed_all(0)
+    method = kind(RECIPE_, domains[0])
+    how = {"precision": "fp32", "key": kind.__name__, "log": lambda *_: None}
+    records, history = lifelong.learn(
+        method, domains, folder, tests=records_on(shown or domains), **(how | more)
+    )
+    return method, records, history
+
+
+@pytest.mark.parametrize("name", LIFELONG)
+def test_every_simple_baseline_goes_through_two_domains(name, domains, tmp_path):
+    method, records, history = learned(LIFELONG[name], domains, tmp_path)
+    matrix = lifelong.score_matrix(records, ["world_a", "world_b"])
+    assert matrix.shape == (2, 2) and np.isfinite(matrix).all() and (matrix > 0).all()
+    assert [line["domain"] for line in history] == [1, 2]
+    terms = set(history[1]["losses"]) - set(history[0]["losses"])
+    wanted = {"feature distillation": {"feature distillation"}}
+    wanted["learning without forgetting"] = {"logit distillation"}
+    assert terms == wanted.get(name, set())
+    assert method.position == 2
+
+
+def test_an_order_that_begins_alike_is_taken_up_and_ends_alike(domains, tmp_path, monkeypatch):
+    _, records, _ = learned(Sequential, domains[:1], tmp_path, domains)
+    fits, real = [], train.fit
+    monkeypatch.setattr(train, "fit", lambda *args, **how: fits.append(args[2]) or real(*args, **how))
+    both, more, _ = learned(Sequential, domains, tmp_path)
+    assert len(fits) == 1, "the first domain was not trained again"
+    assert more[: len(records)] == records
+    whole, again, _ = learned(Sequential, domains, tmp_path / "afresh")
+    assert again == more and same(whole, both)
+
+
+@pytest.mark.parametrize("stop_after", [1, 5])
+@pytest.mark.parametrize("kind", [LearningWithoutForgetting, Replay])
+def test_an_order_interrupted_within_a_domain_ends_with_the_same_bits(
+    kind, stop_after, domains, tmp_path, monkeypatch
+):
+    whole, records, _ = learned(kind, domains, tmp_path / "whole", checkpoint_every=1)
+    steps, real = [], train.Trainer.step
+
+    def step(trainer, *args):
+        if len(steps) == stop_after:
+            raise KeyboardInterrupt
+        steps.append(0)
+        return real(trainer, *args)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(train.Trainer, "step", step)
+        learned(kind, domains, tmp_path / "broken", checkpoint_every=1)
+    again, resumed, _ = learned(kind, domains, tmp_path / "broken", checkpoint_every=1)
+    assert same(whole, again) and resumed == records
+
+
+def same(one, two):
+    states = one.state_dict(), two.state_dict()
+    return states[0].keys() == states[1].keys() and all(
+        torch.equal(value, states[1][name]) for name, value in states[0].items()
+    )
+
+
+def test_heads_that_grew_teach_the_new_identities_and_keep_the_old_rows(domains):
+    method = LearningWithoutForgetting(RECIPE_, domains[0])
+    method.begin_domain(domains[0], 1)
+    before = method.heads[0].classifier.weight.detach().clone()
+    method.begin_domain(domains[1], 2)
+    after = method.heads[0].classifier.weight
+    assert len(after) == len(before) + domains[1].classes and torch.equal(after[: len(before)], before)
+    (stage,) = method.stages()
+    stage.start()
+    assert method.old_heads[0].classifier.out_features == len(before)
+    freeze_all_but(method, stage.groups)
+    assert all(not p.requires_grad for p in [*method.old.parameters(), *method.old_heads.parameters()])
+    assert total({"a": torch.ones(())}, {"a": 2.0}) == 2
+
+
+def test_the_memory_of_replay_has_its_size_and_is_the_same_every_time(domains):
+    few = exemplars(domains[0].manifest, 10, 4)
+    assert len(few.table) == 10 and set(few.table.split) == {"train"}
+    assert few.table.groupby("pid").size().max() <= 4
+    assert few.fingerprint == exemplars(domains[0].manifest, 10, 4).fingerprint
+    assert few.fingerprint != domains[0].manifest.fingerprint
+    method = Replay(RECIPE_, domains[0])
+    method.begin_domain(domains[0], 1)
+    method.begin_domain(domains[1], 2)
+    assert method.data.classes > domains[1].classes
+    assert len(method.data.train) <= len(domains[1].train) + Replay.memory
+
+
+def test_an_order_is_a_run_like_any_other(shelves, monkeypatch):
+    """From its name to records after each domain; the second order begins alike and trains once less."""
+    monkeypatch.setitem(catalogue.ORDERS, "world", ("world_a", "world_b"))
+    monkeypatch.setitem(catalogue.ORDERS, "other", ("world_a", "world_d"))
+    monkeypatch.setattr(catalogue, "WORLD_UNSEEN", ("world_f",))
+    monkeypatch.setattr(catalogue, "UNSEEN", ("world_f",))
+    place = catalogue.ROOT / "build" / "world"
+    (catalogue.build_folder()).mkdir(exist_ok=True)
+    (catalogue.build_folder() / "world").symlink_to(place)
+    fits, real = [], train.fit
+    monkeypatch.setattr(train, "fit", lambda *args, **how: fits.append(args[2]) or real(*args, **how))
+    spec = Spec("lifelong", "sequential", "full + stage2_epochs=1", "lifelong:world", "smoke")
+    run = measure.measure(spec, log=lambda text: None)
+    assert [(one["after"], one["data"]) for one in run.scores] == [
+        (after, data) for after in ("world_a", "world_b") for data in ("world_a", "world_b", "world_f")
+    ]
+    assert OWN.find(spec) == run and run.data["name"] == "lifelong:world" and len(fits) == 2
+    matrix = lifelong.score_matrix(run.scores, ["world_a", "world_b"])
+    assert matrix.shape == (2, 2) and lifelong.forgetting(matrix).shape == (1,)
+    other = measure.measure(spec._replace(data="lifelong:other"), log=lambda text: None)
+    assert len(fits) == 3 and other.scores[0]["summary"] == run.scores[0]["summary"]
+
+
+def test_an_order_asks_for_a_lifelong_method():
+    with pytest.raises(ValueError, match="a lifelong method for the order lifelong:world, found baseline"):
+        Spec("clip_reid", "baseline", data="lifelong:world").check()
+    with pytest.raises(ValueError, match="expected one data set, found the order lifelong:order 1"):
+        catalogue.read("lifelong:order 1")
+    with pytest.raises(ValueError, match="expected an order among world, order 1, .*, found 'order 3'"):
+        catalogue.order("lifelong:order 3")
+    assert catalogue.order("lifelong:world#7")[1] == "world_b#7"
+
+
+def test_a_training_part_may_be_cut_to_its_first_identities():
+    whole, few = catalogue.read("world_market", "smoke"), catalogue.read("world_market@5", "smoke")
+    assert few.split("train").pid.nunique() == 5 < whole.split("train").pid.nunique()
+    assert len(few.split("query")) == len(whole.split("query"))
+    assert few.fingerprint == catalogue.fingerprint("world_market@5", "smoke") != whole.fingerprint
+    with pytest.raises(ValueError, match="expected a number of identities after @ in world_market@x"):
+        catalogue.read("world_market@x", "smoke")
+
+
+def test_a_probe_walks_two_domains_and_sees_what_holds_on_to_the_first(domains):
+    method = LIFELONG["feature distillation"](RECIPE_, domains[0])
+    found = train.probe_losses(method, domains, batches=2)
+    kept = [name for name in found if "feature distillation" in name]
+    assert kept and all(name.startswith("domain 2 | ") for name in kept)
+    assert any(name.startswith("domain 1 | ") for name in found)

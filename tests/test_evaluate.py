@@ -1,4 +1,4 @@
-"""Ranking, checked by eye and against brute force. Published evaluators are in test_parity_evaluation."""
+"""Ranking, checked by eye and against brute force. Published evaluators are in fidelity."""
 
 from types import SimpleNamespace
 

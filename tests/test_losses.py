@@ -1,4 +1,4 @@
-"""Losses against sums written out, and their edges. Published values are in test_parity_losses."""
+"""Losses against sums written out, and their edges. Published values are in fidelity."""
 
 from math import exp, log
 

@@ -8,7 +8,7 @@ from trees import TREES, msmt17_v2, picture, tree
 
 from data_prep import public, splits
 from data_prep.public import counts, lifelong
-from data_prep.public.places import PLACES
+from data_prep.public.folders import PLACES
 from data_prep.world.build import cached
 from data_prep.world.layouts import layout_of
 

@@ -1,4 +1,4 @@
-"""Learning-rate curves; published tables are in test_parity_training."""
+"""Learning-rate curves; published tables are in fidelity."""
 
 import pytest
 

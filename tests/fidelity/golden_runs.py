@@ -4,10 +4,9 @@ batches."""
 import numpy as np
 import torch
 from golden import close
-from golden_towers import GivenTowers, camera_table, image_tower, template_of, text_tower, weights
+from golden_towers import GivenTowers, camera_embedding, image_tower, template_in, text_tower, weights
 
 from reid_core.data import Batch
-from reid_core.loading import tokenizer_of
 from reid_core.methods.base import StageLoss, freeze_all_but, total
 from reid_core.methods.clip_reid import RECIPE
 from reid_core.optim import make_optimisers
@@ -56,9 +55,7 @@ def same_parameters(name, found, wanted):
 def learner(file, recipe):
     text, words = text_tower(file, file["in/heads"]), file.tensor("in/initial_cls_ctx")
     method = GivenTowers(recipe, file["in/label"], len(words), text=text, words=words)
-    ids = file["in/template_token_ids"]
-    sentence = tokenizer_of(RECIPE.backbone).decode(ids[1 : ids.argmax()].tolist())
-    method.template = template_of(text, sentence.upper(), words.shape[1])
+    method.template = template_in(file, text, words.shape[1])
     return method
 
 
@@ -76,7 +73,7 @@ def looker(file, kind=GivenTowers, **settings):
     """A method with the file's tower, heads and bank."""
     camera = None
     if "w/cv_embed" in file:
-        camera = camera_table(file.tensor("w/cv_embed"), file.number("in/sie_coe"))
+        camera = camera_embedding(file.tensor("w/cv_embed"), file.number("in/sie_coe"))
     size, classes = file["in/pixels"].shape[3:], len(file["w/classifier.weight"])
     tower = image_tower(weights(file, "w/visual."), size, file["in/heads"], camera=camera)
     method = kind(RECIPE.but(stage2_ids_per_batch=1, **settings), file["in/label"][0], classes, tower)

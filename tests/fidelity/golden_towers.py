@@ -1,6 +1,6 @@
-"""Tiny towers made of open_clip's classes and a golden file's weights, which go in by name; every size is an
-array's. Around them: CLIP-ReID as the library has it, and PAD's prompt pool as the golden files describe it.
-"""
+"""Tiny towers made of open_clip's and timm's classes and a golden file's weights, which go in by name; every
+size is an array's. Around them: CLIP-ReID as the library has it, and PAD's prompt pool as the golden files
+describe it."""
 
 import re
 from types import SimpleNamespace
@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from open_clip.modified_resnet import ModifiedResNet
 from open_clip.transformer import QuickGELU, TextTransformer, VisionTransformer
+from timm.models import vision_transformer as timm_vit
 from torch import nn
 
 from reid_core.data import Batch
@@ -17,25 +18,44 @@ from reid_core.loading import tokenizer_of
 from reid_core.methods.base import Method
 from reid_core.methods.clip_reid import RECIPE, ClipReID
 from reid_core.prompts import GrowingTable, PromptTemplate
-from reid_core.towers import CameraEmbedding, ClipResNet, ClipViT, TextEncoder, grid_of
+from reid_core.towers import CameraEmbedding, ClipResNet, ClipViT, TextEncoder, TimmViT, grid_of
 
+TOKENIZER = tokenizer_of(RECIPE.backbone)
 VOCABULARY = 49408  # of CLIP; files that store some rows of its table give their numbers
+ADDED = r"va_prompt\.|VPT|_i2i"  # in names of what a published tower has more than CLIP's
+IMAGES = ("in/image", "in/images", "in/weak")
 
 
 def weights(file, prefix):
-    """{name: tensor} under `prefix`, without PAD's prompt pool."""
-    return {name: value for name, value in file.tensors(prefix).items() if not name.startswith("va_prompt.")}
+    """{name: tensor} under `prefix`, without prompts and second class tokens."""
+    return {name: value for name, value in file.tensors(prefix).items() if not re.search(ADDED, name)}
 
 
-def shape_of(state, blocks="transformer.resblocks"):
+def shape_of(state, mlp="mlp.c_fc"):
     """(layers, mlp_ratio) of a transformer."""
-    layers = len({name.split(".")[2] for name in state if name.startswith(blocks)})
-    hidden, width = state[f"{blocks}.0.mlp.c_fc.weight"].shape
-    return layers, hidden / width
+    layers = {match[1] for name in state for match in [re.search(r"blocks\.(\d+)\.", name)] if match}
+    hidden, width = next(value.shape for name, value in state.items() if name.endswith(f"{mlp}.weight"))
+    return len(layers), hidden / width
 
 
-def image_tower(state, size, heads, stride=None, native=None, camera=None):
-    """A ClipViT. `native` is the grid that its position table was made for, that of the image unless told."""
+def fill(module, state):
+    """Load the parameters of `module` by name; `state` may hold more."""
+    module.load_state_dict({name: state[name] for name in module.state_dict()})
+    return module
+
+
+def stored(file, prefix, module, **more):
+    """{name: tensor} of the parameters of `module`, and of `more`, whose gradients lie under `prefix`."""
+    named = {**dict(module.named_parameters()), **more}
+    return {name: tensor for name, tensor in named.items() if prefix + name in file}
+
+
+# Image towers
+
+
+def image_tower(state, size, heads, stride=None, native=None, **options):
+    """A ClipViT. `native` is the grid that its position table was made for, that of the image unless told;
+    `options` are ClipViT's."""
     width, _, patch, _ = state["conv1.weight"].shape
     layers, ratio = shape_of(state)
     rows, columns = native or grid_of(size, patch, stride or patch)
@@ -50,11 +70,37 @@ def image_tower(state, size, heads, stride=None, native=None, camera=None):
         act_layer=QuickGELU,
     )
     visual.load_state_dict(state)
-    return ClipViT(visual, tuple(size), stride, camera)
+    return ClipViT(visual, tuple(size), stride, **options)
 
 
-def camera_table(table, coefficient):
-    camera = CameraEmbedding(*table.shape, coefficient, tokens=1)
+def clip_vit(file, prefix="w/visual.", heads="heads", **options):
+    """The ClipViT under `prefix`, at the size of the stored images; `heads` is the name of a setting."""
+    images = next(value for key, value in file.items() if key in IMAGES)
+    return image_tower(weights(file, prefix), images.shape[-2:], file.settings[heads], **options)
+
+
+def timm_tower(file):
+    """A TimmViT with the stored weights, at the size of the stored images."""
+    state, size = file.tensors("w/"), file["in/image"].shape[-2:]
+    width, patch = state["cls_token"].shape[-1], state["patch_embed.proj.weight"].shape[-1]
+    layers, ratio = shape_of(state, "mlp.fc1")
+    visual = timm_vit.VisionTransformer(
+        size,
+        patch,
+        num_classes=0,
+        embed_dim=width,
+        depth=layers,
+        num_heads=file.settings["heads"],
+        mlp_ratio=ratio,
+        global_pool="token",
+    )
+    return TimmViT(fill(visual, state), size)
+
+
+def camera_embedding(table, coefficient, tokens=1):
+    """A CameraEmbedding with the rows of `table`: (cameras, D) or (cameras, 1, D)."""
+    table = table.flatten(1)
+    camera = CameraEmbedding(*table.shape, coefficient, tokens)
     camera.table = nn.Parameter(table.clone())
     return camera
 
@@ -75,19 +121,23 @@ def residual_tower(file):
     return ClipResNet(visual, file["in/pixels"].shape[2:])
 
 
+# The text tower and its sentences
+
+
 def text_tower(file, heads, prefix="w/"):
-    """A TextEncoder; token embeddings may be stored as the rows that are used."""
+    """A TextEncoder; of the token embeddings a file may store those rows that it uses, or none."""
     names = r"(token_embedding|positional_embedding|text_projection|transformer\.|ln_final)"
     state = {name: value for name, value in file.tensors(prefix).items() if re.match(names, name)}
-    if "token_embedding.rows" in state:
-        rows = state.pop("token_embedding.rows")
-        state["token_embedding.weight"] = torch.zeros(VOCABULARY, rows.shape[1])
-        state["token_embedding.weight"][file.tensor("in/token_embedding.row_ids")] = rows
-    (words, width), context = state["token_embedding.weight"].shape, len(state["positional_embedding"])
+    context, width = state["positional_embedding"].shape
+    if "token_embedding.weight" not in state:
+        table = state["token_embedding.weight"] = torch.zeros(VOCABULARY, width)
+        if "token_embedding.rows" in state:
+            known = ("in/token_embedding.row_ids", "in/used_token_ids")
+            table[file.tensor(next(key for key in known if key in file))] = state.pop("token_embedding.rows")
     layers, ratio = shape_of(state)
     text = TextTransformer(
         context,
-        words,
+        len(state["token_embedding.weight"]),
         width,
         int(heads),
         layers,
@@ -97,6 +147,22 @@ def text_tower(file, heads, prefix="w/"):
     )
     text.load_state_dict(state)
     return TextEncoder(text)
+
+
+def template_of(text, sentence, words):
+    """The published template, whose x's stand for the `words` that are learned."""
+    gap, sentence = " ".join("x" * words), sentence.lower()
+    assert gap in sentence
+    return PromptTemplate(sentence.replace(gap, "{identity}"), text, TOKENIZER)
+
+
+def template_in(file, text, words):
+    """The template that a file stores as token ids."""
+    ids = file["in/template_token_ids"]
+    return template_of(text, TOKENIZER.decode(ids[1 : ids.argmax()].tolist()), words)
+
+
+# Methods
 
 
 PUBLISHED = {  # CLIP-ReID's and PAD's names -> ours
@@ -174,10 +240,3 @@ class PoolPrompts(nn.Module):
         slots = self.e_prompt[index][self.chosen[-1]].flatten(1, 2)
         new = torch.cat([self.g_prompt[index].expand(len(x), -1, -1), slots], 1)
         return torch.cat([new, prompts], 1) if self.accumulate else new
-
-
-def template_of(text, sentence, words):
-    """The published template, whose X's stand for the `words` that are learned."""
-    gap = " ".join("X" * words)
-    assert gap in sentence
-    return PromptTemplate(sentence.replace(gap, "{identity}"), text, tokenizer_of(RECIPE.backbone))

@@ -2,22 +2,18 @@
 
 import torch
 import torch.nn.functional as F
-from golden import golden
-from golden_b import agree, gradients_agree, leaves, load, spectra, temperatures
+from golden import FLOAT64, GRADIENT64, SAME, agree, golden, gradients_agree, leaves, spectra, temperatures
 from torch import nn
 
 from reid_core import losses
 from reid_core.layers import Head
 
-SAME, FLOAT64, GRADIENT64 = 1e-5, 1e-9, 1e-4
-
-
-# --- DMPT's equations
+# DMPT
 
 
 @golden("dmpt__centre_l1")
 def test_the_distance_to_centres_is_the_mean_of_absolute_differences(file):
-    file = load(file)
+    file = file()
     ids = file.tensor("in/labels")
     variants = {
         "default": {},
@@ -37,7 +33,7 @@ def test_the_distance_to_centres_is_the_mean_of_absolute_differences(file):
 @golden("dmpt__modality_contrast")
 def test_the_contrast_asks_for_the_modality(file):
     """The parts of the sum (per_modality) are left out: our function gives the sum only."""
-    file = load(file)
+    file = file()
     for tau in temperatures(file):
         x, features = spectra(file, "z", torch.float64)
         x |= leaves(file, "text", dtype=torch.float64)
@@ -48,7 +44,7 @@ def test_the_contrast_asks_for_the_modality(file):
 
 @golden("dmpt__modality_contrast")
 def test_the_pull_is_one_minus_the_cosine(file):
-    file = load(file)
+    file = file()
     x, features = spectra(file, "z", torch.float64)
     loss = losses.modality_pull(features, file.tensor("in/text").double())
     agree(file, "out/pull/loss", loss, FLOAT64)
@@ -58,7 +54,7 @@ def test_the_pull_is_one_minus_the_cosine(file):
 @golden("dmpt__modality_contrast")
 def test_the_printed_contrast_is_a_constant(file):
     """Equations 5-6 as printed: N identical sentences per modality."""
-    file = load(file)
+    file = file()
     x, features = spectra(file, "z", torch.float64)
     ids = torch.arange(len(features)) % file.settings["literal_N"]
     bank = file.tensor("in/text").double()[:, None].expand(-1, file.settings["literal_N"], -1)
@@ -69,7 +65,7 @@ def test_the_printed_contrast_is_a_constant(file):
 
 @golden("dmpt__total_loss")
 def test_dmpt_sums_four_terms_of_weight_one(file):
-    file = load(file)
+    file = file()
     ids, head = file.tensor("in/labels"), dmpt_head(file)
     x, features = spectra(file, "feat", torch.float64)
     y, z = spectra(file, "z", torch.float64)
@@ -92,7 +88,7 @@ def test_dmpt_sums_four_terms_of_weight_one(file):
 
 @golden("dmpt__total_loss")
 def test_dmpt_searches_with_the_normed_concatenation(file):
-    file = load(file)
+    file = file()
     neck = dmpt_head(file).neck
     _, features = spectra(file, "feat", torch.float64)
     agree(file, "out/bn_feature", neck(features.flatten(1)), FLOAT64)
@@ -110,13 +106,13 @@ def dmpt_head(file):
     return head
 
 
-# --- HPL's equations
+# HPL
 
 
 @golden("hpl__sdm")
 def test_matching_is_the_divergence_of_both_directions(file):
     """The two directions apart (i2t, t2i) are left out: our function gives the sum only."""
-    file = load(file)
+    file = file()
     for tau in temperatures(file):
         x = leaves(file, "image", "text", dtype=torch.float64)
         loss = losses.similarity_distribution_matching(
@@ -128,7 +124,7 @@ def test_matching_is_the_divergence_of_both_directions(file):
 
 @golden("hpl__id_prompt_contrast")
 def test_identity_prompts_keep_duplicates_in_the_denominator(file):
-    file = load(file)
+    file = file()
     for key in [key for key in file if key.endswith("eq8_t2i")]:
         scale = key.split("/")[1]
         x = leaves(file, "image", "identity_prompt_features", dtype=torch.float64)
@@ -143,7 +139,7 @@ def test_identity_prompts_keep_duplicates_in_the_denominator(file):
 @golden("hpl__id_prompt_classification")
 def test_identity_prompts_classify_among_all_identities(file):
     """Equation 11 is printed as a sum over the batch: ours is its mean."""
-    file = load(file)
+    file = file()
     ids = file.tensor("in/labels")
     for key in [key for key in file if key.endswith("/mean")]:
         scale = key.split("/")[1]
@@ -161,7 +157,7 @@ def test_identity_prompts_classify_among_all_identities(file):
 
 @golden("hpl__inversion_consistency")
 def test_only_captioned_rows_have_a_text_term(file):
-    file = load(file)
+    file = file()
     captioned = file.tensor("in/is_captioned")
     for variant, normalise in (("normalised", True), ("raw", False)):
         x = leaves(file, "vision_prompt", "image", "text_prompt", "text", dtype=torch.float64)
@@ -174,7 +170,7 @@ def test_only_captioned_rows_have_a_text_term(file):
 
 @golden("hpl__ilpa")
 def test_instance_prompts_pull_the_other_modality(file):
-    file = load(file)
+    file = file()
     for variant, normalise in (("normalised", True), ("raw", False)):
         x = leaves(file, "vision_prompt", "image", "text_prompt", "text", dtype=torch.float64)
         tgps = losses.squared_distance(x["text_prompt"], x["image"], normalise)
@@ -187,7 +183,7 @@ def test_instance_prompts_pull_the_other_modality(file):
 
 @golden("hpl__cmpr")
 def test_regularisation_sums_over_tokens_and_dimensions(file):
-    file = load(file)
+    file = file()
     x = leaves(file, "P_v", "P_t", dtype=torch.float64)
     loss = losses.squared_distance(x["P_t"], x["P_v"], normalise=False)
     agree(file, "out/loss", loss, FLOAT64)
@@ -208,7 +204,7 @@ HPL_INPUTS = (
 
 @golden("hpl__base_and_totals")
 def test_hpl_stage_two_weighs_its_terms_as_printed(file):
-    file = load(file)
+    file = file()
     s, ids, x = file.settings, file.tensor("in/labels"), leaves(file, *HPL_INPUTS, dtype=torch.float64)
     match, head = hpl_heads(file)
     i2i, smoothing = head(x["v_i2i"]), s["label_smoothing"]
@@ -238,7 +234,7 @@ def test_hpl_stage_two_weighs_its_terms_as_printed(file):
 
 @golden("hpl__base_and_totals")
 def test_hpl_stage_one_has_unit_weights(file):
-    file = load(file)
+    file = file()
     x = leaves(file, *HPL_INPUTS, dtype=torch.float64)
     prompts, scale = x["identity_prompt_features"][file.tensor("in/labels")], file.settings["scale"]
     contrast = losses.pair_contrast(prompts, x["v_t2i"], scale) + losses.pair_contrast(

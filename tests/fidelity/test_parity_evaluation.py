@@ -5,8 +5,10 @@ import re
 import numpy as np
 import torch
 import torch.nn.functional as F
-from golden import EXACT64, LOSS, OUTPUT, close, golden, matching
+from golden import EXACT64, FLOAT64, LOSS, OUTPUT, agree, close, golden, matching
 
+from reid_core.data import Shots
+from reid_core.evaluate import score
 from reid_core.losses import similarity
 from reid_core.metrics import rank
 from reid_core.rerank import (
@@ -21,6 +23,7 @@ from reid_core.rerank import (
 
 HALF_PRECISION = 1e-2  # of CLIP-ReID's re-ranking, which holds its tables in float16 (D4)
 FLOAT32_RERANKING = 5e-6
+PROTOCOL, END_TO_END = 1e-6, 1e-5
 
 
 def people(file):
@@ -42,6 +45,21 @@ def distances(file):
 
 def check_cmc(name, scores, wanted):
     close(scores.cmc(len(wanted)), wanted, LOSS, name)
+
+
+def sides(file, *names):
+    """The columns of queries and of gallery, in turn."""
+    return [file[f"in/{side}_{name}"] for name in names for side in "qg"]
+
+
+def rank_distances(file, *columns):
+    return rank(None, None, *sides(file, *columns), distance=file.tensor("in/distmat"))
+
+
+def check_scores(file, found, tolerance, prefix="out/"):
+    """CMC and mean AP of Scores."""
+    agree(file, f"{prefix}cmc", found.cmc(len(file[f"{prefix}cmc"])), tolerance)
+    agree(file, f"{prefix}mAP", found.mAP, tolerance)
 
 
 # Scores from distances
@@ -95,6 +113,25 @@ def test_the_map_of_the_single_shot_protocol_is_the_ordinary_one(file):
         close(scores.mAP, file[key], EXACT64, name)
 
 
+@golden("topreid__eval_func")
+def test_the_camera_filter_is_the_published_one(file):
+    file = file()
+    check_scores(file, rank_distances(file, "pid", "cam"), PROTOCOL)
+
+
+@golden("topreid__eval_func_msrv")
+def test_the_scene_filter_is_the_published_one(file):
+    file = file()
+    check_scores(file, rank_distances(file, "pid", "scene"), PROTOCOL)
+
+
+@golden("topreid__eval_func_msrv")
+def test_the_scene_filter_ignores_cameras(file):
+    file = file()
+    other = rank_distances(file, "pid", "cam")
+    assert abs(other.mAP - file.number("out/mAP")) > 10 * PROTOCOL
+
+
 @golden("irra__rank")
 def test_text_search_leaves_nothing_out_and_scores_as_published(file):
     """Both directions; published values are per cent in float32."""
@@ -114,6 +151,35 @@ def test_text_search_leaves_nothing_out_and_scores_as_published(file):
         close(scores.mINP, wanted["mINP"], LOSS, name)
 
 
+@golden("hpl__t2i_metrics")
+def test_sentences_are_searched_without_a_filter(file):
+    file = file()
+    query, gallery = file["in/q_id"], file["in/g_id"]
+    marks = np.zeros(len(query)), np.ones(len(gallery))
+    found = rank(None, None, query, gallery, *marks, distance=-file.tensor("in/similarity"))
+    summary = found.summary()
+    agree(file, "out/R1_R5_R10", [summary[f"R{k}"] for k in (1, 5, 10)], FLOAT64)
+    agree(file, "out/mAP", summary["mAP"], FLOAT64)
+    agree(file, "out/mINP", summary["mINP"], FLOAT64)
+    agree(file, "out/ap_per_query", found.ap, FLOAT64, found.valid)
+
+
+@golden("generic__ap_variants")
+def test_both_average_precisions_are_as_defined(file):
+    """Query by query, for what is relevant and what is junk differs between them."""
+    file = file()
+    near, kept = file.tensor("in/similarity"), np.flatnonzero(file["out/n_relevant"])
+    each = [
+        rank(None, None, [1], relevant.astype(int), [0], np.ones(len(relevant)), junk, -row[None])
+        for row, relevant, junk in zip(near, file["in/relevant"], file["in/junk"])
+    ]
+    assert [k for k, one in enumerate(each) if not one.skipped] == kept.tolist()
+    for name in ("rectangular", "trapezoid"):
+        ap = np.concatenate([one.ap if name == "rectangular" else one.ap_trapezoid for one in each])
+        agree(file, f"out/ap_{name}", ap, 1e-12, kept)
+        agree(file, f"out/map_{name}_over_valid", ap.mean(), 1e-12)
+
+
 # Scores from features
 
 
@@ -122,6 +188,17 @@ def features(file, normalised):
     found = file.tensor("in/features")
     found = F.normalize(found) if normalised else found
     return found.split([file["in/num_query"].item(), len(found) - file["in/num_query"].item()])
+
+
+def shots(file):
+    """The Shots of the queries, those of the gallery."""
+    count, total = file.number("in/num_query"), len(file["in/features"])
+    none = np.zeros(total, dtype=np.int64)
+    columns = [file.get(f"in/{name}", none) for name in ("pid", "cam", "scene")]
+    return [
+        Shots(none[part], none[part], *(c[part] for c in columns), none[part], none[part])
+        for part in (np.s_[:count], np.s_[count:])
+    ]
 
 
 @golden("clipreid__r1_map_eval")
@@ -153,6 +230,86 @@ def test_distances_are_the_published_ones(file):
     close(1 - similarity(*unit), file["out/torchreid_cosine_distance"], OUTPUT, name)
 
 
+@golden("vladr__eval_market")
+def test_unit_features_rank_by_cosine_as_by_distance(file):
+    file = file()
+    query, gallery = (F.normalize(file.tensor(f"in/{side}_feat")) for side in "qg")
+    found = rank(query, gallery, *sides(file, "pid", "cam"))
+    check_scores(file, found, PROTOCOL)
+    assert found.skipped
+    agree(file, "out/distmat", 2 - 2 * query @ gallery.T, PROTOCOL)
+
+
+@golden("topreid__r1_map_eval")
+def test_topreid_scores_from_features_to_map(file):
+    file = file()
+    found = score(*features(file, normalised=True), *shots(file), "market")
+    check_scores(file, found, END_TO_END, "out/norm/")
+
+
+@golden("topreid__r1_map_eval")
+def test_features_of_any_length_rank_by_a_given_distance(file):
+    """`score` is for unit features only; without normalising, the distances are given."""
+    file = file()
+    (query, gallery), (one, two) = features(file, normalised=False), shots(file)
+    distance = torch.cdist(query.double(), gallery.double()).square()
+    found = rank(None, None, one.pids, two.pids, one.camids, two.camids, distance=distance)
+    check_scores(file, found, END_TO_END, "out/nonorm/")
+
+
+@golden("topreid__r1_map_msvr")
+def test_msvr310_is_scored_by_the_scene_protocol(file):
+    file = file()
+    check_scores(file, score(*features(file, normalised=True), *shots(file), "scene"), END_TO_END)
+
+
+# Items and sequences: OML
+
+
+def oml(file):
+    """Scores; an item is left out for itself, or for all of its sequence."""
+    labels, (query, gallery) = file["in/labels"], (file[f"in/{side}_ids"] for side in ("query", "gallery"))
+    marks = file["in/sequence_ids"] if "in/sequence_ids" in file else np.arange(len(labels))
+    features = file.tensor("in/embeddings").double()
+    distance = torch.cdist(features[query], features[gallery])
+    return rank(None, None, labels[query], labels[gallery], marks[query], marks[gallery], distance=distance)
+
+
+@golden("oml__retrieval", "oml__retrieval_sequence")
+def test_items_and_sequences_are_left_out_by_their_mark(file):
+    file = file()
+    found = oml(file)
+    assert found.valid.tolist() == np.flatnonzero(file["out/full/n_relevant"]).tolist()
+    agree(file, "out/definition/ap_rectangular_per_query", found.ap, PROTOCOL, found.valid)
+    agree(file, "out/definition/ap_trapezoid_per_query", found.ap_trapezoid, PROTOCOL, found.valid)
+
+
+@golden("oml__retrieval", "oml__retrieval_sequence")
+def test_oml_counts_queries_without_a_match_and_we_skip_them(file):
+    """So their CMC is ours times the share of valid queries. Their precision at k has no counterpart here."""
+    file = file()
+    found, ks = oml(file), np.array(file.settings["ks"])
+    cmc = found.cmc(max(ks))
+    share = len(found.valid) / (len(found.valid) + found.skipped)
+    agree(file, "out/full/cmc_at_k_mean", share * cmc[np.minimum(ks, len(cmc)) - 1], PROTOCOL)
+    first = (found.first[:, None] <= ks).astype(float)
+    agree(file, "out/full/cmc_at_k_per_query", first, PROTOCOL, found.valid)
+
+
+@golden("oml__retrieval", "oml__retrieval_sequence")
+def test_oml_divides_by_the_matches_it_found(file):
+    """Its map@k is our AP where all matches lie within k, and another number elsewhere."""
+    file = file()
+    found, ks = oml(file), file.settings["ks"]
+    last = file["out/full/n_relevant"][found.valid] / found.inp
+    theirs = file["out/full/map_at_k_per_query"][found.valid]
+    whole = last[:, None] <= np.array(ks) + 0.5
+    ours = np.broadcast_to(found.ap[:, None], whole.shape)
+    assert whole.any() and not whole.all()
+    np.testing.assert_allclose(theirs[whole], ours[whole], rtol=0, atol=PROTOCOL)
+    assert np.abs(theirs - ours)[~whole].max() > 0.1
+
+
 # Re-ranking
 
 
@@ -182,6 +339,14 @@ def test_reranking_is_the_published_one_but_for_its_half_precision(file):
         close(
             rerank(file.tensor("in/query"), file.tensor("in/gallery"), *settings), file[key], HALF_PRECISION
         )
+
+
+@golden("topreid__k_reciprocal_rerank")
+def test_reranking_is_the_published_one_up_to_half_precision(file):
+    file = file()
+    s = file.settings
+    found = rerank(file.tensor("in/q"), file.tensor("in/g"), s["k1"], s["k2"], s["lambda_value"])
+    agree(file, "out/dist", found, HALF_PRECISION)
 
 
 @golden("torchreid__reranking")

@@ -1,40 +1,24 @@
-"""Losses against published code: values and gradients."""
+"""Losses of identities against published code, values and gradients: cross-entropy, triplet, margins between
+modalities, and their sums."""
 
 import re
 
 import numpy as np
-import pytest
 import torch
 import torch.nn.functional as F
-from golden import GRADIENT, LOSS, close, golden, matching
+from golden import LOSS, SAME, agree, close, golden, gradients_agree, leaves, loss_close, matching, spectra
+from torch import nn
 
 from reid_core.losses import (
     bank_classification,
     batch_hard_triplet,
-    feature_distillation,
+    cross_identity_margin,
     hardest_distances,
     identity,
-    logit_distillation,
-    pair_contrast,
-    similarity_distribution_matching,
-    supervised_contrastive,
+    modality_centres_margin,
 )
 from reid_core.methods.base import total
 from reid_core.methods.clip_reid import RECIPE
-
-
-def check(name, loss, wanted, leaves=(), gradients=()):
-    """Value and gradients of a loss against the published ones.
-
-    Equal rows are interchangeable, so their gradients are compared as sums: at a tie, published mining gives
-    all of the gradient to one row and ours divides it.
-    """
-    close(loss, wanted, LOSS, name)
-    if leaves:
-        for leaf, found, gradient in zip(leaves, torch.autograd.grad(loss, leaves), gradients, strict=True):
-            equal = (leaf[:, None] == leaf).all(2).to(found)
-            close(equal @ found, equal @ torch.from_numpy(gradient).to(found), GRADIENT, name)
-
 
 # Cross-entropy
 
@@ -46,7 +30,18 @@ def test_label_smoothing_is_the_published_one(file):
         logits = file.leaf("in/logits")
         loss = identity(logits, file.tensor("in/label"), float(match[2]))
         gradient = f"grad/eps{match[2]}/logits" if match[1] == "" else None
-        check(name, loss, file[key], [logits] if gradient else [], [file[gradient]] if gradient else [])
+        loss_close(name, loss, file[key], [logits] if gradient else [], [file[gradient]] if gradient else [])
+
+
+@golden("topreid__label_smooth_ce")
+def test_topreid_smooths_labels_as_the_library_does(file):
+    file = file()
+    x = leaves(file, "score")
+    smoothing = float(re.search(r"eps ([\d.]+)", file.settings["function"])[1])
+    loss = identity(x["score"], file.tensor("in/labels"), smoothing)
+    agree(file, "out/loss", loss, SAME)
+    agree(file, "out/loss_other_implementation", loss, SAME)
+    gradients_agree(file, "grad/", loss, x, SAME)
 
 
 @golden("fastreid__losses")
@@ -58,7 +53,15 @@ def test_smoothing_over_the_other_classes_is_ours_with_a_larger_share(file):
     for key, match in matching(file, r"out/cross_entropy/eps([\d.]+)"):
         logits = file.leaf("in/logits")
         loss = identity(logits, file.tensor("in/label"), float(match[1]) * classes / (classes - 1))
-        check(name, loss, file[key], [logits], [file[key.replace("out/", "grad/")]])
+        loss_close(name, loss, file[key], [logits], [file[key.replace("out/", "grad/")]])
+
+
+@golden("irra__objectives")
+def test_id_is_the_mean_over_both_sides(file):
+    name, file = file.name, file()
+    sides = [file.leaf(f"in/id/{side}_logits") for side in ("image", "text")]
+    loss = sum(identity(logits, file.tensor("in/id/label")) for logits in sides) / 2
+    loss_close(name, loss, file["out/id"], sides, [file["grad/id/image_logits"], file["grad/id/text_logits"]])
 
 
 # Triplet
@@ -80,7 +83,7 @@ def test_triplet_is_the_published_one(file):
     for key, match in matching(file, r"out/(margin|soft)_((?:raw|normalised)(?:_duplicate)?)/loss"):
         leaf, features, pids = triplet_case(file, match[2])
         loss = batch_hard_triplet(features, pids, file.number("in/margin") if match[1] == "margin" else None)
-        check(name, loss, file[key], [leaf], [file[f"grad/{match[1]}_{match[2]}/features"]])
+        loss_close(name, loss, file[key], [leaf], [file[f"grad/{match[1]}_{match[2]}/features"]])
 
 
 @golden("clipreid__triplet", "pad__triplet")
@@ -94,13 +97,54 @@ def test_hardest_distances_are_the_published_ones(file):
         near, far = near * (1 + stretch), far * (1 - stretch)
         for found, side in ((near, "positive"), (far, "negative")):
             close(found, file[f"out/{match[1]}/hardest_{side}"], LOSS, name)
-        check(
+        loss_close(
             name,
             hinge(near, far, file.number("in/margin"), match[2]),
             file[key],
             [leaf],
             [file[f"grad/{match[1]}/features"]],
         )
+
+
+@golden("topreid__triplet")
+def test_the_batch_hard_triplet_is_the_published_one(file):
+    file = file()
+    ids = file.tensor("in/labels")
+    for variant, margin, view in (
+        ("soft", None, nn.Identity()),
+        ("margin03", 0.3, nn.Identity()),
+        ("soft_normalised", None, F.normalize),
+    ):
+        x = leaves(file, "feat")
+        loss = batch_hard_triplet(view(x["feat"]), ids, margin)
+        agree(file, f"out/{variant}/loss", loss, SAME)
+        gradients_agree(file, f"grad/{variant}/", loss, x, SAME)
+        for name, distance in zip(("ap", "an"), hardest_distances(view(x["feat"]), ids)):
+            agree(file, f"out/{variant}/dist_{name}", distance, SAME)
+
+
+@golden("topreid__triplet")
+def test_a_hard_factor_stretches_our_distances(file):
+    """We have no such factor: theirs are our distances, each times one number."""
+    file = file()
+    x = leaves(file, "feat")
+    near, far = hardest_distances(x["feat"], file.tensor("in/labels"))
+    stretch = [
+        file[f"out/margin_hard_factor/dist_{k}"][0] / file[f"out/margin03/dist_{k}"][0] for k in ("ap", "an")
+    ]
+    assert stretch[0] > 1 > stretch[1]
+    near, far = near * stretch[0], far * stretch[1]
+    agree(file, "out/margin_hard_factor/dist_ap", near, SAME)
+    agree(file, "out/margin_hard_factor/dist_an", far, SAME)
+    gradients_agree(file, "grad/margin_hard_factor/", F.relu(near - far + 0.3).mean(), x, SAME)
+
+
+@golden("vladr__id_triplet")
+def test_the_hardest_positive_may_be_the_anchor(file):
+    file = file()
+    near, far = hardest_distances(file.tensor("in/feat"), file.tensor("in/labels"))
+    agree(file, "out/dist_ap", near, SAME)
+    agree(file, "out/dist_an", far, SAME)
 
 
 @golden("clipreid__triplet")
@@ -123,7 +167,7 @@ def test_triplet_takes_classes_of_any_size(file):
     for key, match in matching(file, r"out/margin([\d.]+)/loss"):
         features = file.tensor("in/features").double().requires_grad_()
         loss = batch_hard_triplet(features, file.tensor("in/label"), float(match[1]))
-        check(name, loss, file[key], [features], [file[f"grad/margin{match[1]}/features"]])
+        loss_close(name, loss, file[key], [features], [file[f"grad/margin{match[1]}/features"]])
 
 
 @golden("fastreid__losses")
@@ -136,101 +180,63 @@ def test_hard_mining_agrees_with_a_second_library(file):
         cosine = match[1] == "cosine"
         near, far = hardest_distances(F.normalize(features) if cosine else features, file.tensor("in/label"))
         loss = hinge(*((near**2, far**2) if cosine else (near, far)), float(match[3] or 0), match[2])
-        check(name, loss, file[key], [features], [file[key.replace("out/", "grad/")]])
+        loss_close(name, loss, file[key], [features], [file[key.replace("out/", "grad/")]])
 
 
-# Contrast
+# Margins between modalities: HTT
 
 
-@golden("clipreid__supcon")
-def test_contrast_of_image_and_text_is_the_published_one(file):
-    name, file = file.name, file()
-    image, text, ids = (
-        file.leaf("in/square/image"),
-        file.leaf("in/square/text"),
-        file.tensor("in/square/label"),
+def variants(file, name):
+    """(margin, power) of every variant, as written in the keys."""
+    return [found.groups() for key in file if (found := re.fullmatch(rf"out/{name}([\d.]+)_l(\d)", key))]
+
+
+@golden("htt__three_m_loss")
+def test_modality_centres_keep_a_margin(file):
+    file = file()
+    for margin, power in variants(file, "margin"):
+        x, features = spectra(file, "feat")
+        loss = modality_centres_margin(features, file.tensor("in/labels"), float(margin), int(power))
+        agree(file, f"out/margin{margin}_l{power}", loss, SAME)
+        gradients_agree(file, f"grad/margin{margin}_l{power}/", loss, x, SAME)
+
+
+@golden("htt__three_m_loss")
+def test_modality_centres_follow_labels_and_theirs_the_order(file):
+    """Published code cuts the batch into equal pieces: with labels by position ours repeats it, with true
+    labels the order is immaterial."""
+    file = file()
+    ids, order = file.tensor("in/labels"), file.tensor("in/permutation")
+    _, features = spectra(file, "feat")
+    agree(file, "out/margin1_l2_permuted_batch", modality_centres_margin(features[order], ids), SAME)
+    agree(file, "out/margin1_l2", modality_centres_margin(features[order], ids[order]), SAME)
+
+
+@golden("htt__cim_loss")
+def test_identities_keep_a_margin_over_all_pairs_of_modalities(file):
+    file = file()
+    for margin, power in variants(file, "delta"):
+        x, features = spectra(file, "feat")
+        loss = cross_identity_margin(features, file.tensor("in/labels"), float(margin), int(power))
+        agree(file, f"out/delta{margin}_l{power}", loss, SAME)
+        gradients_agree(file, f"grad/delta{margin}_l{power}/", loss, x, SAME)
+
+
+@golden("htt__ttt_loss")
+def test_test_time_margins_group_by_pseudo_label(file):
+    """With one pseudo label there are no pairs of identities, so the second term is absent."""
+    file = file()
+    margin, delta = (
+        float(re.search(rf"{name}.*?([\d.]+)", file.settings["note"])[1]) for name in ("margin", "delta")
     )
-    to_text = supervised_contrastive(image, text, ids, ids, cosine=False)
-    to_image = supervised_contrastive(text, image, ids, ids, cosine=False)
-    close(to_text, file["out/square/image_to_text"], LOSS, name)
-    close(to_image, file["out/square/text_to_image"], LOSS, name)
-    check(
-        name,
-        to_text + to_image,
-        file["out/square/total"],
-        [image, text],
-        [file["grad/square/image"], file["grad/square/text"]],
-    )
+    features = F.normalize(spectra(file, "feat")[1], dim=2)
+    two, same = (file.tensor(f"in/score_{name}").argmax(1) for name in ("two_pseudo_ids", "same_pseudo_id"))
+    loss = modality_centres_margin(features, two, margin) + cross_identity_margin(features, two, delta)
+    agree(file, "out/two_ids", loss, SAME)
+    agree(file, "out/same_id", modality_centres_margin(features, same, margin), SAME)
 
 
-@golden("clipreid__supcon")
-def test_contrast_survives_large_logits(file):
-    name, file = file.name, file()
-    for key, match in matching(file, r"out/square/image_to_text_inputs_times_([\d.]+)"):
-        image, text = (float(match[1]) * file.tensor(f"in/square/{side}") for side in ("image", "text"))
-        ids = file.tensor("in/square/label")
-        close(supervised_contrastive(image, text, ids, ids, cosine=False), file[key], LOSS, name)
-
-
-@golden("pad__supcon")
-def test_contrast_at_any_temperature_is_the_published_one(file):
-    name, file = file.name, file()
-    for key, match in matching(file, r"out/square/tau([\d.]+)/total"):
-        image, text, ids = (
-            file.leaf("in/square/image"),
-            file.leaf("in/square/text"),
-            file.tensor("in/square/label"),
-        )
-        loss = sum(
-            supervised_contrastive(*pair, ids, ids, float(match[1]), cosine=False)
-            for pair in ((image, text), (text, image))
-        )
-        gradients = [file[f"grad/square/tau{match[1]}/{side}"] for side in ("image", "text")]
-        check(name, loss, file[key], [image, text], gradients)
-
-
-def rectangle(file, anchors="anchor_label"):
-    a, b = file.leaf("in/rect/anchor"), file.leaf("in/rect/candidate")
-    ids = file.tensor(f"in/rect/{anchors}"), file.tensor("in/rect/candidate_label")
-    return supervised_contrastive(a, b, *ids, cosine=False), a, b
-
-
-@golden("clipreid__supcon", "pad__supcon")
-def test_contrast_takes_two_sets_of_different_size(file):
-    name, file = file.name, file()
-    loss, a, b = rectangle(file)
-    published = [key for key in ("grad/rect/anchor", "grad/rect/candidate") if key in file]
-    check(name, loss, file["out/rect/loss"], [a, b][: len(published)], [file[key] for key in published])
-
-
-@golden("pad__supcon")
-def test_a_row_without_positives_counts_zero(file):
-    name, file = file.name, file()
-    loss, *_ = rectangle(file, "anchor_label_one_without_positive")
-    close(loss, file["out/rect/loss_one_without_positive"], LOSS, name)
-
-
-@golden("clipreid__supcon")
-def test_a_row_without_positives_is_not_nan_as_published(file):
-    """Published code divides 0 by 0 (D2); ours is the sum over the other rows divided by all rows."""
-    name, file = file.name, file()
-    assert np.isnan(file["out/rect/loss_one_without_positive"])
-    loss, a, b = rectangle(file, "anchor_label_one_without_positive")
-    ids, others = (
-        file.tensor("in/rect/anchor_label_one_without_positive"),
-        file.tensor("in/rect/candidate_label"),
-    )
-    kept = torch.isin(ids, others)
-    assert not kept.all()
-    close(
-        loss,
-        supervised_contrastive(a[kept], b, ids[kept], others, cosine=False) * kept.float().mean(),
-        LOSS,
-        name,
-    )
-
-
-# Totals
+# Sums
 
 
 def stage2_terms(scores, features, pids, smooth, soft):
@@ -246,29 +252,26 @@ def test_stage2_objective_is_the_published_sum(file):
     name, file = file.name, file()
     for _, match in matching(file, r"in/(\w+)/weights_id_triplet_i2t"):
         setting = f"in/{match[1]}"
-        leaves = {
-            key: file.leaf(f"in/{key}")
-            for key in sorted(file.tensors("in/"))
-            if re.match("score|feat|i2t", key)
-        }
+        keys = (key for key in sorted(file.tensors("in/")) if re.match("score|feat|i2t", key))
+        inputs = {key: file.leaf(f"in/{key}") for key in keys}
         scores, features = (
-            [leaf for key, leaf in leaves.items() if key.startswith(kind)] for kind in ("score", "feat")
+            [leaf for key, leaf in inputs.items() if key.startswith(kind)] for kind in ("score", "feat")
         )
         pids, smooth = file.tensor("in/label"), file[f"{setting}/label_smooth"]
         terms = stage2_terms(scores, features, pids, smooth, file[f"{setting}/soft_margin"])
         weights = dict(
             zip(("identity", "triplet", "i2t"), file[f"{setting}/weights_id_triplet_i2t"].tolist())
         )
-        i2t = identity(leaves["i2t_logits"], pids, RECIPE.label_smoothing if smooth else 0.0)
-        gradients = [file[f"grad/{match[1]}/{key}"] for key in leaves if f"grad/{match[1]}/{key}" in file]
-        check(
+        i2t = identity(inputs["i2t_logits"], pids, RECIPE.label_smoothing if smooth else 0.0)
+        gradients = [file[f"grad/{match[1]}/{key}"] for key in inputs if f"grad/{match[1]}/{key}" in file]
+        loss_close(
             name,
             total(terms | {"i2t": i2t}, weights),
             file[f"out/{match[1]}/with_i2t/loss"],
-            list(leaves.values()) if gradients else [],
+            list(inputs.values()) if gradients else [],
             gradients,
         )
-        check(name, total(terms, {k: weights[k] for k in terms}), file[f"out/{match[1]}/no_i2t/loss"])
+        loss_close(name, total(terms, {k: weights[k] for k in terms}), file[f"out/{match[1]}/no_i2t/loss"])
 
 
 @golden("clipreid__stage2_loss", "pad__stage2_loss")
@@ -294,74 +297,46 @@ def test_logits_against_the_bank_are_raw_products(file):
         close(without + weight * found, with_i2t, LOSS, name)
 
 
-# Distillation
-
-
-@golden("pad__kd_losses")
-def test_distillation_is_the_published_one(file):
-    """A part whose weight is zero is reported as zero by the published code."""
-    name, file = file.name, file()
-    for _, match in matching(file, r"in/(.+)/temperature"):
-        number, layers = match[1], re.match(r"layers((?:_\d+)+)", match[1])
-        feat_weight, logit_weight = (file.number(f"in/{number}/lambda_{part}") for part in ("feat", "logit"))
-        chosen = layers[1][1:].split("_") if layers else sorted(file.tensors("in/student_feat_"))
-        leaves = {
-            f"student_{kind}": file.leaf(f"in/student_{kind}")
-            for kind in ("logits", *(f"feat_{k}" for k in chosen))
-        }
-        logits, *student = leaves.values()
-        feat = feature_distillation(student, [file.tensor(f"in/teacher_feat_{k}") for k in chosen])
-        kl = logit_distillation(
-            logits, file.tensor("in/teacher_logits"), file.number(f"in/{number}/temperature")
-        )
-        for found, weight, part in ((feat, feat_weight, "feat"), (kl, logit_weight, "kl")):
-            close(found if weight else 0 * found, file[f"out/{number}/{part}"], LOSS, name)
-        used = {key: leaf for key, leaf in leaves.items() if f"grad/{number}/{key}" in file}
-        check(
-            name,
-            feat_weight * feat + logit_weight * kl,
-            file[f"out/{number}/total"],
-            list(used.values()),
-            [file[f"grad/{number}/{key}"] for key in used],
-        )
-
-
-@golden("pad__kd_losses")
-def test_distillation_between_different_shapes_is_refused(file):
-    """The published code returns zero instead, and the term disappears."""
+@golden("vladr__id_triplet")
+def test_vladr_has_plain_cross_entropy_and_a_soft_margin(file):
     file = file()
-    assert file["out/kl_shape_mismatch"] == 0
-    with pytest.raises(RuntimeError):
-        logit_distillation(file.tensor("in/student_logits"), file.tensor("in/teacher_logits")[:, 1:], 1.0)
+    x, ids = leaves(file, "score", "feat"), file.tensor("in/labels")
+    ce, triplet = identity(x["score"], ids), batch_hard_triplet(x["feat"], ids, None)
+    agree(file, "out/ce", ce, SAME)
+    agree(file, "out/triplet", triplet, SAME)
+    gradients_agree(file, "grad/", ce + triplet, x, SAME)
 
 
-# IRRA
+@golden("topreid__loss_func")
+def test_topreid_adds_up_pairs_of_scores_and_features(file):
+    file = file()
+    s, ids = file.settings, file.tensor("in/labels")
+    heads = [key.removeprefix("in/score") for key in file if key.startswith("in/score")]
+    x = leaves(file, *(kind + h for h in heads for kind in ("score", "feat")))
+    loss = 0
+    for h in heads:
+        triplet = batch_hard_triplet(x[f"feat{h}"], ids, None if s["soft_margin"] else s["margin"])
+        pair = (
+            s["id_weight"] * identity(x[f"score{h}"], ids, s["label_smoothing"])
+            + s["triplet_weight"] * triplet
+        )
+        agree(file, f"out/pair{h}", pair, SAME)
+        loss = loss + pair
+    agree(file, "out/total", loss, SAME)
+    gradients_agree(file, "grad/", loss, x, SAME)
 
 
-@golden("irra__objectives")
-def test_sdm_is_the_published_one(file):
-    """Label matrices with image numbers, cmpm and mlm are left out: no method here uses them."""
-    name, file = file.name, file()
-    for key, match in matching(file, r"out/sdm/(scale[\d.]+)/(\w+)"):
-        image, text = file.leaf("in/image"), file.leaf("in/text")
-        pids, scale = file.tensor(f"in/pid_{match[2]}"), file.number(f"in/{match[1]}")
-        loss = similarity_distribution_matching(image, text, pids, 1 / scale)
-        gradients = [file[f"{key.replace('out', 'grad')}/{side}"] for side in ("image", "text")]
-        check(name, loss, file[key], [image, text], gradients)
-
-
-@golden("irra__objectives")
-def test_itc_is_the_published_one(file):
-    name, file = file.name, file()
-    for key, match in matching(file, r"out/itc/(scale[\d.]+)"):
-        image, text, scale = file.leaf("in/image"), file.tensor("in/text"), file.number(f"in/{match[1]}")
-        loss = (pair_contrast(image, text, scale) + pair_contrast(text, image, scale)) / 2
-        check(name, loss, file[key], [image], [file[f"grad/itc/{match[1]}/image"]])
-
-
-@golden("irra__objectives")
-def test_id_is_the_mean_over_both_sides(file):
-    name, file = file.name, file()
-    sides = [file.leaf(f"in/id/{side}_logits") for side in ("image", "text")]
-    loss = sum(identity(logits, file.tensor("in/id/label")) for logits in sides) / 2
-    check(name, loss, file["out/id"], sides, [file["grad/id/image_logits"], file["grad/id/text_logits"]])
+@golden("htt__loss_func")
+def test_htt_adds_half_of_each_margin_loss(file):
+    file = file()
+    ids = file.tensor("in/labels")
+    numbers = r"([\d.]+)\*3M\(margin ([\d.]+)\) \+ ([\d.]+)\*CIM\(delta ([\d.]+), l(\d)"
+    share3m, margin, share_cim, delta, power = map(float, re.search(numbers, file.settings["total"]).groups())
+    x, features = spectra(file, "feat")
+    x |= leaves(file, "score")
+    unit = F.normalize(features, dim=2)
+    loss = identity(x["score"], ids) + batch_hard_triplet(features.flatten(1), ids, None)
+    loss = loss + share3m * modality_centres_margin(unit, ids, margin)
+    loss = loss + share_cim * cross_identity_margin(unit, ids, delta, power)
+    agree(file, "out/total", loss, SAME)
+    gradients_agree(file, "grad/", loss, x, SAME)

@@ -1,170 +1,160 @@
-"""Samplers, schedules and optimiser groups against published code, set B."""
+"""Parameter groups, with their rates and weight decays, against published code."""
 
 import json
-import random
+import re
 
 import numpy as np
+import pytest
 import torch
-from golden import golden
-from golden_b import agree, load
+from golden import EXACT64, golden
+from golden_towers import GivenTowers, our_name
+from open_clip.modified_resnet import ModifiedResNet
+from open_clip.transformer import TextTransformer, VisionTransformer
 from torch import nn
 
+from reid_core.methods.base import freeze_all_but
+from reid_core.methods.clip_reid import RECIPE
 from reid_core.optim import Group, split_biases
-from reid_core.samplers import CameraBatches, IdentityBatches, SamplerRng
-from reid_core.schedules import exponential, warmup_cosine, warmup_milestones, warmup_then_cosine
+from reid_core.towers import CameraEmbedding, ClipResNet, ClipViT, TextEncoder
 
-RATE = 1e-12
-
-
-# --- samplers
+# Groups of our own method, and rules expressed by groups
 
 
-class TopReidDice:
-    """Python's and NumPy's generators where TOP-ReID uses them."""
-
-    def __init__(self, settings):
-        self.python = random.Random(settings["python_seed"])
-        self.numpy = np.random.RandomState(settings["numpy_seed"])
-
-    def shuffle(self, items):
-        items = list(items)
-        self.python.shuffle(items)
-        return items
-
-    def repeat(self, items, number):
-        return self.numpy.choice(items, number).tolist()
-
-    def sample(self, items, number):
-        return self.python.sample(items, number)
+def published_groups(groups):
+    return {our_name(name): (values["lr"], values["weight_decay"]) for name, values in groups.items()}
 
 
-class VladrDice:
-    """PyTorch orders the identities, Python chooses the first image of a group, NumPy the others."""
-
-    def __init__(self, seeds):
-        self.torch = torch.Generator().manual_seed(seeds["torch"])
-        self.python, self.numpy = random.Random(seeds["python"]), np.random.RandomState(seeds["numpy"])
-        self.first = True
-
-    def shuffle(self, items):
-        return [items[k] for k in torch.randperm(len(items), generator=self.torch)]
-
-    def sample(self, items, number):
-        first, self.first = self.first, not self.first
-        return [self.python.choice(items)] if first else self.numpy.choice(items, number, replace=False)
-
-    def repeat(self, items, number):
-        self.first = True
-        return self.numpy.choice(items, number)
+def groups_of(method, groups):
+    """{name: (rate, weight decay)} of everything that a stage's optimiser moves."""
+    freeze_all_but(method, groups)
+    names = {id(p): name for name, p in method.named_parameters() if p.requires_grad}
+    parts = [part for group in groups for part in split_biases(group, names)]
+    return {names[id(p)]: (part["lr"], part["weight_decay"]) for part in parts for p in part["params"]}
 
 
-@golden("topreid__pk_sampler")
-def test_identity_batches_repeat_the_published_stream(file):
-    file = load(file)
-    each = file.settings["num_instances"]
-    batches = IdentityBatches(file["in/pid"], file.settings["batch_size"] // each, each)
-    rows = np.concatenate([draw.index for draw in batches.epoch(TopReidDice(file.settings))])
-    assert rows.tolist() == file["out/indices"].tolist()
+def tiny_clip_reid(names, recipe):
+    """CLIP-ReID with as many blocks, or bottlenecks, as the names tell."""
+    depth = len({match[1] for name in names for match in [re.match(r".*resblocks\.(\d+)\.", name)] if match})
+    if depth:
+        camera = CameraEmbedding(2, 8, 1.0, 1) if "cv_embed" in names else None
+        image = ClipViT(VisionTransformer(32, 16, 8, depth, 2, 4.0, output_dim=8), (32, 16), camera=camera)
+    else:
+        stages = [f"image_encoder.layer{k}." for k in range(1, 5)]
+        layers = [len({name.split(".")[2] for name in names if name.startswith(stage)}) for stage in stages]
+        image = ClipResNet(ModifiedResNet(layers, 8, 2, 32, 2), (32, 16))
+    text = TextEncoder(TextTransformer(8, 8, 8, 2, 1, output_dim=8))
+    return GivenTowers(recipe, [0], 1, image, text, words=torch.empty(1, 4, 8))
 
 
-@golden("topreid__pk_sampler")
-def test_identity_batches_hold_whole_groups_of_different_identities(file):
-    file = load(file)
-    each, pids = file.settings["num_instances"], file["in/pid"]
-    batches = IdentityBatches(pids, file.settings["batch_size"] // each, each)
-    for draw in batches.epoch(SamplerRng("pk")):
-        groups = pids[draw.index].reshape(-1, each)
-        assert (groups == groups[:, :1]).all() and len(set(groups[:, 0])) == len(groups)
+def approximately(groups):
+    return {name: pytest.approx(values, rel=EXACT64, abs=0) for name, values in groups.items()}
 
 
-@golden("vladr__sampler")
-def test_camera_batches_repeat_the_published_stream(file):
-    """But for identities with a single image: theirs emits it once, which shifts all later groups; ours
-    repeats it."""
-    file = load(file)
-    pids, counts = file["in/pid"], np.bincount(file["in/pid"])
-    batches = CameraBatches(pids, file["in/cam"], 1, file.settings["num_instances"], len(set(pids.tolist())))
-    stream = []
-    for draw in batches.epoch(VladrDice(file.settings["seeds"])):
-        single = counts[pids[draw.index[0]]] == 1
-        assert len(draw.index) == file.settings["num_instances"] and (not single or len(set(draw.index)) == 1)
-        stream += draw.index[: 1 if single else None].tolist()
-    assert stream == file["out/indices"].tolist()
+@golden("clipreid__optim_groups")
+def test_stage1_moves_the_words_alone(file):
+    for facts in (facts for facts in file().values() if "stage1" in facts):
+        s = facts["settings"]
+        recipe = RECIPE.but(
+            stage2_ids_per_batch=1,
+            stage1_lr=s["stage1_base_lr"],
+            stage1_weight_decay=s["stage1_weight_decay"],
+        )
+        method = tiny_clip_reid(facts["stage2"], recipe)
+        assert groups_of(method, method.stages()[0].groups) == approximately(
+            published_groups(facts["stage1"])
+        )
 
 
-@golden("vladr__sampler")
-def test_camera_batches_leave_the_first_camera_where_they_can(file):
-    file = load(file)
-    pids, cameras = file["in/pid"], file["in/cam"]
-    batches = CameraBatches(pids, cameras, 1, file.settings["num_instances"], len(set(pids.tolist())))
-    for draw in batches.epoch(SamplerRng("cameras")):
-        first, others = draw.index[0], draw.index[1:]
-        assert set(pids[others]) == {pids[first]}
-        everywhere = set(cameras[pids == pids[first]])
-        assert len(everywhere) == 1 or cameras[first] not in cameras[others]
-        assert first not in others or sum(pids == pids[first]) == 1
+@golden("clipreid__optim_groups")
+def test_stage2_moves_what_the_published_one_moves_and_as_fast(file):
+    """Of the baseline, too. Text tower, words and the necks' biases stay as they are."""
+    for facts in (facts for facts in file().values() if "settings" in facts):
+        s, published = facts["settings"], facts.get("stage2") or facts["all"]
+        base = s.get("stage2_base_lr", s.get("base_lr"))
+        recipe = RECIPE.but(
+            stage2_ids_per_batch=1,
+            stage2_lr=base,
+            stage2_head_lr=base,
+            stage2_bias_lr_factor=s["bias_lr_factor"],
+            stage2_weight_decay=s["weight_decay"],
+        )
+        assert s["weight_decay_bias"] == s["weight_decay"]
+        method = tiny_clip_reid(published, recipe)
+        assert groups_of(method, method.stages()[1].groups) == approximately(published_groups(published))
 
 
-# --- schedules
+class Named(nn.Module):
+    """Parameters of the given names, one number each."""
+
+    def __init__(self, names):
+        super().__init__()
+        for first in dict.fromkeys(name.split(".")[0] for name in names):
+            rest = [name.removeprefix(first + ".") for name in names if name.startswith(first + ".")]
+            part = Named(rest) if rest else nn.Parameter(torch.zeros(1))
+            setattr(self, "part_" + first if first.isdigit() else first, part)
+
+    def under(self, *starts):
+        return [p for name, p in self.named_parameters() if name.startswith(starts)]
 
 
-@golden("topreid__schedule", "htt__schedule")
-def test_the_cosine_counts_absolute_epochs(file):
-    file = load(file)
-    agree(file, "out/lr_by_epoch_0_to_E_plus_1", timm_rates(file), RATE)
-
-
-@golden("demo__schedule")
-def test_demo_multiplies_our_rates_by_noise(file):
-    """We have no such noise."""
-    file = load(file)
-    noise = file["in/noise_by_epoch_0_to_E_minus_1"]
-    rates = timm_rates(file)
-    rates[: len(noise)] *= 1 + noise[:, None]
-    agree(file, "out/lr_by_epoch_0_to_E_plus_1", rates, RATE)
-    assert np.abs(noise).max() > 0.1
-
-
-def timm_rates(file):
-    """Rates of all groups (epochs 0..E+1, groups): start and end are the same for every base rate."""
-    s = file.settings
-    curves = [
-        warmup_cosine(s["epochs"], b, s["lr_min"], s["warmup_epochs"], s["warmup_init"]) for b in s["base"]
+@golden("irra__optim_groups")
+def test_groups_express_the_rules_of_irra(file):
+    """Biases: twice the base rate in the cross module, too (D12), the full rate in heads, and no decay
+    anywhere."""
+    file = file()
+    s, published = file["settings"], file["groups"]
+    method = Named(published)
+    new = ("cross_", "classifier", "mlm_head")
+    names = [name for name, _ in method.named_parameters()]
+    rule = {
+        "weight_decay": s["weight_decay"],
+        "bias_decay": s["weight_decay_bias"],
+        "eps": file["adam"]["eps"],
+        "betas": tuple(file["adam"]["betas"]),
+    }
+    factor, fast = s["bias_lr_factor"], s["lr"] * s["lr_factor"]
+    kept = (n for n in names if not n.startswith(new))
+    groups = [
+        Group(members=method.under(*kept), lr=s["lr"], bias_factor=factor, **rule),
+        Group(members=method.under(new[0]), lr=fast, bias_factor=factor / s["lr_factor"], **rule),
+        Group(members=method.under(*new[1:]), lr=fast, **rule),
     ]
-    epochs = range(len(file["out/lr_by_epoch_0_to_E_plus_1"]))
-    return np.array([[b * curve.factor(e) for b, curve in zip(s["base"], curves)] for e in epochs])
+    found = {name.replace("part_", ""): values for name, values in groups_of(method, groups).items()}
+    wanted = {name: (values["lr"], values["weight_decay"]) for name, values in published.items()}
+    assert found == approximately(wanted)
 
 
-@golden("vladr__schedule")
-def test_vladr_counts_steps(file):
-    file = load(file)
-    s, steps = file.settings, len(file["out/lr_used_at_step"])
-    curve = warmup_milestones(
-        steps, s["warmup_iters"], s["warmup_factor"], s["milestones"], s["gamma"], "step"
-    )
-    factors = [curve.factor(curve.position(0, 1, step, steps, fine=False)) for step in range(steps)]
-    agree(file, "out/lr_used_at_step", np.outer(factors, s["base_lr"]), RATE)
+@golden("pad__optim_groups")
+def test_groups_express_the_rules_of_pad(file):
+    """Tower, heads and prompts; biases are as fast as the rest. Later domains train the last blocks alone."""
+    for facts in (facts for facts in file().values() if "settings" in facts):
+        s, published = facts["settings"], facts["stage2"]
+        method = Named(
+            [*published, *facts["frozen_in_stage2"], *facts["requires_grad_but_not_optimised_in_stage2"]]
+        )
+        first = s["blocks"] - s["unfrozen_last_blocks"] if facts["later_domain"] else 0
+        blocks = [f"image_encoder.transformer.resblocks.part_{k}." for k in range(first, s["blocks"])]
+        others = (
+            []
+            if facts["later_domain"]
+            else ["image_encoder." + rest for rest in ("class", "pos", "proj", "conv1", "ln_")]
+        )
+        tower = s["backbone_and_head_lr"], s["backbone_and_head_weight_decay"]
+        prompted = s["prompt_lr"], s["prompt_weight_decay"]
+        groups = [
+            Group(members=method.under(*names), lr=rate, weight_decay=decay)
+            for names, (rate, decay) in (
+                ((*blocks, *others), tower),
+                (("classifier", "bottleneck"), tower),
+                (("image_encoder.va_prompt.",), prompted),
+            )
+        ]
+        found = {name.replace("part_", ""): values for name, values in groups_of(method, groups).items()}
+        wanted = {name: (values["lr"], values["weight_decay"]) for name, values in published.items()}
+        assert found == approximately(wanted)
 
 
-@golden("hpl__schedule")
-def test_hpl_decays_by_the_epoch_and_then_warms_up(file):
-    file = load(file)
-    one, two = file.settings["stage1"], file.settings["stage2"]
-    fall = by_epoch(exponential(one["epochs"], one["gamma"]))
-    agree(file, "out/stage1_inversion_lr", one["lr_inversion"] * fall, RATE)
-    agree(file, "out/stage1_identity_lr", one["lr_identity"] * fall, RATE)
-    start, end = two["warmup_start"] / two["base"], two["target"] / two["base"]
-    rise = by_epoch(warmup_then_cosine(two["epochs"], two["warmup_epochs"], start, end))
-    agree(file, "out/stage2_lr", two["base"] * rise, RATE)
-
-
-def by_epoch(curve):
-    """Factors of a run as long as the curve."""
-    epochs = int(curve.span)
-    return np.array([curve.factor(curve.position(e, epochs, 0, 1, fine=False)) for e in range(epochs)])
-
-
-# --- optimiser groups
+# Rules by the names of parameters
 
 
 def grouped(*groups):

@@ -1,14 +1,18 @@
-"""Pixels against published code: resizing, augmentation, random erasing, and the constants of the recipes."""
+"""Pixels against published code: resizing, augmentation, random erasing, the constants of the recipes, names
+of image files."""
+
+import re
 
 import numpy as np
 import pytest
 import torch
-from golden import OUTPUT, close, golden, load_later, matching
+from golden import OUTPUT, agree, close, golden, load_later, matching
 from open_clip.modified_resnet import ModifiedResNet
 from open_clip.transformer import TextTransformer, VisionTransformer
 from PIL import Image
 from scipy.stats import binomtest, ks_2samp
 
+from data_prep.public import market1501
 from reid_core.augment import (
     CLIP_MEAN,
     HALF,
@@ -17,7 +21,9 @@ from reid_core.augment import (
     Choices,
     Erasing,
     augment,
+    box_sides,
     draw_boxes,
+    inside,
     normalise,
 )
 from reid_core.data import FILTERS, decode
@@ -25,9 +31,11 @@ from reid_core.methods.clip_reid import ABLATIONS, RECIPE
 from reid_core.samplers import generator
 from reid_core.towers import ClipResNet, ClipViT, TextEncoder
 
-SURPRISE = (
-    1e-4  # probability below which two samples are not of one distribution; ours is seeded, so is theirs
-)
+# probability below which two samples are not of one distribution; ours is seeded, so is theirs
+SURPRISE = 1e-4
+# draws behind two means; of theirs, a few thousand, the files do not say how many
+THEIRS, OURS = 1000, 20000
+
 
 # Transforms
 
@@ -76,7 +84,23 @@ def test_flip_pad_and_crop_are_the_published_ones(file, tmp_path):
         close(found[0, 0], file[f"out/{match[1]}/{match[2]}/train_before_erasing"], OUTPUT, name)
 
 
-# Random erasing
+@golden("topreid__val_transform")
+def test_images_are_resized_and_scaled_as_published(file, tmp_path):
+    file = file()
+    s = file.settings
+    Image.fromarray(file["in/image_hwc"]).save(tmp_path / "image.png")
+    view = Augmentation(
+        mean=np.broadcast_to(s["mean"], 3).tolist(), std=np.broadcast_to(s["std"], 3).tolist()
+    )
+    for key, method in (
+        ("test_bilinear", Image.Resampling.BILINEAR),
+        ("train_bicubic_resize_only", Image.Resampling.BICUBIC),
+    ):
+        pixels = decode(tmp_path / "image.png", tuple(s["size"]), method)
+        agree(file, f"out/{key}", normalise(view, torch.tensor(pixels)), 1e-6)
+
+
+# Random erasing: the boxes
 
 
 def erasing_of(source, **changes):
@@ -140,6 +164,68 @@ def test_erased_boxes_leave_a_row_and_a_column_as_published(file):
         assert (boxes[:, 2] < file["in/image_h_w"][0]).all() and (boxes[:, 3] < file["in/image_h_w"][1]).all()
 
 
+def accepted(file):
+    """Area fractions and aspects; TOP-ReID's are stored as logarithms."""
+    key = next(key for key in file if key.startswith("in/accepted_draws"))
+    area, aspect = file[key][:, 0], file[key][:, 1]
+    return area, np.exp(aspect) if "logaspect" in key else aspect
+
+
+@golden("topreid__random_erasing", "vladr__random_erasing")
+def test_boxes_have_the_published_sides(file):
+    file = file()
+    draws, boxes = accepted(file), file["out/boxes_top_bottom_left_right"]
+    height, width = box_sides(*draws, *file.settings["size"])
+    assert np.array_equal(height, boxes[:, 1] - boxes[:, 0])
+    assert np.array_equal(width, boxes[:, 3] - boxes[:, 2])
+
+
+def check_mean(values, wanted, count):
+    """Within three standard errors of the difference of two means."""
+    error = np.std(values) * (1 / len(values) + 1 / count) ** 0.5
+    assert abs(np.mean(values) - wanted) < 3 * error, (
+        f"{np.mean(values):.4f} instead of {wanted:.4f}, error {error:.4f}"
+    )
+
+
+@golden("topreid__random_erasing")
+def test_boxes_of_log_uniform_aspect_are_as_large_as_published(file):
+    file = file()
+    s, low = file.settings, float(re.search(r"\[([\d.]+)", file.settings["aspect"])[1])
+    erasing = Erasing(s["p"], tuple(s["area"]), (low, 1 / low), tries=s["tries"])
+    boxes = draw_boxes(erasing, generator("topreid"), OURS, *s["size"])
+    area = boxes[:, 2] * boxes[:, 3] / np.prod(s["size"])
+    untouched, mean = file["out/stats_untouched_fraction_mean_area_given_erased"]
+    check_mean(area == 0, untouched, THEIRS)
+    check_mean(area[area > 0], mean, THEIRS * (1 - untouched))
+
+
+def overlap(one, two):
+    """Common area of boxes (N, 4)."""
+    end = np.minimum(one[:, :2] + one[:, 2:], two[:, :2] + two[:, 2:])
+    return (end - np.maximum(one[:, :2], two[:, :2])).clip(min=0).prod(1)
+
+
+@golden("vladr__random_erasing")
+def test_two_erasings_in_a_row_are_as_large_as_published(file):
+    """Candidates per box are a constant of the published function: 100."""
+    file = file()
+    s, size = file.settings, file.settings["size"]
+    kind = {"area": tuple(s["area"]), "aspect": tuple(s["aspect"]), "log_uniform": False, "tries": 100}
+    rng = generator("vladr")
+    one, two = (
+        draw_boxes(Erasing(float(p), **kind), rng, OURS, *size)
+        for p in re.findall(r"p=([\d.]+\d)", s["pipeline"])
+    )
+    area = (one[:, 2:].prod(1) + two[:, 2:].prod(1) - overlap(one, two)) / np.prod(size)
+    untouched, mean = file["out/stats_untouched_fraction_mean_area"]
+    check_mean(area == 0, untouched, THEIRS)
+    check_mean(area, mean, THEIRS)
+
+
+# Random erasing: what fills them
+
+
 @golden("facts")
 def test_erased_boxes_are_filled_as_published(file):
     """CLIP-ReID: normal noise per pixel. IRRA and torchreid: the raw mean, in normalised space (D18)."""
@@ -154,6 +240,37 @@ def test_erased_boxes_are_filled_as_published(file):
         found = augment(view, torch.zeros(1, 1, 3, *size, dtype=torch.uint8), box, 0)[0, 0]
         close(found.mean((1, 2)), fill or [0, 0, 0], 0.1)
         assert found.std((1, 2)).numpy() == pytest.approx(0 if fill else 1, abs=0.1)
+
+
+def erased(file, fill):
+    """(images, mask) of one black image with the first published box erased."""
+    top, bottom, left, right = file["out/boxes_top_bottom_left_right"][0]
+    box = np.array([top, left, bottom - top, right - left]).reshape(1, 1, 1, 4)
+    choices = Choices(*np.zeros((3, 1, 1), dtype=np.int64), box)
+    pixels = torch.zeros(1, 1, 3, *file.settings["size"], dtype=torch.uint8)
+    mask = inside(torch.from_numpy(box[0]), *file.settings["size"]).expand(pixels.shape)
+    return augment(Augmentation(erasing=(Erasing(fill=fill),)), pixels, choices, seed=0), mask
+
+
+@golden("vladr__random_erasing")
+def test_vladr_fills_a_box_after_normalising(file):
+    file = file()
+    fill = tuple(file["out/fill"].tolist())
+    images, mask = erased(file, fill)
+    black = torch.tensor(-1.0)
+    wanted = torch.where(mask, torch.tensor(fill).view(3, 1, 1), black)
+    torch.testing.assert_close(images, wanted)
+
+
+@golden("topreid__random_erasing")
+def test_topreid_fills_a_box_with_normal_noise(file):
+    file = file()
+    images, mask = erased(file, None)
+    mean, std = file["out/fill_mean_std"]
+    noise = images[mask].double().numpy()
+    check_mean(noise, mean, len(noise))
+    assert abs(noise.std() - std) < 3 / len(noise) ** 0.5
+    assert (images[~mask] == -1).all()
 
 
 # Constants
@@ -226,3 +343,26 @@ def test_the_full_size_text_tower_has_the_published_number_of_parameters(file):
             assert (
                 count(TextEncoder(TextTransformer())) == published[key] - published[f"clip_visual_{match[1]}"]
             )
+
+
+# File names
+
+
+@golden("promptma__market_mm_parse")
+def test_market_names_are_parsed_as_published(file, tmp_path):
+    """Cameras are counted from 0 there, and here as printed. The three spectra of each image are left out."""
+    file = file()
+    names = {
+        "bounding_box_train": file["files"],
+        "query": ["9999_c1s1_000000_00.jpg"],
+        "bounding_box_test": ["9999_c2s1_000000_00.jpg"],
+    }
+    for folder, files in names.items():
+        (tmp_path / folder).mkdir()
+        for name in files:
+            (tmp_path / folder / name).touch()
+    train = market1501(tmp_path, allow_count_mismatch=True).split("train")
+    found = {
+        (path.split("/")[1], pid, camid - 1) for path, pid, camid in zip(train.path, train.pid, train.camid)
+    }
+    assert found == {(row["name"], row["pid"], row["camera"]) for row in file["rows"]}

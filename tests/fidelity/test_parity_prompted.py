@@ -1,97 +1,111 @@
-"""Towers and prompts against published code, set B: VLADR, DeMo, HTT, VPT, MaPLe; and the equations of DMPT
-and HPL."""
-
-import re
+"""Towers with prompts in their blocks or a second class token, against published code (PAD, VPT, MaPLe) and
+against the equations of DMPT and HPL."""
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from golden import golden
-from golden_b import (
-    TOKENIZER,
-    agree,
-    camera_embedding,
-    clip_vit,
-    fill,
-    gradients_agree,
-    leaves,
-    load,
-    stored,
-    template,
-    text_tower,
-    timm_tower,
-)
+from golden import FLOAT64, GRADIENT, OUTPUT, TOWER, agree, close, golden, gradients_agree, leaves
+from golden_towers import PoolPrompts, clip_vit, fill, image_tower, text_tower, timm_tower, weights
 from torch import nn
 
-from reid_core import losses
-from reid_core.prompts import DeepPrompts, PromptTemplate, ShallowPrompts
-from reid_core.towers import cropped, resize_positions
+from reid_core.losses import identity, similarity
+from reid_core.prompts import DeepPrompts, ShallowPrompts
+from reid_core.towers import no_prompts
 
-SAME, TOWER, FLOAT64 = 1e-5, 1e-4, 1e-9
-
-
-# --- positions
+# PAD: a pool
 
 
-@golden("vladr__pos_resize", "demo__pos_resize")
-def test_positions_are_resampled_bilinearly_without_antialias(file):
-    file = load(file)
-    agree(file, "out/pos", resize_positions(file.tensor("in/pos"), tuple(file.settings["grid"])), SAME)
+def prompted(file, prompter, blocks=None):
+    """Tower, tokens and the three maps of class tokens and patches."""
+    state = weights(file, "w/visual.")
+    kept = {
+        key: value
+        for key, value in state.items()
+        if blocks is None or "resblocks" not in key or int(key.split(".")[2]) < blocks
+    }
+    tower = image_tower(kept, file["in/pixels"].shape[2:], file["in/heads"])
+    out = tower(file.tensor("in/pixels"), prompter=prompter)
+    return (
+        tower,
+        out,
+        {"penultimate": out.hidden[-2], "last": out.tokens, "projected": tower.joint_tokens(out)},
+    )
 
 
-@golden("htt__pos_resize")
-def test_timm_positions_are_resampled_alike(file):
-    file = load(file)
-    resized = resize_positions(file.tensor("in/pos")[0], tuple(file.settings["grid"]))
-    agree(file, "out/pos", resized[None], SAME)
+def pool(file, accumulate=False):
+    return PoolPrompts(file.tensors("w/visual.va_prompt."), file["in/k"].item(), accumulate)
 
 
-# --- plain towers
+@golden("pad__visual_va")
+def test_tokens_with_fresh_prompts_in_every_block_are_the_published_ones(file):
+    """The routing is this test's own: it enters the tower as any prompter does."""
+    name, file = file.name, file()
+    for kind, prompter in (("strip", pool(file)), ("no_prompt", no_prompts)):
+        _, _, maps = prompted(file, prompter)
+        for key, found in maps.items():
+            close(found, file[f"out/{kind}/{key}"], OUTPUT, name)
+        if kind == "strip":
+            assert np.array_equal(torch.stack(prompter.chosen), file["out/strip/topk_idx"])
 
 
-@golden("demo__clip_vit")
-def test_demo_projects_all_tokens(file):
-    file = load(file)
-    image = clip_vit(file)
-    agree(file, "out/tokens_without_camera", image.joint_tokens(image(file.tensor("in/image"))), TOWER)
+@golden("pad__visual_va")
+def test_tokens_with_accumulating_prompts_are_the_published_ones(file):
+    name, file = file.name, file()
+    prompter = pool(file, accumulate=True)
+    _, out, maps = prompted(file, prompter)
+    assert np.array_equal(torch.stack(prompter.chosen), file["out/no_strip/topk_idx"])
+    for key, found in maps.items():
+        close(found[:, 0], file[f"out/no_strip/{key}_cls"], OUTPUT, name)
+    close(out.tokens[:, 1:], file["out/no_strip/last_patches"], OUTPUT, name)
+    assert out.tokens.shape[1] + out.prompts.shape[1] == file["out/no_strip/token_counts_pen_last"][-1]
 
 
-@golden("demo__clip_vit")
-def test_demo_tells_the_camera_to_the_class_token_only(file):
-    file = load(file)
-    camera = camera_embedding(file.tensor("w/cv_embed"), file.settings["sie_coefficient"], tokens=1)
-    image = clip_vit(file, camera=camera)
-    out = image.joint_tokens(image(file.tensor("in/image"), file.tensor("in/cam")))
-    agree(file, "out/global_with_camera", out[:, 0], TOWER)
-    agree(file, "out/patch_tokens_with_camera", out[:, 1:], TOWER)
+@golden("pad__visual_va")
+def test_prompts_get_the_published_gradients(file):
+    name, file = file.name, file()
+    prompter = pool(file)
+    tower, _, maps = prompted(file, prompter)
+    sum(
+        (found[:, 0] * file.tensor(f"in/cotangent_cls_{key}")).sum() for key, found in maps.items()
+    ).backward()
+    found = {f"visual.{key}": p.grad for key, p in tower.named_parameters()}
+    found |= {f"va_prompt.{key}": p.grad for key, p in prompter.named_parameters()}
+    assert file.tensors("grad/")
+    for key, wanted in file.tensors("grad/").items():
+        close(found[key], wanted, GRADIENT, name)
 
 
-@golden("htt__vit")
-def test_htt_tells_the_camera_to_all_tokens(file):
-    """Only one of the two cases has cameras; the other is run with a table of zeros."""
-    file = load(file)
-    image, weights, cameras = timm_tower(file), file.tensors("w/"), file.tensor("in/cam")
-    tables = {name: value for name, value in weights.items() if name not in image.state_dict()}
-    table = next(iter(tables.values()), torch.zeros(int(cameras.max()) + 1, 1, image.width))
-    image.camera = camera_embedding(table, htt_coefficient(file.settings), tokens=None)
-    found = image(file.tensor("in/image"), cameras).tokens[:, 0]
-    agree(file, "out/class_token", found, TOWER)
-    named = stored(file, "grad/", image, **{name: image.camera.table for name in tables})
-    gradients_agree(file, "grad/", (found * file.tensor("in/cotangent")).sum(), named, TOWER)
+@golden("pad__visual_va")
+def test_a_shallow_towers_published_penultimate_is_its_last_block(file):
+    """Published code takes block min(10, depth - 1); ours takes the last but one of any depth and keeps them
+    all."""
+    name, file = file.name, file()
+    tower, out, _ = prompted(file, no_prompts, blocks=3)
+    close(out.hidden[-1][:, 0], file["out/three_layer_no_prompt/penultimate_cls"], OUTPUT, name)
+    close(out.tokens[:, 0], file["out/three_layer_no_prompt/last_cls"], OUTPUT, name)
+    assert torch.equal(tower.reid_features(out)[0], out.hidden[1][:, 0])
 
 
-def htt_coefficient(settings):
-    """The first number that the settings say about it."""
-    numbers = re.findall(r"\d+(?:\.\d+)?", str(settings.get("sie_coefficient", settings["sie"])))
-    return float(numbers[0]) if numbers else 1.0
+# VPT
 
 
-# --- prompts of the image tower
+def vpt_tokens(out):
+    """Class token, prompts, patches: the order of VPT and DMPT."""
+    return torch.cat([out.tokens[:, :1], out.prompts, out.tokens[:, 1:]], 1)
+
+
+def check_vpt(file, image, prompter, **named):
+    out = image(file.tensor("in/image"), prompter=prompter)
+    agree(file, "out/tokens", vpt_tokens(out), TOWER)
+    agree(file, "out/class_token", out.tokens[:, 0], TOWER)
+    if named:
+        gradients_agree(file, "grad/", (vpt_tokens(out) * file.tensor("in/cotangent")).sum(), named, TOWER)
+    return out
 
 
 @golden("vpt__shallow_prompt")
 def test_shallow_prompts_are_ordinary_tokens(file):
-    file = load(file)
+    file = file()
     image, (rows, width) = timm_tower(file), file["w/prompt_embeddings"].shape[1:]
     prompts = ShallowPrompts(rows, width)
     prompts.table.data = file.tensor("w/prompt_embeddings")[0]
@@ -100,7 +114,7 @@ def test_shallow_prompts_are_ordinary_tokens(file):
 
 @golden("vpt__deep_prompt")
 def test_deep_prompts_overwrite_their_slots(file):
-    file = load(file)
+    file = file()
     tables = torch.cat([file.tensor("w/prompt_embeddings"), file.tensor("w/deep_prompt_embeddings")])
     prompts = DeepPrompts(*tables.shape)
     prompts.tables.data = tables
@@ -114,25 +128,14 @@ def test_deep_prompts_overwrite_their_slots(file):
 @golden("vpt__deep_prompt_projected")
 def test_a_prompter_may_project_its_prompts(file):
     """The library has no projected prompts of its own; the protocol takes any function."""
-    file = load(file)
+    file = file()
     x = leaves(file, "prompt_embeddings", "deep_prompt_embeddings", "prompt_proj.weight")
     tables = torch.cat([x["prompt_embeddings"], x["deep_prompt_embeddings"]])
     tables = F.linear(tables, x["prompt_proj.weight"], file.tensor("w/prompt_proj.bias"))
     check_vpt(file, timm_tower(file), lambda index, tokens, _: tables[index].expand(len(tokens), -1, -1), **x)
 
 
-def check_vpt(file, image, prompter, **named):
-    out = image(file.tensor("in/image"), prompter=prompter)
-    agree(file, "out/tokens", vpt_tokens(out), TOWER)
-    agree(file, "out/class_token", out.tokens[:, 0], TOWER)
-    if named:
-        gradients_agree(file, "grad/", (vpt_tokens(out) * file.tensor("in/cotangent")).sum(), named, TOWER)
-    return out
-
-
-def vpt_tokens(out):
-    """Class token, prompts, patches: the order of VPT and DMPT."""
-    return torch.cat([out.tokens[:, :1], out.prompts, out.tokens[:, 1:]], 1)
+# MaPLe
 
 
 def maple_prompter(image, first, deep):
@@ -148,7 +151,7 @@ def maple_prompter(image, first, deep):
 
 @golden("maple__visual_deep_prompt")
 def test_maple_norms_its_first_prompts(file):
-    file = load(file)
+    file = file()
     image, x = clip_vit(file), leaves(file, "shared_ctx", "deep_prompts")
     out = image(file.tensor("in/image"), prompter=maple_prompter(image, x["shared_ctx"], x["deep_prompts"]))
     agree(file, "out/features", image.joint_cls(out), TOWER)
@@ -157,7 +160,7 @@ def test_maple_norms_its_first_prompts(file):
 
 @golden("maple__visual_deep_prompt")
 def test_prompts_past_the_first_norm_are_another_model(file):
-    file = load(file)
+    file = file()
     image, first, deep = clip_vit(file), file.tensor("in/shared_ctx"), file.tensor("in/deep_prompts")
     prompts = DeepPrompts(1 + len(deep), *first.shape)
     prompts.tables.data = torch.cat([first[None], deep])
@@ -167,7 +170,7 @@ def test_prompts_past_the_first_norm_are_another_model(file):
 
 @golden("maple__ivlp_visual")
 def test_independent_prompts_per_block_flow_alike(file):
-    file = load(file)
+    file = file()
     image = clip_vit(file)
     names = [name for name in file.tensors("w/") if name.endswith("VPT_shallow")]
     x = leaves(file, "visual.VPT", *sorted(names, key=lambda name: int(name.split(".")[3])))
@@ -180,18 +183,18 @@ def test_independent_prompts_per_block_flow_alike(file):
 @golden("maple__clip_logits")
 def test_maple_couples_both_towers(file):
     """Deep prompts of the text side are written by hooks: our text tower knows none."""
-    file = load(file)
+    file = file()
     learner = fill(MapleLearner(file.tensors("w/prompt_learner.")), file.tensors("w/prompt_learner."))
     first, deep = learner.visual_prompts()
     agree(file, "out/visual_shared_ctx", first, TOWER)
     agree(file, "out/visual_deep_prompts", deep, TOWER)
-    image, text = clip_vit(file, heads="vision_heads"), text_tower(file, heads="text_heads")
+    image, text = clip_vit(file, heads="vision_heads"), text_tower(file, file.settings["text_heads"])
     seen = image.joint_cls(image(file.tensor("in/image"), prompter=maple_prompter(image, first, deep)))
     read = learner.read(text, file.tensor("in/token_ids"))
     agree(file, "out/text_features_unnormalised", read, TOWER)
-    logits = file.tensor("w/logit_scale").exp() * losses.similarity(seen, read)
+    logits = file.tensor("w/logit_scale").exp() * similarity(seen, read)
     agree(file, "out/logits", logits, TOWER)
-    loss = losses.identity(logits, file.tensor("in/labels"))
+    loss = identity(logits, file.tensor("in/labels"))
     agree(file, "out/loss", loss, TOWER)
     gradients_agree(file, "grad/prompt_learner.", loss, dict(learner.named_parameters()), TOWER)
 
@@ -225,11 +228,14 @@ def with_prompts(words, prompts):
     return torch.cat([words[:, :1], prompts.expand(len(words), -1, -1), words[:, 1 + len(prompts) :]], 1)
 
 
+# DMPT: one pass for three spectra
+
+
 @golden("dmpt__deep_prompt_vit")
 def test_three_spectra_share_one_pass(file):
     """Modality prompts are an affine map of the word of each spectrum, one map per block; semantic prompts
     are free."""
-    file = load(file)
+    file = file()
     image, images = clip_vit(file).double(), file.tensor("in/images").double()
     maps = [key.removeprefix("w/") for key in file if key.startswith("w/modality_proj")]
     x = leaves(file, "semantic_prompts", *maps, dtype=torch.float64)
@@ -247,12 +253,20 @@ def test_three_spectra_share_one_pass(file):
     gradients_agree(file, "grad/", (tokens * file.tensor("in/cotangent")).sum(), x, TOWER)
 
 
-# --- a second class token (HPL)
+# HPL: a second class token
+
+
+def two_tokens(file, **options):
+    """The tower with the stored second token, and what it says."""
+    image = clip_vit(file, extra_tokens=1, **options).double()
+    image.extra_embedding.data = file.tensor("w/visual.class_embedding_i2i")[None].double()
+    image.extra_position.data = file.tensor("w/visual.positional_embedding_i2i")[None].double()
+    return image, image.joint_tokens(image(file.tensor("in/image").double()))
 
 
 @golden("hpl__two_class_tokens")
 def test_a_second_class_token_reads_and_is_read(file):
-    file = load(file)
+    file = file()
     image, out = two_tokens(file)
     agree(file, "out/tokens_t2i_i2i_patches", out, FLOAT64)
     named = {
@@ -265,7 +279,7 @@ def test_a_second_class_token_reads_and_is_read(file):
 
 @golden("hpl__two_class_tokens")
 def test_a_second_class_token_starts_as_a_copy(file):
-    file = load(file)
+    file = file()
     image = clip_vit(file, extra_tokens=1).double()
     out = image(file.tensor("in/image").double())
     agree(file, "out/copied_start/tokens", image.joint_tokens(out), FLOAT64)
@@ -273,66 +287,9 @@ def test_a_second_class_token_starts_as_a_copy(file):
 
 @golden("hpl__two_class_tokens")
 def test_an_isolated_class_token_leaves_the_others_alone(file):
-    file = load(file)
+    file = file()
     _, out = two_tokens(file, isolated=True)
     agree(file, "out/isolated/tokens", out, FLOAT64)
     plain = clip_vit(file).double()
     alone = plain.joint_tokens(plain(file.tensor("in/image").double()))
     torch.testing.assert_close(torch.cat([out[:, :1], out[:, 2:]], 1), alone, rtol=0, atol=FLOAT64)
-
-
-def two_tokens(file, **options):
-    """The tower with the stored second token, and what it says."""
-    image = clip_vit(file, extra_tokens=1, **options).double()
-    image.extra_embedding.data = file.tensor("w/visual.class_embedding_i2i")[None].double()
-    image.extra_position.data = file.tensor("w/visual.positional_embedding_i2i")[None].double()
-    return image, image.joint_tokens(image(file.tensor("in/image").double()))
-
-
-# --- sentences
-
-
-@golden("vladr__prompt_text")
-def test_four_learned_words_stand_in_the_sentence(file):
-    file = load(file)
-    text, table, labels = text_tower(file), leaves(file, "prompt_learner.cls_ctx"), file.tensor("in/labels")
-    words = template(file, text)(identity=table["prompt_learner.cls_ctx"][labels])
-    end = file.settings["eot_index"]
-    assert words.end.tolist() == [end] * len(labels)
-    agree(file, "out/prompt_embeddings_first13", words.embeddings[:, : end + 1], TOWER, np.s_[:, : end + 1])
-    read, seen = text.joint_end(text(*words)), file.tensor("in/image_features")
-    agree(file, "out/text_features", read, TOWER)
-    pairs = ((seen, read), (read, seen))
-    loss = sum(losses.supervised_contrastive(a, b, labels, labels, cosine=False) for a, b in pairs)
-    agree(file, "out/stage1_loss", loss, TOWER)
-    gradients_agree(file, "grad/", loss, table, TOWER)
-
-
-@golden("vladr__attribute_text")
-def test_attribute_sentences_are_read_one_by_one(file):
-    """Writing and parsing the description file is left out: our sentences come from manifests."""
-    file = load(file)
-    sentences, text = list(file.settings["sentences"].values()), text_tower(file)
-    ids = TOKENIZER([s for image in sentences for s in image], file["in/token_ids"].shape[1])
-    assert torch.equal(ids, file.tensor("in/token_ids"))
-    features = F.normalize(text.sentences(cropped(ids)), dim=1).unflatten(0, (len(sentences), -1))
-    wanted = features[file.tensor("in/query_order")]
-    agree(file, "out/text_features", wanted, TOWER)
-    lower = file.settings["parts"].index("lower")
-    agree(file, "out/text_features_lower_only", wanted[:, [lower]], TOWER)
-
-
-@golden("hpl__prompt_encoder")
-def test_prompts_of_one_identity_and_of_one_image_are_read_alike(file):
-    file = load(file)
-    text, x = text_tower(file).double(), leaves(file, "identity_tokens", "pseudo_tokens", dtype=torch.float64)
-    identity = x["identity_tokens"][file.tensor("in/labels")]
-    short = PromptTemplate("A photo of a {identity} person.", text, TOKENIZER)(identity=identity)
-    long = PromptTemplate("A photo of a {identity} and {instance} person.", text, TOKENIZER)
-    long = long(identity=identity, instance=x["pseudo_tokens"])
-    assert set(short.end.tolist()) == {file.settings["eot_identity"]}
-    assert set(long.end.tolist()) == {file.settings["eot_hierarchical"]}
-    one, two = (text.joint_end(text(*words)) for words in (short, long))
-    agree(file, "out/identity_prompt_feature", one, FLOAT64)
-    agree(file, "out/hierarchical_prompt_feature", two, FLOAT64)
-    gradients_agree(file, "grad/", ((one + two) * file.tensor("in/cotangent")).sum(), x, TOWER)

@@ -1,24 +1,63 @@
-"""Towers, heads and sentences against published code: tokens, features and gradients."""
+"""Towers and heads against published code: tokens, features and gradients. Prompted towers are in
+test_parity_prompted, text towers in test_parity_sentences."""
 
-import numpy as np
+import re
+
 import torch
 import torch.nn.functional as F
-from golden import GRADIENT, LOSS, OUTPUT, close, golden, matching
+from golden import (
+    GRADIENT,
+    LOSS,
+    OUTPUT,
+    SAME,
+    TOWER,
+    agree,
+    close,
+    golden,
+    gradients_agree,
+    matching,
+)
 from golden_towers import (
     GivenTowers,
-    PoolPrompts,
-    camera_table,
+    camera_embedding,
+    clip_vit,
     image_tower,
     our_name,
     residual_tower,
+    stored,
     text_tower,
+    timm_tower,
     weights,
 )
 
 from reid_core.losses import identity, pair_contrast, similarity_distribution_matching
 from reid_core.methods.base import freeze_all_but, total
 from reid_core.methods.clip_reid import RECIPE
-from reid_core.towers import no_prompts, resize_positions
+from reid_core.towers import resize_positions
+
+# Position tables
+
+
+@golden("clipreid__resize_pos_embed", "irra__resize_pos_embed")
+def test_position_tables_are_resized_without_antialias(file):
+    name, file = file.name, file()
+    for key, match in matching(file, r"out/(\w+/)?(\d+)x(\d+)"):
+        table = file.tensor(f"in/{match[1] or ''}positional_embedding")
+        close(resize_positions(table, (int(match[2]), int(match[3]))), file[key], OUTPUT, name)
+
+
+@golden("vladr__pos_resize", "demo__pos_resize")
+def test_positions_are_resampled_bilinearly_without_antialias(file):
+    file = file()
+    agree(file, "out/pos", resize_positions(file.tensor("in/pos"), tuple(file.settings["grid"])), SAME)
+
+
+@golden("htt__pos_resize")
+def test_timm_positions_are_resampled_alike(file):
+    file = file()
+    resized = resize_positions(file.tensor("in/pos")[0], tuple(file.settings["grid"]))
+    agree(file, "out/pos", resized[None], SAME)
+
 
 # The image transformer
 
@@ -33,8 +72,10 @@ def vit(file, stride, side_information):
         "positional_embedding": file.tensor("in/positional_embedding_14x14")
     }
     side = round((len(state["positional_embedding"]) - 1) ** 0.5)
-    camera = camera_table(file.tensor("w/cv_embed"), file.number("in/sie_coe"))
-    tower = image_tower(state, file["in/pixels"].shape[2:], file["in/heads"], stride, (side, side), camera)
+    camera = camera_embedding(file.tensor("w/cv_embed"), file.number("in/sie_coe"))
+    tower = image_tower(
+        state, file["in/pixels"].shape[2:], file["in/heads"], stride, (side, side), camera=camera
+    )
     out = tower(file.tensor("in/pixels"), file.tensor("in/camera") if side_information else None)
     return tower, {"penultimate": out.hidden[-2], "last": out.tokens, "projected": tower.joint_tokens(out)}
 
@@ -75,12 +116,41 @@ def test_image_gradients_are_the_published_ones_at_both_strides_with_and_without
                 close(found[our_name(key)], wanted, GRADIENT, name)
 
 
-@golden("clipreid__resize_pos_embed", "irra__resize_pos_embed")
-def test_position_tables_are_resized_without_antialias(file):
-    name, file = file.name, file()
-    for key, match in matching(file, r"out/(\w+/)?(\d+)x(\d+)"):
-        table = file.tensor(f"in/{match[1] or ''}positional_embedding")
-        close(resize_positions(table, (int(match[2]), int(match[3]))), file[key], OUTPUT, name)
+@golden("demo__clip_vit")
+def test_demo_projects_all_tokens(file):
+    file = file()
+    image = clip_vit(file)
+    agree(file, "out/tokens_without_camera", image.joint_tokens(image(file.tensor("in/image"))), TOWER)
+
+
+@golden("demo__clip_vit")
+def test_demo_tells_the_camera_to_the_class_token_only(file):
+    file = file()
+    camera = camera_embedding(file.tensor("w/cv_embed"), file.settings["sie_coefficient"], tokens=1)
+    image = clip_vit(file, camera=camera)
+    out = image.joint_tokens(image(file.tensor("in/image"), file.tensor("in/cam")))
+    agree(file, "out/global_with_camera", out[:, 0], TOWER)
+    agree(file, "out/patch_tokens_with_camera", out[:, 1:], TOWER)
+
+
+def htt_coefficient(settings):
+    """The first number that the settings say about it."""
+    numbers = re.findall(r"\d+(?:\.\d+)?", str(settings.get("sie_coefficient", settings["sie"])))
+    return float(numbers[0]) if numbers else 1.0
+
+
+@golden("htt__vit")
+def test_htt_tells_the_camera_to_all_tokens(file):
+    """Only one of the two cases has cameras; the other is run with a table of zeros."""
+    file = file()
+    image, state, cameras = timm_tower(file), file.tensors("w/"), file.tensor("in/cam")
+    tables = {name: value for name, value in state.items() if name not in image.state_dict()}
+    table = next(iter(tables.values()), torch.zeros(int(cameras.max()) + 1, 1, image.width))
+    image.camera = camera_embedding(table, htt_coefficient(file.settings), tokens=None)
+    found = image(file.tensor("in/image"), cameras).tokens[:, 0]
+    agree(file, "out/class_token", found, TOWER)
+    named = stored(file, "grad/", image, **{name: image.camera.table for name in tables})
+    gradients_agree(file, "grad/", (found * file.tensor("in/cotangent")).sum(), named, TOWER)
 
 
 # Heads, necks and the objective of stage 2
@@ -88,7 +158,7 @@ def test_position_tables_are_resized_without_antialias(file):
 
 def clip_reid(file):
     recipe = RECIPE.but(stage2_ids_per_batch=1)
-    camera = camera_table(file.tensor("w/cv_embed"), file.number("in/sie_coe"))
+    camera = camera_embedding(file.tensor("w/cv_embed"), file.number("in/sie_coe"))
     size, stride = file["in/pixels"].shape[2:], int(file["in/stride"])
     image = image_tower(weights(file, "w/visual."), size, file["in/heads"], stride, camera=camera)
     method = GivenTowers(recipe, file["in/label"], len(file["w/classifier.weight"]), image)
@@ -230,89 +300,11 @@ def test_losses_on_both_towers_are_the_published_ones(file):
     """Gradients are left out: the file's are those of a sum that contains losses no method here uses."""
     name, file = file.name, file()
     image, seen, text, read = irra_tokens(file)
-    v, t, pids, scale = (
-        image.joint_cls(seen),
-        text.joint_end(read),
-        file.tensor("in/pid"),
-        file.number("in/logit_scale"),
-    )
+    v, t = image.joint_cls(seen), text.joint_end(read)
+    pids, scale = file.tensor("in/pid"), file.number("in/logit_scale")
     close(similarity_distribution_matching(v, t, pids, 1 / scale), file["out/sdm_loss"], LOSS, name)
     close((pair_contrast(v, t, scale) + pair_contrast(t, v, scale)) / 2, file["out/itc_loss"], LOSS, name)
     logits = [
         F.linear(f, file.tensor("w/classifier.weight"), file.tensor("w/classifier.bias")) for f in (v, t)
     ]
     close(sum(identity(z, pids) for z in logits) / 2, file["out/id_loss"], LOSS, name)
-
-
-# PAD's prompts in every block
-
-
-def prompted(file, prompter, blocks=None):
-    """Tower, tokens and the three maps of class tokens and patches."""
-    state = weights(file, "w/visual.")
-    kept = {
-        key: value
-        for key, value in state.items()
-        if blocks is None or "resblocks" not in key or int(key.split(".")[2]) < blocks
-    }
-    tower = image_tower(kept, file["in/pixels"].shape[2:], file["in/heads"])
-    out = tower(file.tensor("in/pixels"), prompter=prompter)
-    return (
-        tower,
-        out,
-        {"penultimate": out.hidden[-2], "last": out.tokens, "projected": tower.joint_tokens(out)},
-    )
-
-
-def pool(file, accumulate=False):
-    return PoolPrompts(file.tensors("w/visual.va_prompt."), file["in/k"].item(), accumulate)
-
-
-@golden("pad__visual_va")
-def test_tokens_with_fresh_prompts_in_every_block_are_the_published_ones(file):
-    """The routing is this test's own: it enters the tower as any prompter does."""
-    name, file = file.name, file()
-    for kind, prompter in (("strip", pool(file)), ("no_prompt", no_prompts)):
-        _, _, maps = prompted(file, prompter)
-        for key, found in maps.items():
-            close(found, file[f"out/{kind}/{key}"], OUTPUT, name)
-        if kind == "strip":
-            assert np.array_equal(torch.stack(prompter.chosen), file["out/strip/topk_idx"])
-
-
-@golden("pad__visual_va")
-def test_tokens_with_accumulating_prompts_are_the_published_ones(file):
-    name, file = file.name, file()
-    prompter = pool(file, accumulate=True)
-    _, out, maps = prompted(file, prompter)
-    assert np.array_equal(torch.stack(prompter.chosen), file["out/no_strip/topk_idx"])
-    for key, found in maps.items():
-        close(found[:, 0], file[f"out/no_strip/{key}_cls"], OUTPUT, name)
-    close(out.tokens[:, 1:], file["out/no_strip/last_patches"], OUTPUT, name)
-    assert out.tokens.shape[1] + out.prompts.shape[1] == file["out/no_strip/token_counts_pen_last"][-1]
-
-
-@golden("pad__visual_va")
-def test_prompts_get_the_published_gradients(file):
-    name, file = file.name, file()
-    prompter = pool(file)
-    tower, _, maps = prompted(file, prompter)
-    sum(
-        (found[:, 0] * file.tensor(f"in/cotangent_cls_{key}")).sum() for key, found in maps.items()
-    ).backward()
-    found = {f"visual.{key}": p.grad for key, p in tower.named_parameters()}
-    found |= {f"va_prompt.{key}": p.grad for key, p in prompter.named_parameters()}
-    assert file.tensors("grad/")
-    for key, wanted in file.tensors("grad/").items():
-        close(found[key], wanted, GRADIENT, name)
-
-
-@golden("pad__visual_va")
-def test_a_shallow_towers_published_penultimate_is_its_last_block(file):
-    """Published code takes block min(10, depth - 1); ours takes the last but one of any depth and keeps them
-    all."""
-    name, file = file.name, file()
-    tower, out, _ = prompted(file, no_prompts, blocks=3)
-    close(out.hidden[-1][:, 0], file["out/three_layer_no_prompt/penultimate_cls"], OUTPUT, name)
-    close(out.tokens[:, 0], file["out/three_layer_no_prompt/last_cls"], OUTPUT, name)
-    assert torch.equal(tower.reid_features(out)[0], out.hidden[1][:, 0])

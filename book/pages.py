@@ -46,7 +46,7 @@ def committed_runs():
     for run in runs:
         where = run.provenance
         lines.append(
-            f"| {run.spec.name} | {run.data['name']} ({run.data['label']}) | {run.cost['minutes']} | "
+            f"| {run.spec.name} | {run.data['name']} ({run.data['origin']}) | {run.cost['minutes']} | "
             f"{where['commit'][:10]} | {'yes' if where['clean'] else 'no'} | {where['torch']} | "
             f"{where['device']} |"
         )

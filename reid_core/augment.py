@@ -31,7 +31,7 @@ class Erasing:
 
 @dataclass(frozen=True)
 class Augmentation:
-    """One view of an image. The default changes nothing but the scale: the view of testing and of caching."""
+    """How one view of an image is made. The default only normalises: the view of testing and of caching."""
 
     filter: str = "bilinear"  # how the store resizes: published recipes train on bicubic and test on bilinear
     mean: tuple = HALF
@@ -44,8 +44,8 @@ class Augmentation:
 
 
 class Choices(NamedTuple):
-    """What was drawn for a batch: flips (B, M), offsets (B, M) twice, boxes (E, B, M, 4), zero height for
-    none."""
+    """The random decisions for a batch: flips (B, M), offsets of the crop (B, M) from top and left, and boxes
+    to erase (one (B, M, 4) per Erasing; zero height for none)."""
 
     flip: np.ndarray
     top: np.ndarray
@@ -65,18 +65,19 @@ def draw_choices(view, rng, shots, spectra, height, width):
 
 
 def share(what, choices):
-    """Let all spectra of a shot have the decisions of the first."""
+    """Give all spectra of a shot the decisions of the first: `what` is a value of `Augmentation.shared`."""
     first = Choices(*(same(a, axis) for a, axis in zip(choices, (1, 1, 1, 2))))
     together = {"none": 0, "flip": 1, "geometry": 3, "all": 4}[what]
     return Choices(*(first[:together] + choices[together:]))
 
 
 def same(array, axis):
+    """The first entry along an axis, in every place."""
     return np.broadcast_to(array.take([0], axis), array.shape)
 
 
 def draw_boxes(erasing, rng, number, height, width):
-    """(number, 4) boxes; a row of zeros where nothing is erased."""
+    """Boxes (number, 4); zeros where nothing is erased."""
     shape = (number, erasing.tries)
     area = rng.uniform(*erasing.area, shape)
     low, high = np.log(erasing.aspect) if erasing.log_uniform else erasing.aspect
@@ -116,13 +117,13 @@ def normalise(view, pixels):
 
 @functools.cache
 def per_channel(values, device):
-    """(3, 1, 1), made once: a GPU would wait for each copy."""
+    """A tensor (3, 1, 1), cached: copying it to a GPU at every step would make the GPU wait."""
     with torch.inference_mode(False):
         return torch.tensor(values, device=device).view(3, 1, 1)
 
 
 def moved(view, pixels, choices):
-    """Flip, pad and crop as one gather; a constant border is black."""
+    """Flip, pad and crop of uint8 (B, M, 3, H, W), as one gather per side; a constant border is black."""
     if not (view.flip or view.pad):
         return pixels
     flip, top, left = (
@@ -137,8 +138,8 @@ def moved(view, pixels, choices):
 
 
 def source(view, side, offset):
-    """Which pixel each of `side` places shows when the crop begins at `offset`, and whether it lies on the
-    image."""
+    """For a crop that begins at `offset` (B, M): the pixel that each of `side` places shows (B, M, side), and
+    whether it lies on the image."""
     place = torch.arange(side, device=offset.device) + offset[..., None] - view.pad
     if view.padding == "reflect":
         place = (side - 1) - (place.abs() - (side - 1)).abs()
@@ -146,7 +147,7 @@ def source(view, side, offset):
 
 
 def inside(boxes, height, width):
-    """(B, M, 1, H, W), true within the boxes (B, M, 4)."""
+    """A mask (B, M, 1, H, W), true within the boxes (B, M, 4)."""
     top, left, h, w = boxes[..., None, None, None].unbind(2)
     y = torch.arange(height, device=boxes.device)[:, None]
     x = torch.arange(width, device=boxes.device)
@@ -154,6 +155,7 @@ def inside(boxes, height, width):
 
 
 def filling(erasing, images, seed):
+    """What erased boxes show: one value per channel, or normal noise from `seed`."""
     if erasing.fill is not None:
         return per_channel(tuple(erasing.fill), images.device)
     noise = torch.Generator(images.device).manual_seed(seed)

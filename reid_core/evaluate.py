@@ -1,6 +1,7 @@
-"""Embed a split, run a method's tests: from named features to Scores (`reid_core.metrics`).
+"""Evaluation: embed query and gallery, and run a method's tests, from named features to Scores
+(`reid_core.metrics`).
 
-Q queries, G gallery items, S shots of a split, D features
+    Q queries, G gallery items, S shots of a split, N sentences of a split, D width of a feature
 """
 
 import numpy as np
@@ -22,10 +23,10 @@ WORDS = {
 
 
 def run_tests(method, data, device=None, precision="fp32", number=None):
-    """{task: Scores} of the first `number` tests that the method has (None: of all that the data has queries
-    for).
+    """{task: Scores} of the first `number` of the method's tests that the data has queries for (None: of
+    all).
 
-    A split is gone through once: the method is asked for all features that any of the tests names.
+    A split is encoded once, for all features that any of the tests names.
     """
     method.eval()
     tasks = dict(list(available_tasks(method, data).items())[:number])
@@ -41,8 +42,8 @@ def run_tests(method, data, device=None, precision="fp32", number=None):
 
 
 def available_tasks(method, data):
-    """{task: Task} of a method that a data set has queries for: images of its query split, or sentences about
-    its gallery."""
+    """{task: Task}: the tests of a method that a data set has queries for, which are images of its query
+    split or sentences of its gallery. ValueError if there are none."""
     there = {"image": len(data.query) > 0, "text": any(data.gallery.captions)}
     found = {name: task for name, task in method.retrieval_tasks().items() if there[task.query_type]}
     if not found:
@@ -56,8 +57,8 @@ def available_tasks(method, data):
 def run_task(task, data, seen):
     """Scores of one test; `seen` is {split: {name: features}}, as `run_tests` gathers them.
 
-    Queries are the images of the query split, ranked by the data set's protocol, or every sentence of the
-    gallery's images, ranked by the task's: no camera says a sentence.
+    Queries of type "image" are the query split, under the data set's protocol. Queries of type "text" are all
+    sentences of the gallery's images, under the task's protocol, since a sentence has no camera.
     """
     if task.query_type == "text":
         query, protocol, trials = seen["sentences"][task.query], task.protocol, None
@@ -73,7 +74,7 @@ def run_task(task, data, seen):
 
 
 def protocol_words(query_type, data, protocol, reranked=False):
-    """One sentence that says what was ranked against what."""
+    """The protocol in words: query type, what is left out of the gallery, trials, re-ranking."""
     trials, words = (
         data.manifest.trials,
         [f"{'every sentence' if query_type == 'text' else 'images'} asked", WORDS[protocol]],
@@ -88,9 +89,9 @@ def protocol_words(query_type, data, protocol, reranked=False):
 
 
 def score_trials(query, gallery, query_shots, gallery_shots, protocol, trials=None, reranked=False):
-    """Scores over all draws of queries and gallery (`data_prep.manifest.Trials`), each ranked by itself;
-    features are those of all images, taken once. Draws of one set ask equally often, so the mean over queries
-    is the mean over draws."""
+    """Scores over all trials (`data_prep.manifest.Trials`): each picks queries and a gallery from the same
+    images and is ranked by itself, on features that are computed once. The trials of a data set have equally
+    many queries, so that the mean over queries is the mean over trials."""
     if trials is None:
         return score(query, gallery, query_shots, gallery_shots, protocol, reranked)
     parts = []
@@ -110,7 +111,7 @@ def score_trials(query, gallery, query_shots, gallery_shots, protocol, trials=No
 
 @torch.inference_mode()
 def embed_images(method, data, split, names, device=None, precision="fp32"):
-    """{name: features (S, D)} of a split, float32 on the device, of unit length."""
+    """{name: features (S, D)} of a split: float32, on the device, of unit length."""
     device = torch.device(device or next(method.parameters()).device)
     batches = still_batches(data, split, method.size, method.test_view(), device) if names else ()
     return unit_features(method, batches, names, device, precision)
@@ -118,14 +119,15 @@ def embed_images(method, data, split, names, device=None, precision="fp32"):
 
 @torch.inference_mode()
 def embed_sentences(method, shots, names, device=None, precision="fp32", batch=256):
-    """{name: features (N, D)} of all N sentences of a split, shot by shot (`owners`), as `embed_images`."""
+    """{name: features (N, D)} of all sentences of a split, shot by shot (`owners`); as `embed_images`."""
     device = torch.device(device or next(method.parameters()).device)
     batches = sentence_batches(CaptionTable(shots.captions, method.tokenizer), device, batch) if names else ()
     return unit_features(method, batches, names, device, precision)
 
 
 def unit_features(method, batches, names, device, precision):
-    """{name: (N, D)} over all batches; each batch is encoded once, whatever the number of names."""
+    """{name: features (S or N, D)} over all batches, of unit length; each batch is encoded once for all
+    names."""
     found = {name: [] for name in names}
     parts = sorted({part for name in names for part in name.split("+")})
     with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
@@ -137,13 +139,13 @@ def unit_features(method, batches, names, device, precision):
 
 
 def sentence_batches(table, device, size):
-    """Batches that hold sentences alone, all of a CaptionTable in order."""
+    """Batches of sentences without images: all of a CaptionTable, in order."""
     owner = np.repeat(np.arange(len(table.counts)), table.counts)
     number = np.concatenate([np.arange(count) for count in table.counts])
     for start in range(0, len(owner), size):
         some = slice(start, start + size)
         text, lengths = table.batch(owner[some], number[some])
-        nobody = torch.full((len(text),), -1, device=device)  # who and where is not asked of a sentence
+        nobody = torch.full((len(text),), -1, device=device)  # a sentence has no label and no camera
         yield Batch(
             index=torch.from_numpy(owner[some]).to(device),
             labels=nobody,
@@ -155,7 +157,7 @@ def sentence_batches(table, device, size):
 
 
 def owners(shots):
-    """The position of the shot that each sentence of a split is about (N,)."""
+    """The position (N,) of the shot that each sentence of a split describes."""
     return np.repeat(np.arange(len(shots)), [len(sentences) for sentences in shots.captions])
 
 
@@ -165,8 +167,8 @@ def column_of(protocol):
 
 
 def score(query, gallery, query_shots, gallery_shots, protocol="market", reranked=False):
-    """Scores of cosine ranking: features (Q, D) and (G, D) of unit length, and the Shots they belong to.
-    `reranked`: by k-reciprocal neighbours (Zhong et al. 2017) with the numbers of CLIP-ReID's code."""
+    """Scores of ranking by cosine: features (Q, D) and (G, D) of unit length, and the Shots they belong to.
+    `reranked`: after k-reciprocal re-ranking (Zhong et al. 2017) with the parameters of CLIP-ReID's code."""
     column = column_of(protocol)
     marks = (
         (np.zeros(len(query)), np.ones(len(gallery)))

@@ -1,10 +1,11 @@
-"""CMC, mAP and mINP from ranks: pure functions of features, identities and marks, in blocks, on the device.
+"""CMC, mAP and mINP from ranks: pure functions of features, identities and marks (cameras or scenes), in
+blocks, on the device.
 
-    Q queries, G gallery items, D features; N the largest number of gallery items that share a query's
-    identity
+    Q queries, b of them in a block, V of them valid, G gallery items, D width of a feature; N the largest
+    number of true matches of a query
 
 Only true matches are ranked: the rank of a match is one plus the number of gallery items that come before it.
-Ties count against the query, so a model that gives one vector to everybody scores as badly as it is.
+Ties count against the query: if all features are equal, the true matches take the last ranks.
 """
 
 from typing import NamedTuple
@@ -18,17 +19,17 @@ BLOCK = 256  # queries ranked together: memory grows with the block, not with Q 
 
 
 class Scores(NamedTuple):
-    """Per valid query (V of them), so that intervals can be computed; means are properties."""
+    """One value per valid query, so that intervals can be computed; means over queries are properties."""
 
     ap: np.ndarray  # (V,) average precision: mean over matches of the precision at their rank
     ap_trapezoid: np.ndarray  # (V,) as the official Market-1501 script integrates it
     inp: np.ndarray  # (V,) matches / rank of the last match
     first: np.ndarray  # (V,) rank of the first match
-    valid: np.ndarray  # (V,) positions of the valid queries; the others have no match left
+    valid: np.ndarray  # (V,) positions of the valid queries: those with a true match left in the gallery
     skipped: int
     gallery: int
     pids: np.ndarray | None = None  # (V,) identities of the valid queries
-    protocol: str = ""  # in words: a number without it means nothing
+    protocol: str = ""  # in words (`evaluate.protocol_words`)
 
     @property
     def mAP(self):
@@ -48,7 +49,7 @@ class Scores(NamedTuple):
         return (self.first[:, None] <= ranks).mean(0)
 
     def summary(self):
-        """What a table shows, in per cent."""
+        """{name: value in per cent}: mAP, trapezoidal mAP, mINP, R1, R5 and R10."""
         cmc = self.cmc()
         at = {f"R{k}": cmc[min(k, len(cmc)) - 1] for k in (1, 5, 10)}
         values = {"mAP": self.mAP, "mAP trapezoidal": self.mAP_trapezoid, "mINP": self.mINP, **at}
@@ -56,17 +57,18 @@ class Scores(NamedTuple):
 
 
 def concatenated(parts):
-    """The Scores of several rankings as one."""
+    """The Scores of several rankings as one; `gallery` is that of the smallest."""
     arrays = (np.concatenate([getattr(part, name) for part in parts]) for name in Scores._fields[:5])
     return Scores(*arrays, sum(part.skipped for part in parts), min(part.gallery for part in parts))
 
 
 def rank(query, gallery, query_pids, gallery_pids, query_marks, gallery_marks, junk=None, distance=None):
-    """Scores from features, or from a precomputed tensor `distance` (Q, G), smaller is nearer; features are
-    then None.
+    """Scores of ranking the gallery (G, D) for each query (Q, D) by dot product, or by a precomputed tensor
+    `distance` (Q, G), smaller is nearer.
 
-    A gallery item with the query's identity *and* mark (camera or scene) is left out for that query, an item
-    of pid -1 or marked in `junk` (G,) for all. A query without a match left is skipped and counted.
+    A gallery item with the query's identity *and* mark (camera or scene) is left out for that query; an item
+    of pid -1, or marked in `junk` (G,), is left out for all. A query without a match left is skipped and
+    counted.
     """
     table = Candidates(query_pids, gallery_pids, query_marks, gallery_marks)
     everywhere = np.flatnonzero(
@@ -81,7 +83,7 @@ def rank(query, gallery, query_pids, gallery_pids, query_marks, gallery_marks, j
 
 
 class Candidates:
-    """For each query, the gallery items of its identity: matches and those to leave out."""
+    """For each query, the gallery items of its identity: true matches, and those to leave out."""
 
     def __init__(self, query_pids, gallery_pids, query_marks, gallery_marks):
         self.marks = np.asarray(query_marks), np.asarray(gallery_marks)
@@ -108,24 +110,24 @@ class Candidates:
 
 
 def spread_ties(ranks):
-    """Matches that tie with each other take consecutive ranks, up to the worst."""
+    """Consecutive ranks for matches that tie with each other, the last being the worst: (2, 2) -> (1, 2)."""
     last = np.searchsorted(ranks, ranks, side="right") - 1
     return ranks - (last - np.arange(len(ranks)))
 
 
 def pairs(lists, device):
-    """Row and column numbers of all (row, item) pairs."""
+    """Index tensors of all (k, item) pairs, for the items of the k-th list."""
     row = np.repeat(np.arange(len(lists)), [len(items) for items in lists])
     column = np.concatenate([*lists, np.empty(0, dtype=np.int64)]).astype(np.int64)
     return torch.from_numpy(row).to(device), torch.from_numpy(column).to(device)
 
 
 def count_not_below(near, thresholds):
-    """How many entries of each row of `near` (b, G) are at least each threshold (b, N): ranks, a tie at its
-    worst.
+    """How many entries of `near` (b, G) are at least each of its query's thresholds (b, N): the ranks of the
+    matches whose similarities these are, ties at their worst.
 
-    numba counts in one vectorised pass on the CPU; on a GPU each entry looks its place up among the
-    thresholds.
+    On the CPU numba counts in one vectorised pass; on a GPU each entry is placed among the thresholds by
+    binary search.
     """
     if near.device.type == "cpu":
         found = np.empty(thresholds.shape, dtype=np.int64)

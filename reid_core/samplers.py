@@ -1,7 +1,9 @@
-"""Which rows make a batch, in which order. Everything is a function of (seed, epoch): no generator state is
-kept, so a run can be taken up anywhere.
+"""Which shots make a batch, and in which order. A sampler keeps no state: its epoch is a function of the seed
+and the epoch's number, so that a run can be resumed anywhere.
 
-    B rows in a batch, P identities of K images each
+    S shots of a split, B of them in a batch, P identities of K images each
+
+`rows` are positions of shots in the split.
 """
 
 import hashlib
@@ -12,8 +14,8 @@ import numpy as np
 
 
 class BatchIndex(NamedTuple):
-    """One batch: positions in the split (B,), the number of each one's sentence (B,; -1: none) or None, sizes
-    of zipped parts."""
+    """What a sampler yields for one batch: positions in the split (B,), the number of each shot's sentence
+    (B,) with -1 for none (or None), and the sizes of the parts that `Zipped` joined."""
 
     index: np.ndarray
     captions: np.ndarray | None = None
@@ -21,13 +23,14 @@ class BatchIndex(NamedTuple):
 
 
 def generator(*key):
-    """A numpy generator that depends on the key alone."""
+    """A numpy generator whose stream depends on the key alone."""
     digest = hashlib.blake2b("/".join(map(str, key)).encode(), digest_size=16).digest()
     return np.random.Generator(np.random.Philox(key=int.from_bytes(digest)))
 
 
 class SamplerRng:
-    """The three kinds of random decision that samplers take. Tests replace it to repeat published streams."""
+    """The three kinds of random decision that samplers take, from the stream of one key. Tests replace it to
+    repeat published streams."""
 
     def __init__(self, *key):
         self.rng = generator(*key)
@@ -46,7 +49,7 @@ class SamplerRng:
 
 
 class Shuffle:
-    """Every row once per epoch, in random order."""
+    """Every shot once per epoch, in random order."""
 
     def __init__(self, rows, batch, drop_last=False):
         self.rows, self.batch, self.drop_last = np.asarray(rows), batch, drop_last
@@ -58,8 +61,8 @@ class Shuffle:
 
 
 class CaptionShuffle:
-    """Every (row, sentence) pair once per epoch, in random order. `counts` holds the sentences of each
-    row."""
+    """Every (shot, sentence) pair once per epoch, in random order; `counts` (S,) is the number of sentences
+    of each shot."""
 
     def __init__(self, rows, counts, batch, drop_last=True):
         self.pairs = [(row, k) for row in rows for k in range(counts[row])]
@@ -73,10 +76,10 @@ class CaptionShuffle:
 class IdentityBatches:
     """P identities x K images (CLIP-ReID; Hermans et al. 2017).
 
-    Each identity's images are shuffled and cut into groups of K, a remainder is dropped, and an identity with
-    fewer than K images is drawn K times with replacement. Batches take one group from each of P random
-    identities, until fewer than P identities have any left. `rows` restricts the draw to some rows; all
-    unless told.
+    Each identity's images are shuffled and cut into groups of K, a remainder is dropped, and of an identity
+    with fewer than K images K are drawn with replacement. Batches take one group from each of P random
+    identities, until fewer than P identities have any left. `rows` restricts sampling to some shots of the
+    split. ValueError for fewer than P identities.
     """
 
     def __init__(self, pids, identities, images, rows=None):
@@ -107,10 +110,10 @@ class IdentityBatches:
 
 
 class CameraBatches:
-    """P identities x K images, the others of a group from other cameras than its first where there are any
-    (VLADR).
+    """P identities x K images (VLADR): the first image of a group is random, the others come from other
+    cameras where the identity has any.
 
-    One pass takes one group of every identity; passes follow each other until `steps` batches are drawn.
+    One pass takes one group of every identity; passes are repeated until there are `steps` batches.
     """
 
     def __init__(self, pids, camids, identities, images, steps):
@@ -140,8 +143,8 @@ class CameraBatches:
 
 
 class Zipped:
-    """Two samplers side by side (HPL): the first defines the epoch, the second starts again as often as it
-    must."""
+    """Two samplers side by side (HPL): each batch joins a batch of both. The first defines the length of the
+    epoch, the second starts again as often as needed."""
 
     def __init__(self, first, second):
         self.first, self.second = first, second
@@ -156,10 +159,11 @@ class Zipped:
 
 
 def numbers_of(batch):
-    """Which sentence each row carries; -1 where its sampler attaches none."""
+    """The number of each shot's sentence (B,); -1 where the sampler attaches none."""
     return np.full(len(batch.index), -1) if batch.captions is None else batch.captions
 
 
 def endless(sampler, rng):
+    """The batches of a sampler, epoch after epoch."""
     while True:
         yield from sampler.epoch(rng)

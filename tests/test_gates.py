@@ -11,6 +11,7 @@ from reid_core.calibrate import gates, lengths, oracles, rates
 from reid_core.calibrate.gates import GATES, Gate, finding, rows, verdict
 from reid_core.data import Batch, ReidData, load_data
 from reid_core.methods import baseline, clip_reid
+from reid_core.recipe import PROFILES
 
 
 def test_a_gate_is_met_only_if_every_seed_lies_in_its_band():
@@ -298,3 +299,15 @@ def test_a_length_of_other_weights_is_due_again(few_lengths, monkeypatch):
     assert len(lengths.wanted()) - len(lengths.due()) == 6
     monkeypatch.setattr(lengths, "basis", lambda: {"weights": "others"})
     assert lengths.due() == lengths.wanted() and lengths.points() == {}
+
+
+def test_a_length_is_trained_tested_and_written_down(tmp_path, monkeypatch, world):
+    """On the smallest world, in the place of the development world: everything between the name and the file."""
+    monkeypatch.setenv("REID_BUILD", str(tmp_path))
+    monkeypatch.setattr(lengths, "place", lambda: tmp_path / "lengths.json")
+    monkeypatch.setattr(lengths, "load_data", lambda name, profile: world)
+    monkeypatch.setitem(lengths.PROFILES, "laptop", PROFILES["smoke"])
+    one = lengths.Length("clip_reid", "baseline", "world_market", 1 / 60, 0)
+    lengths.measure(one, log=lambda text: None)
+    told = json.loads((tmp_path / "lengths.json").read_text())[one.name]
+    assert 0 < told["mAP"] <= 100 and told["images"] > 0 and told["commit"]

@@ -61,7 +61,7 @@ def test_three_steps_and_an_evaluation_at_full_size(world, tmp_path):
     )
     assert done.returncode == 0, done.stderr[-2000:]
     run = json.loads(next((tmp_path / "build" / "results").rglob("*.json")).read_text())
-    assert run["data"]["label"] == "real" and run["data"]["counts"]["train"]["identities"] == 8
+    assert run["data"]["origin"] == "real" and run["data"]["counts"]["train"]["identities"] == 8
     assert run["history"][0]["images"] >= 3 * 8 and run["recipe"]["image_height"] == 256
     assert run["cost"]["trained parameters"] > 86_000_000 and len(run["provenance"]["weights"]) == 16
     assert run["scores"]["image to image"]["summary"]["mAP"] > 0

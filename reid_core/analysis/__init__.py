@@ -1,1 +1,1 @@
-"""What a trained method shows besides its scores: explanations, pictures, the flow of its data, speed."""
+"""What a method shows besides its scores: explanations, visuals, data flow, speed and memory."""

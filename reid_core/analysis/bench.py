@@ -39,8 +39,8 @@ def kept(name, gpu=False):
 
 
 def keep(name, told):
-    """Add one measurement to results/bench.json, with its machine, commit and date; that of a GPU stands
-    beside that of a CPU."""
+    """Add one measurement to results/bench.json, with its machine, commit and date; a GPU's stands beside a
+    CPU's under a name of its own."""
     name += ON_GPU if torch.cuda.is_available() else ""
     path = BOOK.folder() / "bench.json"
     before = json.loads(path.read_text()) if path.exists() else {}
@@ -69,8 +69,7 @@ def run(parts=(), into_book=False):
 
 
 def tower(device, name="tiny", size=(128, 64), batch=64):
-    """A training step of our tower against open_clip's own forward, in turn: the same work, the same
-    optimiser."""
+    """A training step of our image tower against one of open_clip's, in turn: the same work and optimiser."""
     ours, plain = load_clip(name, None, size).image.to(device), open_model(name).visual.to(device)
     images = torch.randn(batch, 3, *size, device=device)
     steps = {
@@ -99,6 +98,7 @@ def alternate(steps, device, warm=3, rounds=10):
 
 
 def train_step(forward, optimiser, device):
+    """One optimiser step on the mean square of a feature that is computed under bf16 autocast."""
     with torch.autocast(device.type, torch.bfloat16):
         feature = forward()
     optimiser.zero_grad()
@@ -107,6 +107,7 @@ def train_step(forward, optimiser, device):
 
 
 def timed(work, device):
+    """Seconds of `work`, a GPU's included."""
     if device.type == "cuda":
         torch.cuda.synchronize()
     began = time.perf_counter()
@@ -117,8 +118,8 @@ def timed(work, device):
 
 
 def prompts(device, name="ViT-B-16-quickgelu", size=(256, 128), batch=16, rounds=5):
-    """Images per second of PromptSG's test features, relative to the tower alone (its Table 5), and how much
-    cheaper its sentence is at 8 positions than at 77."""
+    """Images per second of PromptSG's test features, relative to the image tower alone (its Table 5), and how
+    much longer its sentence takes at 77 positions than at 8."""
     recipe = promptsg.RECIPE.but(
         backbone=name, pretrained="random", image_height=size[0], image_width=size[1]
     )
@@ -155,7 +156,7 @@ def prompts(device, name="ViT-B-16-quickgelu", size=(256, 128), batch=16, rounds
     }
 
 
-INFERENCE = {  # label -> (blocks behind the cross-attention, prompt); None: the tower alone
+INFERENCE = {  # label -> (self-attention blocks after the cross-attention, prompt); None: the tower alone
     "tower alone": (None, None),
     "1 cross, simplified": (0, "simplified"),
     "1 cross + 1 self, simplified": (1, "simplified"),
@@ -165,7 +166,8 @@ INFERENCE = {  # label -> (blocks behind the cross-attention, prompt); None: the
 
 
 def see(method, batch, blocks, prompt):
-    """The test feature with so many of the interaction's blocks."""
+    """The test feature z with the first `blocks` self-attention blocks of the interaction; None: the features
+    of the image tower."""
     if blocks is None:
         return method.image.reid_features(method.image(batch.images.flatten(0, 1)))
     every = method.interaction.blocks
@@ -177,8 +179,8 @@ def see(method, batch, blocks, prompt):
 
 
 def learnable(kind, recipe, classes):
-    """Parameters in millions that a method trains at the size of its recipe with so many identities (PromptSG
-    Table 6)."""
+    """Millions of parameters that a method of this recipe trains for so many identities (PromptSG, Table
+    6)."""
     labels = np.repeat(np.arange(classes), 4)
     told = SimpleNamespace(classes=classes, cameras=[1], labels=labels, train=labels)
     method = kind(recipe.but(pretrained=None), told)
@@ -186,7 +188,7 @@ def learnable(kind, recipe, classes):
 
 
 def sentence_seconds(method, batch, device):
-    """{positions: seconds} of reading a batch of sentences as long as needed, and at CLIP's full context."""
+    """{positions: seconds} of encoding a batch of sentences: 8, as long as needed, and 77, CLIP's context."""
     words = method.template(identity=torch.randn(batch, 1, method.text.width, device=device))
     padding = method.text.embed(torch.zeros(batch, 77 - 8, dtype=torch.long, device=device))
     whole = words._replace(embeddings=torch.cat([words.embeddings, padding], 1))
@@ -195,7 +197,7 @@ def sentence_seconds(method, batch, device):
 
 
 def ranking(device, queries=3368, gallery=19732, width=1280):
-    """All metrics at Market-1501's size against the matrix product that they need."""
+    """All metrics at Market-1501's size, relative to the matrix product of queries and gallery."""
     rng = np.random.default_rng(0)
     q, g = (F.normalize(torch.randn(n, width, device=device), dim=1) for n in (queries, gallery))
     pids = np.arange(queries) % 750, rng.integers(0, 751, gallery)
@@ -212,7 +214,7 @@ def ranking(device, queries=3368, gallery=19732, width=1280):
 
 
 def extra_memory(work, device):
-    """Bytes beyond what was held before, at the worst moment of `work`."""
+    """Peak memory of `work` in bytes, beyond what was held before it."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats()
         held = torch.cuda.memory_allocated()
@@ -225,6 +227,7 @@ def extra_memory(work, device):
 
 
 def high_water():
+    """Peak resident memory of this process in bytes (Linux)."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return 1024 * int(next(line for line in lines if line.startswith("VmHWM")).split()[1])
 
@@ -270,6 +273,8 @@ def random_photograph(seed, size=(16, 8)):
 
 
 def with_pillow(paths, size):
+    """Bytes of the images, decoded and resized by Pillow on a thread per core."""
+
     def decode(path):
         with Image.open(path) as image:
             return np.asarray(image.convert("RGB").resize(size[::-1], Image.Resampling.BICUBIC))
@@ -302,7 +307,7 @@ from data_prep.__main__ import main
 main(["check", "msmt17", sys.argv[1]])
 status = open("/proc/self/status").read().splitlines()
 print(1024 * int(next(line for line in status if line.startswith("VmHWM")).split()[1]))
-"""  # a process of its own: what this one holds is not counted
+"""  # in a process of its own, so that the memory of this one is not counted
 MSMT17 = {  # list -> images, people
     "train": (30248, 1041),
     "val": (2373, 1041),
@@ -313,7 +318,7 @@ CAMERAS = 15
 
 
 def like_msmt17(folder):
-    """Write the tree; everybody goes through the cameras in turn, so that every query has a match."""
+    """Write the tree; each identity goes through the cameras in turn, so that every query has a match."""
     random_photograph(0).save(folder / "one.jpg")
     content = (folder / "one.jpg").read_bytes()
     for split, (images, people) in MSMT17.items():
@@ -330,7 +335,7 @@ def like_msmt17(folder):
 
 
 SECONDS = 8  # of training in each process of `contention`
-WAITS = {"bounded": processor.SPINS, "as the library waits": "300000"}  # turns that a waiting thread spins
+WAITS = {"bounded": processor.SPINS, "as the library waits": "300000"}  # turns of a waiting thread
 
 
 def contention(device):
@@ -353,7 +358,7 @@ def contention(device):
 
 
 def pace_of(turns, more=None):
-    """The environment of a training whose waiting threads spin so often."""
+    """The environment of a training whose waiting threads spin so many turns."""
     return {**os.environ, "GOMP_SPINCOUNT": turns, **(more or {})}
 
 
@@ -362,7 +367,11 @@ def together(environments, busy=False):
     core busy."""
     begun = [
         subprocess.Popen(
-            [sys.executable, "-c", f"from reid_core.bench import train_for; print(train_for({SECONDS}))"],
+            [
+                sys.executable,
+                "-c",
+                f"from reid_core.analysis.bench import train_for; print(train_for({SECONDS}))",
+            ],
             stdout=subprocess.PIPE,
             text=True,
             env=one,
@@ -378,7 +387,7 @@ def together(environments, busy=False):
 
 
 def train_for(seconds, batch=64):
-    """Images per second of training steps of the tiny tower, for so long."""
+    """Images per second of training steps of the tiny image tower, over so many seconds."""
     image = load_clip("tiny", None, (128, 64)).image
     optimiser, images = torch.optim.Adam(image.parameters(), 1e-4, fused=True), torch.randn(batch, 3, 128, 64)
     step = functools.partial(

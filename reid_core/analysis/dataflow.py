@@ -1,7 +1,7 @@
-"""The data flow of a stage: which part reads what, with the shapes of one forward pass, drawn from top to
-bottom.
+"""The data flow of a stage: its parts, what each reads, and the shapes of one forward pass, drawn from top to
+bottom. Edges are read off the graph that autograd records; none is drawn by hand.
 
-No edge is drawn by hand: they are read off the graph that autograd records.
+    B images of the recorded pass
 """
 
 import dataclasses
@@ -42,7 +42,7 @@ def record(method, stage, seed=0):
     batch, ran = first_batch(method, stage, seed), Ran()
     asked = [(p, p.requires_grad) for p in method.parameters()]
     trained = {id(p) for group in stage.groups for p in group.parameters()}
-    method.requires_grad_(True)  # a frozen part, too, shall leave its trace in the graph
+    method.requires_grad_(True)  # frozen parts must appear in the graph, too
     hooks = [
         part.register_forward_hook(ran.hook(name, kind_of(part, trained)), with_kwargs=True)
         for name, part in parts_of(method)
@@ -60,8 +60,8 @@ def record(method, stage, seed=0):
 
 
 def first_batch(method, stage, seed):
-    """The first images that the stage would see, of each part that its sampler zips, and what a frozen tower
-    has said of them."""
+    """A batch of the first images of the stage, ROWS of each part that its sampler zips, with the cached
+    features of frozen towers."""
     device = next(method.parameters()).device
     loader = Loader(
         method.data,
@@ -99,8 +99,7 @@ def unaugmented(method, batch, view):
 
 
 def inputs_of(method, batch):
-    """{name: tensor} of what the losses may read: views, what was cached, and tables that the method
-    keeps."""
+    """{name: tensor} of what the losses may read: views, cached features, and the method's own buffers."""
     views = {f"view {k + 1}" if k else "images": view for k, view in enumerate(batch.views)}
     tables = {name: value for name, value in method.named_buffers(recurse=False) if value.is_floating_point()}
     return views | {f"{name}, cached": value for name, value in batch.cached.items()} | tables
@@ -121,7 +120,7 @@ def kind_of(part, trained):
 
 
 class Ran:
-    """What ran so far, and which node of the graph belongs to whom."""
+    """The parts that ran so far, and which node of the autograd graph belongs to which part."""
 
     def __init__(self):
         self.parts, self.owners, self.nodes = {}, {}, []
@@ -134,22 +133,21 @@ class Ran:
         return ran
 
     def add(self, name, kind, reads, output):
-        """A part that ran again keeps its box and reads what is new, besides."""
+        """Note that a part ran. One that runs again keeps its box, and what it newly reads is added."""
         known = self.parts.get(name)
         reads = dict.fromkeys([*(known.reads if known else ()), *(one for one in reads if one != name)])
         self.parts[name] = Part(name, kind, known.gives if known else shapes(output), tuple(reads))
         for tensor in tensors(output):
-            self.nodes.append(node_of(tensor))  # a node that nobody holds gets another address the next time
+            self.nodes.append(node_of(tensor))  # held, so that its address is not used again
             self.owners[self.nodes[-1]] = name
 
     def that_matter(self):
-        """All parts but the inputs that nobody read."""
+        """All parts except inputs that no part read."""
         read = {name for part in self.parts.values() for name in part.reads}
         return [part for part in self.parts.values() if part.kind != "input" or part.name in read]
 
     def sources(self, tensor):
-        """Names of the parts that a tensor comes from: the first that are met on every way back through the
-        graph."""
+        """Names of the parts that a tensor comes from: the nearest on every path back through the graph."""
         found, seen, waiting = {}, set(), [node_of(tensor)]
         while waiting:
             node = waiting.pop()
@@ -179,7 +177,7 @@ def tensors(value):
 
 
 def shapes(output):
-    """Lines of text: the shape of every floating tensor with elements, by the name of its field; equal ones
+    """Lines of text: the shape of every non-empty floating tensor, after the name of its field; equal shapes
     are counted."""
     fields = output._asdict().items() if hasattr(output, "_asdict") else [("", output)]
     lines = []
@@ -198,7 +196,7 @@ def shape(tensor):
 
 
 def levels(parts):
-    """Rows of parts from top to bottom: each below everything that it reads; the terms of the loss stand
+    """Lists of parts from top to bottom: each part below everything that it reads, the terms of the loss
     last."""
     depth = {}
     for part in parts:
@@ -209,7 +207,7 @@ def levels(parts):
 
 
 def draw(parts):
-    """The boxes of `record`, and an arrow for everything that is read."""
+    """A figure of the parts that `record` returns: a box for each, an arrow for everything that it reads."""
     rows = levels(parts)
     across = max(map(len, rows)) * (WIDTH + 0.3)
     heights = [LINE * (1.6 + max(len(part.gives) for part in row)) for row in rows]
@@ -260,7 +258,7 @@ def box(axis, part, x, top, height):
 
 
 def arrow(axis, source, target):
-    """From the lower edge of one box to the upper edge of another; behind the boxes."""
+    """From the lower edge of one box to the upper edge of another, behind the boxes."""
     (x, top, height), (to, below, _) = source, target
     axis.annotate(
         "",

@@ -1,8 +1,11 @@
-"""Where a method looks: attention relevance and Grad-CAM, and what the world's masks say about both.
+"""Explanations: relevance through self- and cross-attention, Grad-CAM, and scores of both against the world's
+masks.
 
-    B images, T image tokens (class tokens, then h x w patches row by row), H x W pixels, D width
+    B images, M spectra, T image tokens (class tokens, then h x w patches line by line), Q queries of a
+    cross-attention, H x W pixels, D width of a feature
 
-A score is a function of features (B, D) -> (B,); a map says how much each patch adds to it.
+What is explained is a score, a function of features (B, D) -> (B,); a map says how much each patch
+contributes.
 """
 
 import dataclasses
@@ -17,23 +20,22 @@ from torch import nn
 
 from data_prep.world.truth import REGIONS
 
-GROUPS = {  # what a region counts as: the one who is searched for, others, and what stands about
+GROUPS = {  # group -> regions of a mask: whom the query shows, other people, things that stand around
     "person": ("head", "upper", "lower", "foot", "backpack", "carried", "vehicle"),
     "passer-by": ("passer-by",),
     "clutter": ("clutter", "hiding"),
     "background": ("background",),
 }
 SCORES = ("pointing", "overlap", *GROUPS)
-BRIGHT = 0.5  # a map marks the pixels that reach this part of its peak
+BRIGHT = 0.5  # `overlap` counts the pixels that reach this part of the peak
 
 
 @contextmanager
 def watched(**modules):
-    """{name: attention maps (B, heads, Q, T)} of what runs inside each module, in the order of running.
+    """{name: attention maps (B, heads, Q, T)} of all attention that runs inside each module, in order.
 
-    Attention kernels keep their maps to themselves. While this lasts they are replaced by the equation,
-    softmax(q k^T / sqrt d) v: the same output up to rounding, with a map that has a gradient. The towers
-    themselves stay untouched.
+    Fused kernels do not return their maps. Inside this context they are replaced by softmax(q k^T / sqrt d)
+    v: the same output up to rounding, and a map that has a gradient. The modules themselves are not changed.
     """
     maps, inside, kernel = {name: [] for name in modules}, [], F.scaled_dot_product_attention
     hooks = [hook for name, module in modules.items() for hook in marks(module, name, inside)]
@@ -66,7 +68,7 @@ def marks(module, name, inside):
 
 
 def attention_weights(q, k, mask=None, causal=False, scale=None):
-    """(..., Q, d), (..., T, d) -> (..., Q, T): rows that sum to one."""
+    """(..., Q, d), (..., T, d) -> (..., Q, T): softmax over the T keys."""
     logits = q @ k.mT * (scale or q.shape[-1] ** -0.5)
     if causal:
         mask = torch.full(logits.shape[-2:], -torch.inf, device=q.device).triu(1)
@@ -74,12 +76,12 @@ def attention_weights(q, k, mask=None, causal=False, scale=None):
 
 
 def relevance(method, batch, score, name=None):
-    """Relevance of each patch for the score of the feature `name` of each image, (B, h, w), not negative; (B,
+    """Relevance of each patch for the score of the feature `name` of each image: (B, h, w), not negative; (B,
     M, h, w) for M > 1 spectra. `name` is the method's first test feature unless told.
 
-    The rule is that of Chefer et al. (ICCV 2021), by the authors of the method that PromptSG and CLIP-ReID
-    cite (CVPR 2021). Both add up A-bar, the mean over heads of (gradient x map)+; the older one propagates
-    layer-wise relevance in the place of the map and knows self-attention only, so that it has no answer for a
+    The rule is that of Chefer et al. (ICCV 2021). PromptSG and CLIP-ReID cite an earlier method of these
+    authors (CVPR 2021). Both add up A-bar, the mean over heads of (gradient x map)+; the earlier one
+    propagates layer-wise relevance in the place of the map and is defined for self-attention only, not for a
     cross-attention such as PromptSG's.
     """
     name = name or query_of(method)
@@ -98,8 +100,8 @@ def relevance(method, batch, score, name=None):
 
 
 def readers_of(method, name):
-    """[(module, token)] of what reads the image for a feature; those that compute their own maps are asked to
-    remember them."""
+    """[(module, token)] of what reads the image for a feature (`Method.readers`); modules that compute
+    attention themselves are set to keep their maps. ValueError for a tower without attention blocks."""
     (tower, token), *others = method.readers(name)
     if not hasattr(tower, "blocks"):
         raise ValueError(
@@ -112,8 +114,8 @@ def readers_of(method, name):
 
 
 def own_maps(readers):
-    """The maps that readers computed by themselves, with their gradients; others leave it to the kernel,
-    which is watched."""
+    """The maps that readers computed and kept themselves; those of readers that use the kernel come from
+    `watched`."""
     found = []
     for module, _ in readers:
         if module.maps is not None and module.maps.requires_grad:
@@ -128,22 +130,24 @@ def spectra_kept(maps, batch):
 
 
 def weigh_all(maps, total):
+    """A-bar (`weigh`) of each map, by the gradient of the summed score."""
     gradients = torch.autograd.grad(total, maps, allow_unused=True)
     return [weigh(a.detach(), g) for a, g in zip(maps, gradients)]
 
 
 def weigh(attention, gradient):
-    """A-bar: (B, heads, Q, T) twice -> (B, Q, T). A map that the score never read has no gradient, and no
-    weight."""
+    """A-bar, the mean over heads of (gradient x attention)+: (B, heads, Q, T) twice -> (B, Q, T). Zero for a
+    map that the score does not depend on (gradient None)."""
     if gradient is None:
         return torch.zeros_like(attention[:, 0])
     return (gradient * attention).clamp(min=0).mean(1)
 
 
 def through_blocks(weighed):
-    """R <- R + A-bar R from the first block to the last, R = I at the start: (B, T, T), row i for token i.
+    """R <- R + A-bar R from the first block to the last, R = I at the start: (B, T, T); R[:, i] is the
+    relevance of all tokens for token i.
 
-    Prompts are left out: those that a block replaces pass nothing on, so this is exact for deep prompts.
+    Prompts are left out, which is exact for deep prompts: the next block replaces them.
     """
     found = torch.eye(weighed[0].shape[-1], device=weighed[0].device).expand_as(weighed[0])
     for a in weighed:
@@ -152,10 +156,11 @@ def through_blocks(weighed):
 
 
 def read_by(weighed, tokens, answer):
-    """Relevance (B, T) of the tokens for a module that reads them with Q queries and passes these, or the
-    tokens it re-weighs, through blocks of self-attention; `answer` is the place of the query, or of the
-    token, that is read off in the end. The queries themselves, and what they knew of the image, count as
-    given."""
+    """Relevance (B, T) of the image tokens for a module that reads them by cross-attention. `weighed` is
+    A-bar of the cross-attention (B, Q, T), then of the self-attention blocks after it, which see the Q
+    queries or the T re-weighted tokens; `tokens` is R of the tower. `answer` is the place of the query, or
+    token, that becomes the feature. The queries count as given: what they hold of the image is not
+    followed."""
     query, *blocks = weighed
     tokens = normalised(tokens)[:, -query.shape[2] :]  # a reader may leave the class token out
     passed = not blocks or blocks[0].shape[-1] == query.shape[1]
@@ -166,19 +171,20 @@ def read_by(weighed, tokens, answer):
 
 
 def normalised(relevances):
-    """Chefer et al. (ICCV 2021), before a cross-attention: what a token has gathered sums to one, besides
-    itself."""
+    """I + (R - I) / sum_j (R - I)_ij: what each token gathered from others sums to one (Chefer et al., ICCV
+    2021, before a cross-attention)."""
     itself = torch.eye(relevances.shape[-1], device=relevances.device)
     gathered = relevances - itself
     return gathered / gathered.sum(-1, keepdim=True).clamp(min=1e-12) + itself
 
 
 def query_of(method):
-    """The name of the feature with which a method's first test of images asks."""
+    """The name of the query feature in a method's first test with image queries."""
     return next(task.query for task in method.retrieval_tasks().values() if task.query_type == "image")
 
 
 def class_tokens(tower):
+    """The number of class tokens, which stand before the patches."""
     return 1 + len(getattr(tower, "extra_embedding", ()))
 
 
@@ -196,7 +202,7 @@ def nearness(targets):
 
 
 def logit(classify, pids):
-    """Score: what a classifier says for one identity per image."""
+    """Score: the logit of one identity per image."""
     return lambda features: classify(features).gather(1, pids[:, None])[:, 0]
 
 
@@ -208,7 +214,7 @@ class PatchCAM(GradCAM):
 
 
 class Encoder(nn.Module):
-    """images (B * M, 3, H, W) -> features (B, D), as the package wants to call a model."""
+    """images (B * M, 3, H, W) -> features (B, D): the signature that the package expects of a model."""
 
     def __init__(self, method, batch, name):
         super().__init__()
@@ -219,8 +225,8 @@ class Encoder(nn.Module):
 
 
 def grad_cam(method, batch, score, name=None):
-    """Grad-CAM (Selvaraju et al., ICCV 2017) of the score of each image, (B, h, w) from 0 to 1, on the last
-    layer whose patches the score reads: class and prompt tokens are dropped. (B, M, h, w) for M > 1 spectra.
+    """Grad-CAM (Selvaraju et al., ICCV 2017) of the score of each image, on the last layer whose patches the
+    score depends on, without class and prompt tokens: (B, h, w) from 0 to 1; (B, M, h, w) for M > 1 spectra.
     """
     name = name or query_of(method)
     model, count = Encoder(method, batch, name), len(batch.images)
@@ -231,8 +237,8 @@ def grad_cam(method, batch, score, name=None):
 
 
 class AllAtOnce:
-    """The package asks for the score of one feature at a time; a score of ours takes the batch. Features are
-    gathered until all are there: the sum of the parts is the same, and so are the gradients."""
+    """Adapter to the package, which scores one feature at a time, while a score here takes the batch:
+    features are gathered until all are there. The sum over the batch, and its gradients, are the same."""
 
     def __init__(self, score, number):
         self.score, self.number, self.waiting = score, number, []
@@ -257,7 +263,7 @@ def layer_of(method, name):
 
 
 def patches_of(tower):
-    """What turns the output of the layer into (B, D, h, w): nothing for a ResNet."""
+    """The function that turns the layer's tokens into (B, D, h, w); None for a ResNet."""
     if not hasattr(tower, "blocks"):
         return None
     first, (rows, columns) = class_tokens(tower), tower.grid
@@ -284,8 +290,8 @@ def pointing(found, region):
 
 
 def energy(found, region):
-    """Share of the map that lies inside the region. A map that is nowhere above zero says as much as a
-    uniform one."""
+    """Share of the map that lies inside the region. A map that is nowhere above zero counts as a uniform
+    one."""
     return float((found * region).sum() / found.sum()) if found.sum() > 0 else float(region.mean())
 
 
@@ -308,13 +314,13 @@ def judge(found, mask):
 
 
 def chance(mask):
-    """What a map without any preference scores: the share of pixels, for every score."""
+    """Scores of a uniform map: the region's share of the pixels, for every score."""
     return judge(np.ones((1, 1)), mask)
 
 
 class Chosen(NamedTuple):
-    """Positions of images, and why they are shown: the group that fills most of them, and how much of
-    them."""
+    """Positions of images, and why they are shown: the group that fills most of each, and its share of the
+    pixels."""
 
     rows: np.ndarray
     why: list
@@ -322,8 +328,8 @@ class Chosen(NamedTuple):
 
 
 def fullest(masks, name, number, pids):
-    """The images (rows of `masks`) that a group fills most, one per person: the figure is chosen by rule, not
-    by eye."""
+    """The images (positions in `masks`) that a group fills most, at most one per person: figures are chosen
+    by this rule, not by eye."""
     share = np.array([group(mask, name).mean() for mask in masks])
     order = np.argsort(-share, kind="stable")
     rows = order[np.sort(np.unique(np.asarray(pids)[order], return_index=True)[1])][:number]

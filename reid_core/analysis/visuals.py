@@ -1,7 +1,8 @@
-"""What a trained method shows, as arrays: coordinates, ranked lists, explanations and what the world's masks
-say to them.
+"""Visuals: what is kept of a trained method for the pictures of a page, as arrays: t-SNE and UMAP
+coordinates, ranked lists, explanations, and the scores of explanations against the world's masks.
 
-N points of a map, K queries with a ranked list of S places, Q explained queries, h x w patches
+    A queries, G gallery images, D width of a feature, N points of an embedding, K queries with a ranked list
+    of S places, Q explained queries, h x w patches
 """
 
 import io
@@ -28,38 +29,37 @@ PEOPLE = 60  # in a map of embeddings
 FAILURES = 4  # ranked lists of the lowest average precision, beside a median one and the best
 PLACES = 8  # of a ranked list
 EXPLAINED = 128  # queries, one per person, that are explained and judged
-SHOWN = 4  # of those, the ones that each of AROUND fills most
+SHOWN = 4  # of those, how many that each of AROUND fills most are shown
 AROUND = ("passer-by", "clutter")  # the rarer one first: an image is shown for one reason
 TOGETHER = 32  # images explained in one pass
 HOW = {"relevance": explain.relevance, "grad_cam": explain.grad_cam}
 
 
 class Visuals(NamedTuple):
-    """Rows count in the query split; `points` go on into the gallery. Maps are stretched to 0..255."""
+    """Positions count in the query split; those of `points` go on into the gallery. Maps are uint8, from 0 to
+    255 each."""
 
     key: str  # of the run that it belongs to
-    points: np.ndarray  # (N,) rows
+    points: np.ndarray  # (N,) positions
     pids: np.ndarray  # (N,)
     tsne: np.ndarray  # (N, 2)
     umap: np.ndarray  # (N, 2)
-    queries: np.ndarray  # (K,) rows: the hardest first, then a median one and the best
+    queries: np.ndarray  # (K,) positions: the hardest first, then a median one and the best
     ap: np.ndarray  # (K,) average precision, 0..1
-    order: np.ndarray  # (K, S) rows of the gallery, nearest first
+    order: np.ndarray  # (K, S) positions in the gallery, nearest first
     correct: np.ndarray  # (K, S) whether they show the person
     rows: np.ndarray  # (Q,) explained queries
     why: np.ndarray  # (Q,) the one of AROUND that it is shown for, or ""
     share: np.ndarray  # (Q,) of the image that this fills
     relevance: np.ndarray  # (Q, h, w), or none for a tower without attention
     grad_cam: np.ndarray  # (Q, h, w)
-    judged: (
-        np.ndarray
-    )  # (2, Q, scores) of the maps above, NaN where there are no masks; columns: explain.SCORES
-    chance: np.ndarray  # (Q, scores) of a map without preference
+    judged: np.ndarray  # (2, Q, scores) of the maps above, NaN without masks; columns: explain.SCORES
+    chance: np.ndarray  # (Q, scores) of a uniform map
 
 
 def visualise(method, data, key="", maps=("tsne", "umap")):
-    """Visuals of a method as it is now, at its first test images with images; a map that is not asked for
-    (UMAP compiles for ten seconds) stays empty."""
+    """Visuals of a method in its present state, from its first test with image queries. An embedding that
+    `maps` does not name stays empty (UMAP compiles for ten seconds)."""
     method.eval()
     task = task_of(method)
     query, gallery = embed(method, data, task)
@@ -73,6 +73,7 @@ def visualise(method, data, key="", maps=("tsne", "umap")):
 
 
 def task_of(method):
+    """A method's first test with image queries."""
     return next(task for task in method.retrieval_tasks().values() if task.query_type == "image")
 
 
@@ -83,7 +84,7 @@ def embed(method, data, task):
 
 
 def coordinates(query, gallery, data, maps):
-    """Where all images of the first PEOPLE that are searched for lie in maps of the features."""
+    """Embeddings in the plane of all images of the first PEOPLE of the query split."""
     pids = np.concatenate([data.query.pids, data.gallery.pids])
     points = np.flatnonzero(np.isin(pids, np.unique(data.query.pids)[:PEOPLE]))
     features = torch.cat([query, gallery])[points].cpu().numpy()
@@ -94,8 +95,8 @@ def coordinates(query, gallery, data, maps):
 
 
 def tsne(features, seed=0):
-    """t-SNE (van der Maaten and Hinton 2008) of (N, D) by cosine, begun from the first principal components:
-    (N, 2)."""
+    """t-SNE (van der Maaten and Hinton 2008) of (N, D) by cosine, initialised by the first principal
+    components: (N, 2)."""
     width = min(30, (len(features) - 1) / 3)
     found = TSNE(init="pca", perplexity=width, metric="cosine", random_state=seed, n_jobs=1)
     with threadpool_limits(1):  # the same sums in the same order, and no threads that wait for each other
@@ -103,7 +104,8 @@ def tsne(features, seed=0):
 
 
 def umap(features, seed=0):
-    """UMAP (McInnes et al. 2018) of (N, D) by cosine, begun from the first principal components: (N, 2)."""
+    """UMAP (McInnes et al. 2018) of (N, D) by cosine, initialised by the first principal components: (N,
+    2)."""
     from umap import UMAP  # here, since the import compiles for seconds
 
     neighbours = min(15, len(features) - 1)
@@ -113,7 +115,7 @@ def umap(features, seed=0):
 
 
 def scaled(points):
-    """Centred, the farthest coordinate at one: neither map has a unit."""
+    """Centred, and divided by the largest coordinate: neither embedding has a unit."""
     points = points - points.mean(0)
     return (points / np.abs(points).max()).astype(np.float16)
 
@@ -122,7 +124,7 @@ MAPS = {"tsne": tsne, "umap": umap}
 
 
 def ranked_lists(query, gallery, data, protocol, scores):
-    """The beginning of the ranked lists of a few queries, chosen by their average precision."""
+    """The first PLACES of the ranked lists of a few queries, chosen by their average precision."""
     picked = hardest_median_best(scores.ap, data.query.pids[scores.valid])
     rows = scores.valid[picked]
     near, same = (query[rows] @ gallery.T).cpu().numpy(), data.gallery.pids == data.query.pids[rows, None]
@@ -137,15 +139,16 @@ def ranked_lists(query, gallery, data, protocol, scores):
 
 
 def hardest_median_best(ap, pids):
-    """Positions of the lowest average precisions, one per person, then of a median one and of the best."""
+    """Positions of the FAILURES lowest average precisions, one per person, then of a median one and the
+    best."""
     order = np.argsort(ap, kind="stable")
     first = np.unique(pids[order], return_index=True)[1]
     return np.concatenate([order[np.sort(first)][:FAILURES], order[[len(order) // 2, -1]]])
 
 
 def left_out(data, protocol, rows):
-    """(K, G): what the protocol leaves out of the list of each query: the person on the same camera, and
-    distractors."""
+    """(K, G), true for what the protocol leaves out of each query's list: its identity on the same camera (or
+    scene), and junk (pid -1)."""
     query, gallery, column = data.query, data.gallery, evaluate.column_of(protocol)
     out = np.broadcast_to(gallery.pids == -1, (len(rows), len(gallery)))
     if column is None:
@@ -155,8 +158,8 @@ def left_out(data, protocol, rows):
 
 
 def explanations(method, data, task, query, gallery, valid):
-    """Maps of the first query of each person for the nearness to the mean of its true matches, and what masks
-    say to them."""
+    """Maps of the first query of each person for its cosine to the mean of its true matches, and their scores
+    against the masks."""
     rows = valid[np.sort(np.unique(data.query.pids[valid], return_index=True)[1])][:EXPLAINED]
     matches = (data.gallery.pids == data.query.pids[rows, None]) & ~left_out(
         data, data.manifest.protocol, rows
@@ -178,7 +181,7 @@ def explanations(method, data, task, query, gallery, valid):
 
 
 def explain_all(how, method, data, task, rows, targets):
-    """(Q, h, w) uint8; no map where a tower without attention is asked for relevance."""
+    """Maps (Q, h, w) uint8; none for the relevance of a tower without attention."""
     if how is explain.relevance and not hasattr(method.image, "blocks"):
         return np.zeros((0, *method.image.grid), np.uint8)
     parts = torch.arange(len(rows)).split(TOGETHER)
@@ -195,7 +198,8 @@ def explain_all(how, method, data, task, rows, targets):
 
 
 def batch_of(method, data, rows):
-    """A Batch of some queries as testing sees them; `rows` is a tensor of positions in the query split."""
+    """A Batch of some queries, unaugmented as in testing; `rows` is a tensor of positions in the query
+    split."""
     view, device = method.test_view(), next(method.parameters()).device
     told = Columns(data, "query", device).at(rows.to(device))
     store = data.store("query", method.size, view.filter)
@@ -203,7 +207,7 @@ def batch_of(method, data, rows):
 
 
 def masks_of(data, rows):
-    """Masks of some queries of a world, traced again; none for real data."""
+    """Masks of some queries of a world, ray-traced again; none for real data."""
     if data.origin != "world":
         return []
     trace = Masks(data.manifest.root)
@@ -211,7 +215,7 @@ def masks_of(data, rows):
 
 
 def judge(maps, masks):
-    """(Q, scores) of maps (Q, h, w) against the masks; NaN without masks or without maps."""
+    """Scores (Q, scores) of maps (Q, h, w) against the masks; NaN without masks or without maps."""
     if not len(masks) or not len(maps):
         return np.full((max(len(maps), len(masks)), len(explain.SCORES)), np.nan, np.float16)
     found = [explain.judge(one, mask) for one, mask in zip(maps, masks)]
@@ -219,8 +223,8 @@ def judge(maps, masks):
 
 
 def reasons(masks, pids):
-    """For each explained query, what it is shown for and how much of the image that fills: a rule, not an
-    eye, chooses."""
+    """(why, share) of the explained queries: the one of AROUND that a query is shown for, or "", and how much
+    of the image that fills. The choice is by rule (`explain.fullest`), not by eye."""
     why, share = np.full(len(pids), "", "U12"), np.zeros(len(pids), np.float32)
     for name in AROUND if len(masks) else ():
         picked = explain.fullest(masks, name, SHOWN, pids)
@@ -230,15 +234,15 @@ def reasons(masks, pids):
 
 
 def shown(found):
-    """Positions of the explained queries that the rule chose: group by group, the fullest first. Where no
-    masks say what fills an image, the first ones: as blind a rule."""
+    """Positions of the explained queries that are shown: group by group of AROUND, the fullest first; without
+    masks, the first ones."""
     picked = [k for k in range(len(found.why)) if found.why[k]]
     by_rule = sorted(picked, key=lambda k: (AROUND.index(found.why[k]), -found.share[k]))
     return by_rule or list(range(min(len(AROUND) * SHOWN, len(found.rows))))
 
 
 def beside_chance(found, how="relevance", score="person"):
-    """Points above what a map without preference scores, image by image."""
+    """The Interval of a score minus that of a uniform map, image by image, in points."""
     column = explain.SCORES.index(score)
     return mean(found.judged[list(HOW).index(how)][:, column] - found.chance[:, column])
 
@@ -256,7 +260,8 @@ UNTRAINED = "not trained"
 
 
 def keep(method, data, run, shelf=BOOK):
-    """Look at the method that a run trained, and write it down beside the run."""
+    """Compute the Visuals of the method that a run trained, and write them beside the run. ValueError for a
+    file of more than LIMIT bytes."""
     found, buffer = visualise(method, data, run.key), io.BytesIO()
     np.savez_compressed(buffer, **found._asdict())
     if buffer.tell() > LIMIT:
@@ -269,7 +274,7 @@ def keep(method, data, run, shelf=BOOK):
 
 
 def find(spec, shelf=BOOK):
-    """The Visuals of a run, or None: "not run". Those of another run of that name are refused."""
+    """The Visuals of a run, or None: "not run". ValueError if they are those of another run of that name."""
     run, path = shelf.at(spec), shelf.pictures(spec)
     if run and path.exists():
         return belonging(read(path), run)
@@ -277,7 +282,7 @@ def find(spec, shelf=BOOK):
 
 
 def belonging(found, run):
-    """Visuals, if they are those of the run."""
+    """The Visuals `found`; ValueError unless they are those of the run."""
     if found.key != run.key:
         raise ValueError(
             f"expected what the run {run.spec.name} shows ({run.key}), found what another one showed "
@@ -287,6 +292,7 @@ def belonging(found, run):
 
 
 def read(path):
+    """The Visuals in a file; ValueError if it is not whole."""
     try:
         with np.load(path, allow_pickle=False) as file:
             kept = {name: file[name] for name in Visuals._fields}
@@ -299,8 +305,7 @@ def read(path):
 
 
 def measure_and_keep(spec, *, shelf=OWN, **options):
-    """As `measure.measure`; what the trained method shows is kept, too, if a page of the book shows pictures
-    of it."""
+    """`measure.measure`, and then `keep` if a page of the book shows pictures of the row (`is_shown`)."""
     run = measure.measure(spec, shelf=shelf, **options)
     if is_shown(run.spec) and (shelf is BOOK or spec.profile != "smoke") and can_be_shown(run):
         keep(*trained(run.spec), run, shelf)
@@ -308,16 +313,18 @@ def measure_and_keep(spec, *, shelf=OWN, **options):
 
 
 def can_be_shown(run):
-    """Pictures are of queries that are images."""
+    """Whether the run's data has image queries, of which visuals are made."""
     return "query" in run.data["counts"]
 
 
 def is_shown(spec):
+    """Whether the book shows pictures of this row: seed 0 of the rows that its paper lists as `pictured`."""
     return spec.seed == 0 and spec.row in METHODS[spec.method].pictured
 
 
 def trained(spec):
-    """(method, data) of a spec with the weights that its training left in the build folder."""
+    """(method, data) of a spec, with the weights that its training left in the build folder; ValueError if
+    there are none, or those of other settings."""
     method, data = spec.build()
     path = build_folder() / "runs" / spec.name / "weights.safetensors"
     if not path.exists():
@@ -337,7 +344,8 @@ def trained(spec):
 
 
 def fill(log=print):
-    """Keep what the runs of the pages show, wherever that is missing and their weights are still there."""
+    """`keep` the visuals of the book's runs where they are missing and the trained weights are still
+    there."""
     for run in BOOK.load(seed=0):
         place = build_folder() / "runs" / run.spec.name / "weights.safetensors"
         if place.exists() and is_shown(run.spec) and can_be_shown(run) and not is_kept(run):
@@ -346,14 +354,15 @@ def fill(log=print):
 
 
 def is_kept(run):
+    """Whether the visuals beside a run of the book are its own."""
     path = BOOK.pictures(run.spec)
     return path.exists() and read(path).key == run.key
 
 
 def for_page(page, wanted):
-    """({label: Visuals or None}, data) of {label: (method, variant, row)}, as they were kept beside the runs
-    of the page's shelf, or of runs that are trained now. Where there is none at all, CLIP's tower as it comes
-    is looked at now, under the label UNTRAINED."""
+    """({label: Visuals or None}, data) of {label: (method, variant, row)}: those beside the runs of the
+    page's shelf; with `page.retrain`, of runs that are trained now. Where there are none at all, those of the
+    image tower before training (zero-shot) are computed, under the label UNTRAINED."""
     specs = {label: Spec(*parts, page.data, page.profile, page.seed) for label, parts in wanted.items()}
     for spec in specs.values() if page.retrain and page.profile != "smoke" else ():
         run = measure.measure(spec)
@@ -366,7 +375,7 @@ def for_page(page, wanted):
 
 
 def caveat(page, found):
-    """What a caption must add about pictures that come from no run."""
+    """What a caption must add where the pictures come from no run; "" elsewhere."""
     if UNTRAINED not in found:
         return ""
     recipe = Spec("clip_reid", "baseline", profile=page.profile).recipe()

@@ -1,2 +1,2 @@
-"""What the instrument itself is measured with: the world's gates, its oracles, the length of a training, the
-small models."""
+"""What the synthetic world and the profile are judged by: gates, oracles, learning rates and lengths; and the
+pretraining of the project's own models."""

@@ -352,5 +352,5 @@ def require(profile="laptop"):
     if open_:
         raise ValueError(
             f"expected all gates of the world met on the seeds {', '.join(map(str, SHOWN))} before a run is "
-            f"kept, found open: {', '.join(open_)}; run python -m reid_core gates, or leave --keep out."
+            f"kept, found open: {', '.join(open_)}; run python -m reid_core gates, or leave --into-book out."
         )

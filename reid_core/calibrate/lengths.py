@@ -1,7 +1,7 @@
-"""How long must a laptop train? Scores against the part of the published epochs, with their spread over
-training seeds, on the development world: what the length of the profile `laptop` is judged by.
+"""Training length of the profile `laptop`: mAP by the share of the published epochs, with its standard
+deviation over training seeds, on the development world.
 
-python -m reid_core gates --lengths --jobs 2
+    python -m reid_core gates --lengths --jobs 2
 """
 
 import dataclasses
@@ -24,15 +24,15 @@ from reid_core.runs import provenance
 from reid_core.runs.fill import begin, check, run_all
 from reid_core.runs.run import BOOK
 
-SHARES = (0.5, 0.25, 1.0)  # of the published epochs, the likeliest answer first
+SHARES = (0.5, 0.25, 1.0)  # of the published epochs, in the order in which they are measured
 KINDS = (("clip_reid", "baseline"), ("promptsg", "promptsg"), ("clip_reid", "clip_reid"))
 SEEDS = chapters.SEEDS
 BATCH = 64  # images of a step, in all three
-STEADY = {"world_market": 0.6, "world_msmt": 1.0}  # points by which seeds may spread (standard deviation)
+STEADY = {"world_market": 0.6, "world_msmt": 1.0}  # points of mAP that the standard deviation may have
 
 
 class Length(NamedTuple):
-    """One training: of a method on the development world of a data set, for a part of the published
+    """One training: of a method on a data set of the development world, for a share of the published
     epochs."""
 
     method: str
@@ -47,7 +47,7 @@ class Length(NamedTuple):
 
 
 def wanted():
-    """Every training, seed by seed: two seeds of all tell more than five of some."""
+    """Every training, seed by seed, so that an interruption leaves all lengths with fewer seeds."""
     return [
         Length(*kind, data, share, seed)
         for share in SHARES
@@ -62,14 +62,14 @@ def place():
 
 
 def kept():
-    """{name: what was measured}, of the weights, the world and the rates at hand."""
+    """{name: measurement} of those that are not stale."""
     path = place()
     found = json.loads(path.read_text()) if path.exists() else {}
     return {name: one for name, one in found.items() if basis().items() <= one.items()}
 
 
 def basis():
-    """What a training stands on, beside its length."""
+    """What a measurement depends on besides its length."""
     told = PROFILES["laptop"]
     return {
         "weights": loading.fingerprint("tiny"),
@@ -79,12 +79,13 @@ def basis():
 
 
 def due():
+    """The trainings of `wanted` that are missing or stale."""
     done = kept()
     return [one for one in wanted() if one.name not in done]
 
 
 def fill(minutes, jobs, log=print):
-    """Measure what is missing here, as `runs.fill` measures runs."""
+    """Measure what is due, `jobs` at a time, for so many minutes: as `runs.fill` does for runs."""
     check(jobs, None)
     with checkpoint.alone(build_folder() / "lengths", "fills"):
         waiting = [(one, "missing") for one in due()]
@@ -96,7 +97,7 @@ def fill(minutes, jobs, log=print):
 
 
 def measure(one, device=None, log=print):
-    """Train, test and write down; an interrupted training is taken up."""
+    """Train, test and write one Length; an interrupted training is resumed."""
     profile = dataclasses.replace(PROFILES["laptop"], time=one.share)
     data = load_data(f"{one.data}#{gates.DEVELOPMENT}", profile.name)
     train.seed_all(one.seed)
@@ -116,7 +117,7 @@ def measure(one, device=None, log=print):
         key=key,
         log=log,
     )
-    scores = next(iter(evaluate.run_tests(method, data, ways=1).values())).summary()
+    scores = next(iter(evaluate.run_tests(method, data, number=1).values())).summary()
     seen = sum(epoch["images"] for epoch in history)
     write(
         one.name,
@@ -126,6 +127,7 @@ def measure(one, device=None, log=print):
 
 
 def write(name, told):
+    """Add one measurement to results/lengths.json."""
     path = Path(place())
     before = json.loads(path.read_text()) if path.exists() else {}
     checkpoint.write(path, (json.dumps({**before, name: told}, indent=1) + "\n").encode())
@@ -142,7 +144,7 @@ class Point(NamedTuple):
 
 
 def points():
-    """{(variant, data): {share: Point}} of what was measured."""
+    """{(variant, data): {share: Point}} of the measurements that are not stale."""
     done, found = kept(), {}
     for method, variant in KINDS:
         for data in STEADY:
@@ -163,7 +165,7 @@ def points():
 
 
 def as_table(found):
-    """Steps, scores and their spread; what spreads by more than it may is marked."""
+    """A table of steps, mAP and its standard deviation, which is marked where it is above STEADY."""
     lines = []
     for (variant, data), lengths in found.items():
         for share, point in lengths.items():
@@ -190,7 +192,7 @@ def as_table(found):
 
 
 def finding(found):
-    """Which lengths are steady enough wherever they were measured, and what the rest would add."""
+    """A clause for a caption: which shares are steady on all data sets, and what all epochs would add."""
     steady = [
         share
         for share in sorted(SHARES)
@@ -206,4 +208,5 @@ def finding(found):
 
 
 def is_steady(data, point):
+    """Whether a Point was measured, and its standard deviation over seeds is within STEADY."""
     return point is not None and point.spread <= STEADY[data]

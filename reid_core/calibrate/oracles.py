@@ -1,5 +1,8 @@
-"""What the synthetic world is measured with besides models: colours, the attribute table, and sentences held
-against it."""
+"""Oracles and probes of the synthetic world: colour histograms, the attribute table, sentences matched with
+it, colour naming, and linear probes of towers.
+
+    S shots of a split, D width of a feature, E width of the joint space
+"""
 
 import copy
 
@@ -15,15 +18,15 @@ from reid_core.data import still_batches
 
 
 def by_feature(data, describe):
-    """mAP of ranking by given features (S, D) of the rows."""
+    """mAP in per cent of ranking by features that `describe` computes: Shots -> (S, D)."""
     query, gallery = (F.normalize(describe(rows), dim=1) for rows in (data.query, data.gallery))
     return 100 * evaluate.score(query, gallery, data.query, data.gallery).mAP
 
 
 def colours(data, rows, stripes=8, bins=(8, 4, 4)):
-    """Histograms of hue, saturation and value in horizontal stripes of the middle columns, where the person
-    is, after the camera's cast was taken out; square roots, so that a product compares them as Bhattacharyya
-    does."""
+    """Colour histograms (S, stripes x bins): hue, saturation and value in horizontal stripes of the middle
+    columns, where the person is, after white-balancing; square roots, so that dot products are Bhattacharyya
+    coefficients."""
     pixels = (
         data.store("query" if rows is data.query else "gallery", (128, 64), "bilinear").pixels.numpy() / 255.0
     )
@@ -38,7 +41,7 @@ def colours(data, rows, stripes=8, bins=(8, 4, 4)):
 
 
 def attributes(data, rows):
-    """One column per attribute and word that describes a person."""
+    """Indicators (S, words): a column per attribute and word that describes a person."""
     table = truth.attributes(data.manifest.root)
     told = [[f"{name} {table[path]['person'][name]}" for name in people.TOLD] for path in rows.paths[:, 0]]
     columns = {word: k for k, word in enumerate(sorted({w for some in told for w in some} | all_words(data)))}
@@ -49,13 +52,14 @@ def attributes(data, rows):
 
 
 def all_words(data):
+    """Every "attribute word" that describes anybody in the data set."""
     people_ = [record["person"] for record in truth.attributes(data.manifest.root).values()]
     return {f"{name} {who[name]}" for who in people_ for name in people.TOLD}
 
 
 def caption_oracle(seed, profile):
-    """For each sentence of the text set's test images: the chance that an image drawn from those that agree
-    with it best shows its person, and the number of people who agree with as much of it as anybody."""
+    """For each sentence of the text set's test images: the probability that a random one of the images that
+    agree with it best shows its person, and the number of people on these images."""
     shots = [one for one in cast.plan("world_text", profile, seed) if one["split"] == "test"]
     pids = np.array([one["pid"] for one in shots])
     first, agreeing = [], []
@@ -70,7 +74,7 @@ def caption_oracle(seed, profile):
 
 
 def agreement(seed, one, key, sentence):
-    """How many phrases of a sentence are true of another image."""
+    """How many phrases of a sentence are true of the image `one`."""
     phrases = words.seen_person(seed, one["person"], one["image"], key, words.witness(seed, key))
     return sum(bool(phrase) and phrase in sentence for phrase in phrases) + (
         f" {one['person']['noun']} " in sentence
@@ -78,7 +82,7 @@ def agreement(seed, one, key, sentence):
 
 
 def only_at_night(data):
-    """The same data with the test images that were taken at night."""
+    """The same data with only those test images that were taken at night."""
     dark, table = copy.copy(data), truth.attributes(data.manifest.root)
     for split in ("query", "gallery"):
         rows = getattr(data, split)
@@ -89,8 +93,8 @@ def only_at_night(data):
 
 @torch.inference_mode()
 def named_colours(method, data):
-    """Accuracy in % of naming the upper garment's colour among all: (pairs that pretraining saw, held-out
-    ones)."""
+    """Accuracy in % of naming the upper garment's colour among all colours, by the nearest sentence: [pairs
+    of colour and garment that pretraining saw, held-out pairs]."""
     table, right = truth.attributes(data.manifest.root), {False: [], True: []}
     garments = {garment: in_every_colour(garment, method) for garment in words.GARMENTS}
     images = still_batches(data, "gallery", method.size, method.test_view())
@@ -111,9 +115,8 @@ def in_every_colour(garment, method):
 
 @torch.inference_mode()
 def read_off(tower, data, ridge=0.01):
-    """What a frozen tower tells of strangers: {attribute: (% right by a line through its class tokens, % that
-    the commonest word would get)}. The line is a ridge regression on the training people, tried on the
-    gallery."""
+    """Linear probes of a frozen tower: {attribute: (% right, % that the commonest word would get)} on the
+    gallery, by ridge regression from class tokens to words, fitted on the training people."""
     table = truth.attributes(data.manifest.root)
     seen, unseen = (class_tokens(tower, data, split) for split in ("train", "gallery"))
     seen, unseen = ((x - seen.mean(0)) / seen.std(0) for x in (seen, unseen))
@@ -127,17 +130,19 @@ def read_off(tower, data, ridge=0.01):
 
 
 def class_tokens(tower, data, split):
-    """The tower's class tokens (rows, D)."""
+    """The tower's class tokens (S, D)."""
     images = still_batches(data, split, tower.size, Augmentation("bicubic", HALF, HALF))
     return torch.cat([tower.eval()(batch.images[:, 0]).tokens[:, 0].float() for batch in images])
 
 
 def told(table, rows, name):
+    """The word of an attribute for each shot (S,)."""
     return np.array([table[path]["person"][name] for path in rows.paths[:, 0]])
 
 
 def read_word(inverse, seen, unseen, words_, truth_):
-    """(% right, % of the commonest word) of one attribute."""
+    """(% right, % of the commonest word) of one attribute, as `read_off`; `inverse` is that of the normal
+    equations."""
     names, index = np.unique(words_, return_inverse=True)
     goal = F.one_hot(torch.from_numpy(index)).float()
     guess = (unseen @ (inverse @ (seen.T @ (goal - goal.mean(0)))) + goal.mean(0)).argmax(1)

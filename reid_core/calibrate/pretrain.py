@@ -1,9 +1,11 @@
-"""The models that come with the project: a tiny CLIP trained on sentences about the synthetic world, and a
-tower of the same shape trained on attribute labels, which stands for ImageNet.
+"""Pretraining of the project's own models: tiny CLIP, on images of the synthetic world and sentences about
+them, and a tower of the same shape trained on attribute labels, which stands for ImageNet.
 
     python -m reid_core pretrain clip | attributes
 
-Both are Methods like any other: the loop, its checkpoints and its log are those of the papers.
+Both are Methods, trained by the same loop as the papers.
+
+    B images, S shots of a split, D width of a tower
 """
 
 import datetime
@@ -61,7 +63,7 @@ class PretrainRecipe(Recipe):
 
 
 class Pretraining(Method):
-    """What both have in common: one stage over all pairs, and heads that name attributes."""
+    """What both models share: one stage over all pairs, and linear heads that name attributes."""
 
     def __init__(self, recipe, data, image):
         super().__init__(recipe)
@@ -88,7 +90,7 @@ class Pretraining(Method):
         return [pretraining]
 
     def groups(self):
-        """Matrices of the blocks, and all else."""
+        """The matrices of the blocks, for Muon, and all other parameters, for Adam."""
         r, named = self.recipe, dict(self.named_parameters())
         matrices = [p for name, p in named.items() if "blocks." in name and p.dim() == 2]
         inner = {id(p) for p in matrices}
@@ -99,7 +101,8 @@ class Pretraining(Method):
         ]
 
     def name_attributes(self, feature, rows):
-        """Mean cross-entropy of the heads, over the attributes that the image has."""
+        """Cross-entropy of the attribute heads on class tokens (B, D), averaged over the images that have the
+        attribute, then over attributes; `rows` (B,) are positions of shots."""
         labels = self.labels[rows].T
         told = [
             F.cross_entropy(head(feature).float(), y, reduction="sum") / (y >= 0).sum().clamp(min=1)
@@ -109,9 +112,9 @@ class Pretraining(Method):
 
 
 class TinyClip(Pretraining):
-    """CLIP's loss (Radford et al. 2021) on images of the world and sentences about them, with two helpers
-    that 400 million pairs do not need: the class token names attributes, and the end token names the words of
-    its sentence."""
+    """CLIP's contrastive loss (Radford et al. 2021) on images of the world and sentences about them, with two
+    auxiliary losses, without which so few pairs teach little: attributes from the class token, and the words
+    of the sentence from the end token."""
 
     def __init__(self, recipe, data):
         image, text, tokenizer = load_clip("tiny", "random", (recipe.image_height, recipe.image_width))
@@ -150,8 +153,8 @@ class TinyClip(Pretraining):
         )
 
     def name_words(self, read, ids):
-        """Binary cross-entropy of every word that training has, summed over the words and divided by those
-        that a sentence has."""
+        """Binary cross-entropy of the end token on every word of the training sentences, summed over batch
+        and words and divided by the number of words that are there."""
         end = read.tokens[torch.arange(len(ids), device=ids.device), read.end]
         there = torch.zeros(len(ids), len(self.seen) + 1, device=ids.device)
         there = there.scatter_(1, self.place[ids], 1.0)[:, :-1]  # the last column is padding
@@ -161,7 +164,7 @@ class TinyClip(Pretraining):
 
 
 class AttributeTower(Pretraining):
-    """Cross-entropy on the attributes that words can tell; no word is ever read."""
+    """An image tower trained by cross-entropy on the attributes that sentences tell; it reads no sentence."""
 
     def __init__(self, recipe, data):
         super().__init__(recipe, data, load_timm("tiny_vit", None, (recipe.image_height, recipe.image_width)))
@@ -178,7 +181,7 @@ class AttributeTower(Pretraining):
 
 
 def grid_positions(grid, width, scale, periods=(2.0, 32.0)):
-    """Sines and cosines (rows x columns, width) of a patch's row and column, as Vaswani et al. (2017) place
+    """Sinusoidal positions (h x w, width) of the patches of a `grid` (h, w), as Vaswani et al. (2017) for
     words; `periods` in patches."""
     rows, columns = (axis.flatten() for axis in torch.meshgrid(*map(torch.arange, grid), indexing="ij"))
     lowest, highest = (math.log(2 * math.pi / period) for period in periods)
@@ -188,8 +191,8 @@ def grid_positions(grid, width, scale, periods=(2.0, 32.0)):
 
 
 def attribute_labels(data):
-    """(the words of each attribute, labels (S, attributes)); -100, which the loss passes over, where there is
-    none."""
+    """(the words of each attribute, labels (S, attributes)); -100, which cross-entropy ignores, where there
+    is none."""
     table = truth.attributes(data.manifest.root)
     told = [table[path]["person"] for path in data.train.paths[:, 0]]
     names = [sorted({who[name] for who in told if name in who}) for name in TOLD]
@@ -203,7 +206,7 @@ KINDS = {"clip": (TinyClip, "tiny", RECIPE), "attributes": (AttributeTower, "tin
 
 
 def pretrain(kind, data="world_pairs", profile="laptop", epochs=None, device=None, log=print):
-    """Train one of KINDS and write its weights and its record beside the architectures, in half precision."""
+    """Train one of KINDS, and write its weights in half precision and its record beside the architectures."""
     known(KINDS, kind, "model")
     Kind, name, recipe = KINDS[kind]
     recipe = recipe.but(
@@ -237,8 +240,8 @@ def pretrain(kind, data="world_pairs", profile="laptop", epochs=None, device=Non
 
 
 def clip_state(method):
-    """Both towers under open_clip's names, with only the token rows that training saw; and what the file says
-    of them."""
+    """Both towers under open_clip's names, with only the token embeddings that training saw; and the metadata
+    of the file."""
     even_out(method.image, next(still_batches(method.data, "train", method.size, HALVES)).images)
     state = {f"visual.{key}": value for key, value in method.image.state_dict().items()}
     state |= {
@@ -252,10 +255,9 @@ def clip_state(method):
 
 @torch.no_grad()
 def even_out(image, images):
-    """Scale what the blocks pass on, so that the class token is as large before the last block as after the
-    last norm. The tower computes what it did, since every reader begins with a norm; but Muon leaves the raw
-    token 25 times as large, and a triplet loss on it (CLIP-ReID's first) would be busy with nothing but its
-    size."""
+    """Scale the residual stream so that the class token has the same length before the last block as after
+    the final norm. Every block begins with a norm, so the tower's outputs do not change; but Muon leaves the
+    raw token 25 times as long, and CLIP-ReID's triplet loss on it would dominate."""
     looked = image.eval()(images[:, 0])
     raw, normed = (tokens[:, 0].norm(dim=1).mean() for tokens in (looked.hidden[-2], looked.tokens))
     inner = [layer for block in image.blocks for layer in (block.attn.out_proj, block.mlp.c_proj)]
@@ -265,17 +267,18 @@ def even_out(image, images):
 
 
 def image_state(method):
+    """The image tower in half precision, and no metadata."""
     return {key: value.half().contiguous() for key, value in method.image.state_dict().items()}, {}
 
 
 def record(name):
-    """How the weights of one of ours were made, or None where there is no record beside them."""
+    """The record of how the weights of one of the project's models were made, or None."""
     path = loading.FOLDER / f"{name}.record.json"
     return json.loads(path.read_text()) if path.exists() else None
 
 
 def as_table(records):
-    """The records of several models for a page."""
+    """A table of the records of several models."""
     lines = [
         [
             name,
@@ -305,12 +308,12 @@ def as_table(records):
 
 
 def as_now(name):
-    """The recipe with which the command would make a model today, as a record tells it."""
+    """The recipe of a model in the present code, in the form of a record."""
     return next(provenance.plain(recipe.__dict__) for _, made, recipe in KINDS.values() if made == name)
 
 
 def finding(told):
-    """What the history of a record says, in one sentence."""
+    """A sentence for a caption: the losses of a record's first and last epoch."""
     first, last = told["history"][0]["losses"], told["history"][-1]["losses"]
     falls = ", ".join(f"{name} {first[name]:.2f} to {last[name]:.2f}" for name in first)
     return f"From the first epoch's mean to the last's, of {told['recipe']['epochs']}, in nats: {falls}"
@@ -318,7 +321,7 @@ def finding(told):
 
 @torch.inference_mode()
 def likeness(clip, images, sentences):
-    """Cosines (N, N) of uint8 images (N, H, W, 3) with sentences, as towers in test mode see them."""
+    """Cosines (N, N) of uint8 images (N, H, W, 3) with N sentences."""
     seen = torch.stack([torch.from_numpy(image).permute(2, 0, 1) for image in images]) / 255
     image, text = clip.image.eval(), clip.text.eval()
     features = image.joint_cls(image((seen - 0.5) / 0.5))

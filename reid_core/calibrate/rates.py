@@ -1,7 +1,7 @@
-"""The two factors on the learning rates of the laptop profile: tried for the fine-tuned baselines on the
+"""The two factors on the learning rates of the laptop profile: chosen for the fine-tuned baselines on the
 development world, used unchanged by every method and row.
 
-python -m reid_core gates --rates 64,64 128,64
+    python -m reid_core gates --rates 64,64 128,64
 """
 
 import numpy as np
@@ -20,8 +20,8 @@ TRIED = {  # what a pair of factors is tried on: baseline, data set, score
 
 
 def measure(factors, seed=gates.DEVELOPMENT, profile="laptop", log=print):
-    """Scores of the baselines on the development world for pairs of learning-rate factors (pretrained, new);
-    a pair that was tried with these weights is not tried again."""
+    """Measure the scores of TRIED for pairs of learning-rate factors (pretrained, new); a pair whose
+    measurement is not stale is skipped."""
     done, world, lr = gates.kept(profile), gates.World(seed, profile, log), clip_reid.RECIPE.stage2_lr
     for pair in factors:
         if list(pair) in [one["factors"] for one in tried(done, profile)]:
@@ -35,13 +35,14 @@ def measure(factors, seed=gates.DEVELOPMENT, profile="laptop", log=print):
 
 
 def try_on(world, name, Kind, data, score):
+    """The score of one baseline trained with the world's present recipe."""
     data = world.data(data)
     pace = f"{world.recipe.stage2_lr:g} {world.recipe.stage2_head_lr:g}"
     return gates.summary(world.trained(Kind, data, f"rates {name} {pace}"), data)[score]
 
 
 def basis(profile):
-    """What a trial stands on, beside its factors."""
+    """What a measurement depends on besides its factors."""
     sets = tuple(data for _, data, _ in TRIED.values())
     told = PROFILES[profile]
     return {
@@ -52,13 +53,13 @@ def basis(profile):
 
 
 def tried(done, profile="laptop"):
-    """What was tried with the weights that are shipped and on the world as it is, the best mean first."""
+    """The measurements that are not stale, the best mean score first."""
     found = [one for one in done.get("rates", []) if basis(profile).items() <= one.items()]
     return sorted(found, key=lambda one: -np.mean(list(one["scores"].values())))
 
 
 def as_table(done):
-    """Every pair of factors that was tried; the one that the laptop profile uses is marked."""
+    """A table of every pair of factors that was tried; the one in the laptop profile is marked."""
     used = [PROFILES["laptop"].pretrained_lr, PROFILES["laptop"].new_lr]
     lines = [
         [

@@ -1,1 +1,1 @@
-"""What the pages of the book call: tables, figures, images, and the cells of a notebook."""
+"""What the pages of the book call: notebook cells, tables, ablations, figures and images."""

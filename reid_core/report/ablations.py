@@ -1,4 +1,5 @@
-"""TODO."""
+"""Tables that compare: ours beside the paper's numbers, and ablation rows against a reference row, with
+paired intervals, verdicts, and the smallest difference that a table can resolve."""
 
 from collections import Counter
 from typing import NamedTuple
@@ -22,9 +23,9 @@ from reid_core.runs.run import BOOK
 
 
 def comparison(specs, metrics, wanted, caption, shelf=BOOK):
-    """The paper's numbers beside ours. `specs` is {row label: list of Spec}, one per seed; `wanted` {(row,
-    metric): the printed value}. World numbers stand in a column of their own and are never subtracted from
-    the paper's; the protocols of ours stand in the caption."""
+    """A table of the paper's numbers beside ours: `specs` {row: [Spec per seed]}, `wanted` {(row, metric):
+    printed value}. Numbers on the world stand in a column of their own and are not subtracted from the
+    paper's; the protocols of ours stand in the caption."""
     headings, rows, protocols = ["row"], [], {}
     for metric in metrics:
         headings += [f"{metric}, paper", f"{metric}, ours on real data", f"{metric}, ours on the world"]
@@ -39,7 +40,8 @@ def comparison(specs, metrics, wanted, caption, shelf=BOOK):
 
 
 class Row(NamedTuple):
-    """A row of an ablation: its specs, one per seed, the test, and the printed number or None."""
+    """An ablation row: its specs, one per seed; its test, None for a run's first; the printed number or
+    None."""
 
     specs: list
     task: str | None = None
@@ -47,12 +49,12 @@ class Row(NamedTuple):
 
 
 def ablation(rows, reference, caption, metric="mAP", shelf=BOOK, printed_on=""):
-    """A printed ablation beside ours: {label: Row}, each compared with the row `reference`, pair by pair of
-    seeds. Above it stands how small a difference it can show.
+    """A table of {label: Row}, each compared with the row `reference`, pair by pair of seeds. The smallest
+    difference that it can resolve stands above it.
 
-    An effect is a row minus the reference, in points; ours carries its 95 % interval. A verdict compares its
-    sign with that of the printed effect, which was found on the data set `printed_on`. The paper has columns
-    where it prints something.
+    An effect is a row minus the reference, in points; ours has its 95 % interval. The verdict compares its
+    sign with that of the printed effect, which was measured on the data set `printed_on`. Columns of the
+    paper are left out where it prints nothing.
     """
     lines, protocols, labels = [], {}, {}
     paper = any(row.printed is not None for row in rows.values())
@@ -77,8 +79,8 @@ def ablation(rows, reference, caption, metric="mAP", shelf=BOOK, printed_on=""):
 
 
 def finding(rows):
-    """What a list of Compared comes to: how many have which verdict, and the largest effect that can be told
-    from none."""
+    """The end of a caption: how many of a list of Compared have which verdict, and the largest effect whose
+    interval leaves out zero."""
     verdicts = Counter(one.verdict for one in rows if one.change and one.verdict != ONE_SEED)
     if not verdicts:
         return ""
@@ -95,11 +97,12 @@ PLACES = {"world": "the world", "real": "real data"}
 
 
 def two_columns(metric, whose):
+    """Headings of a number and of its effect."""
     return [metric + whose, "effect" + whose]
 
 
 def spoken(one):
-    """A verdict as a table says it: where nothing can be told, with the number of seeds that would tell."""
+    """A verdict as a table says it; "cannot tell" with the number of seeds that would be needed."""
     if one.verdict != intervals.UNCERTAIN:
         return one.verdict
     seeds = intervals.seeds_needed(one.spread)
@@ -114,7 +117,7 @@ class Compared(NamedTuple):
     row: Row
     runs: list
     others: list  # of the reference
-    effect: float | None  # printed
+    effect: float | None  # the printed one, in points
     change: object  # intervals.Interval or None
     spread: object  # intervals.Spread or None
     verdict: str
@@ -126,6 +129,7 @@ def compared(rows, reference, shelf=BOOK):
 
 
 def beside(label, row, base, itself, shelf):
+    """A Compared of `row` with the reference `base`; `itself` says that it is the reference."""
     effect = None if None in (row.printed, base.printed) or itself else row.printed - base.printed
     runs, others = (found(one.specs, shelf, one.task) for one in (row, base))
     ours, theirs = alike(runs, others), alike(others, runs)
@@ -139,15 +143,14 @@ def beside(label, row, base, itself, shelf):
 
 
 def alike(runs, others):
-    """The runs with a partner among the others: of the same seed, on the same images and not on others of
-    their name."""
+    """The runs with a partner among the others: the same seed and the same data fingerprint."""
     there = {(run.spec.seed, run.data.get("fingerprint")) for run in others}
     return [run for run in runs if (run.spec.seed, run.data.get("fingerprint")) in there]
 
 
 def of_one_world(runs):
-    """The runs on the same images as those that still hold, or as the last of them: runs of an older world
-    beside them are no matter of chance."""
+    """The runs with the data fingerprint of the first that is not stale (else of the last): an older world
+    beside it would not differ by chance alone."""
     holding = [run for run in runs if not run.outdated] or runs[-1:]
     return [run for run in runs if run.data.get("fingerprint") == holding[0].data.get("fingerprint")]
 
@@ -156,8 +159,7 @@ ONE_SEED = "one seed: no verdict"
 
 
 def overview(parts, caption, shelf=BOOK):
-    """What became of every row of several tables, {name: (rows, reference)}: verdicts, and the rows that have
-    them."""
+    """A table of several tables, {name: (rows, reference)}: each verdict, and the rows that have it."""
     lines = []
     for name, (rows, reference) in parts.items():
         verdicts = {}
@@ -169,13 +171,14 @@ def overview(parts, caption, shelf=BOOK):
 
 
 def found(specs, shelf=BOOK, task=None):
-    """The runs there are, of those that were tested in this test."""
+    """The runs that exist, of one world (`of_one_world`) and with this test; None: a run's first."""
     runs = [run for spec in specs if (run := shelf.find(spec))]
     return of_one_world([run for run in runs if task is None or run.has(task)])
 
 
 def judged(change, effect):
-    """The verdict on a printed effect; without one, whether ours can be told from none."""
+    """The verdict on a printed effect: "holds", "fails", "cannot tell". Without one, of the sign of ours:
+    "better", "worse", "cannot tell"."""
     if change is None:
         return "–"
     said = intervals.verdict(change, 1.0 if effect is None else effect)
@@ -183,7 +186,8 @@ def judged(change, effect):
 
 
 def detectable(row, shelf=BOOK):
-    """How small a difference a table can show whose reference is this Row, to be said above it."""
+    """The paragraph above a table: the smallest difference that it can resolve, with this Row as
+    reference."""
     runs = found(row.specs, shelf, row.task)
     if len(runs) < 2:
         return paragraph(

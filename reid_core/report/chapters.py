@@ -1,4 +1,4 @@
-"""Which rows the book prints, the most important first: what `make results` measures when time is short.
+"""Which rows the book prints, the most important first: the order in which `make results` measures them.
 
 World domains A and D stand for Market-1501 and MSMT17: they differ in cameras, wardrobe and layout.
 """
@@ -28,7 +28,8 @@ class Part(NamedTuple):
     seeds: tuple = FEW
 
     def specs(self):
-        """Seed by seed, so that an interrupted measurement leaves whole tables with fewer seeds."""
+        """A Spec of each row, seed by seed: an interrupted measurement leaves whole tables with fewer
+        seeds."""
         return [
             Spec(self.method, self.variant, row, data, seed=seed).same
             for seed in self.seeds
@@ -38,11 +39,11 @@ class Part(NamedTuple):
 
 
 def headline(method, variant, *rows):
-    """Shots that a reader looks for first: on both domains, with every seed."""
+    """A Part of the rows that a reader looks for first: on both domains, with every seed."""
     return Part(method, variant, rows, MARKETS, SEEDS)
 
 
-HEADLINES = (  # seed by seed all of them, so that what is compared has the same seeds
+HEADLINES = (  # all of them seed by seed, so that compared rows have the same seeds
     headline("clip_reid", "baseline", "full"),
     headline("clip_reid", "clip_reid", "full"),
     headline("promptsg", "promptsg", "full", *TABLE_3, *TABLE_4),
@@ -63,8 +64,8 @@ PARTS = (
 
 
 def wanted():
-    """Every spec that the book prints, in order, each once. Shots that differ in the test alone are tests of
-    one run."""
+    """Every spec that the book prints, in order, each once. Rows that differ in the test alone are tests of
+    one run, and left out."""
     headlines = [spec for part in HEADLINES for spec in part.specs()]
     headlines.sort(key=lambda spec: spec.seed)  # stable: by importance within a seed
     specs = [*headlines, *(spec for part in PARTS for spec in part.specs())]
@@ -72,7 +73,7 @@ def wanted():
 
 
 def trains(spec):
-    """Whether a row differs from the full one by more than the test."""
+    """Whether a row needs a training of its own: it is the full one, or changes more than the test."""
     paper = METHODS[spec.method]
     changes = paper.rows[spec.row]
     return not changes or not set(changes) <= set(paper.test_only)

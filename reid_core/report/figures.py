@@ -1,4 +1,4 @@
-"""Every plot in the book. Colours are matplotlib's okabe_ito, one per method throughout; maps are viridis."""
+"""The plots of the book. Colours are matplotlib's okabe_ito, one per method throughout; maps are viridis."""
 
 import base64
 import html
@@ -27,8 +27,7 @@ DPI = 110
 
 
 def as_html(figure, caption, alt):
-    """The figure as an image with its caption (the finding) and alt text (the shape), readable at phone
-    width."""
+    """HTML of the figure as a PNG, with its caption (the finding) and alt text (what it looks like)."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=DPI, bbox_inches="tight")
     plt.close(figure)
@@ -40,7 +39,7 @@ def as_html(figure, caption, alt):
 
 
 def losses(history, colour=None):
-    """Every term over the epochs, a panel per stage."""
+    """Every loss term over the epochs of a run's history, a panel per stage."""
     stages = list(dict.fromkeys(line["stage"] for line in history))
     figure, axes = plt.subplots(1, len(stages), figsize=(4.2 * len(stages), 2.8), squeeze=False)
     for axis, stage in zip(axes[0], stages):
@@ -61,7 +60,7 @@ def losses(history, colour=None):
 
 
 def schedule(stage):
-    """The factor on the learning rates over the published span."""
+    """The factor on a stage's learning rates over the span of its published schedule."""
     span = stage.schedule.span
     places = np.linspace(0, span, 400)[1:]
     figure, axis = plt.subplots(figsize=(4.2, 2.4))
@@ -73,7 +72,8 @@ def schedule(stage):
 
 
 def triplet(points, pids):
-    """Each point's farthest partner (solid) and nearest stranger (dashed) in the plane."""
+    """Points (N, 2) of identities `pids` (N,): a solid line from each to its farthest positive, a dashed one
+    to its nearest negative."""
     figure, axis = plt.subplots(figsize=(3.6, 3))
     distance = (points[:, None] - points).norm(dim=2)
     same = pids[:, None] == pids
@@ -116,7 +116,8 @@ def growth(lines, start, until=5000):
 
 
 def bands(found, limits):
-    """One line per name: the band (low, high) as a bar, and a dot per seed of {name: {seed: value}}."""
+    """A line per gate: its band as a bar, `limits` {name: (low, high, ...)}, and a dot per seed of `found`
+    {name: {seed: value}}."""
     names = [name for name in limits if name in found]
     figure, axis = plt.subplots(figsize=(6.2, 0.34 * len(names) + 0.7))
     for y, name in enumerate(names):
@@ -139,8 +140,8 @@ def bands(found, limits):
 
 
 def read_off(found):
-    """What can be read off several towers: {tower: {attribute: (% right, % of the commonest word)}} as groups
-    of bars."""
+    """Linear probes of several towers, {tower: {attribute: (% right, % of the commonest word)}}, as groups of
+    bars."""
     figure, axis = plt.subplots(figsize=(7.4, 2.8))
     attributes, width = list(next(iter(found.values()))), 0.8 / len(found)
     for k, (name, told) in enumerate(found.items()):
@@ -170,8 +171,8 @@ def read_off(found):
 
 
 def spread(rows):
-    """Images per identity, and images per camera, by split; `rows` are of a manifest, and spectra of a moment
-    count once."""
+    """Images per identity, and images per camera, by split; `rows` is the table of a manifest, in which the
+    spectra of a shot count once."""
     moments = rows.drop_duplicates(["split", "shot"])
     figure, axes = plt.subplots(1, 2, figsize=(8.4, 2.6))
     for k, (split, some) in enumerate(moments.groupby("split", sort=False)):
@@ -187,7 +188,7 @@ def spread(rows):
 
 
 def spread_words(rows, name):
-    """The finding of `spread`, computed."""
+    """The finding of `spread` for a caption."""
     moments = rows.drop_duplicates(["split", "shot"])
     sizes, cameras = moments.groupby("pid").size(), moments.groupby("pid").camid.nunique()
     return (

@@ -1,4 +1,5 @@
-"""Pictures of what is kept in Looks: heat maps over images, maps of embeddings, and scores beside chance."""
+"""Pictures: image grids and ranked lists; and of Visuals (`analysis.visuals`) heat maps over images,
+embeddings in the plane, and the scores of explanations beside those of a uniform map."""
 
 import matplotlib
 import numpy as np
@@ -9,7 +10,8 @@ from reid_core.analysis import explain, visuals
 
 
 def image_grid(images, columns, titles=None, frames=None, width=0.72):
-    """uint8 images (N, H, W, 3) in rows, each so many inches wide; `frames` colours each border, or None."""
+    """uint8 images (N, H, W, 3) in lines of `columns`, each `width` inches wide; `frames` are N colours or
+    None."""
     rows = -(-len(images) // columns)
     height, across = images[0].shape[:2]
     figure, axes = plt.subplots(
@@ -29,7 +31,7 @@ def image_grid(images, columns, titles=None, frames=None, width=0.72):
 
 
 def regions(image, mask, names):
-    """An image (H, W, 3), and beside it what a mask (H, W) of numbers into `names` says, with a legend."""
+    """An image (H, W, 3), and beside it its mask (H, W) of numbers into `names`, painted and labelled."""
     figure, axes = plt.subplots(1, 2, figsize=(4.6, 3.4))
     present = [k for k in np.unique(mask) if names[k] != "background"]
     painted = np.full((*mask.shape, 3), 0.92)
@@ -53,7 +55,7 @@ def regions(image, mask, names):
 
 
 def likeness(images, table):
-    """Cosines (N, N) of images with sentences: a picture before each row, the number in each field."""
+    """Cosines (N, N) of images with sentences: an image before each line, the number in each field."""
     count = len(images)
     figure, axes = plt.subplots(1, 2, figsize=(5.2, 0.8 * count), width_ratios=(1, count))
     axes[0].imshow(np.concatenate(images))
@@ -77,8 +79,8 @@ def likeness(images, table):
 
 
 def heat(maps, size):
-    """Maps (N, h, w) as uint8 pictures (N, H, W, 3) in viridis, each from its own smallest to its largest
-    value."""
+    """Maps (N, h, w) as uint8 pictures (N, H, W, 3) in viridis, each scaled from its own lowest to its
+    highest value."""
     span = np.ptp(maps, axis=(1, 2), keepdims=True)
     level = (maps - maps.min((1, 2), keepdims=True)) / np.where(span > 0, span, 1)
     colours = (255 * matplotlib.colormaps["viridis"](level)[..., :3]).astype(np.uint8)
@@ -86,14 +88,14 @@ def heat(maps, size):
 
 
 def same_size(pictures):
-    """Pictures of different sizes, each scaled to the first one's, so that they can stand in a grid."""
+    """Pictures (H, W, 3), each resized to the first one, so that they fit one grid."""
     height, width = pictures[0].shape[:2]
     return [np.asarray(Image.fromarray(one).resize((width, height))) for one in pictures]
 
 
 def ranked_lists(data, queries, order, correct, shown=8):
-    """One row per query: the query, then its `shown` nearest gallery images; right answers framed in bluish
-    green, wrong ones in vermilion, with a tick or a cross so that colour is never alone."""
+    """A line per query: the query, then its `shown` nearest gallery images; true matches framed in bluish
+    green with a tick, others in vermilion with a cross."""
     right, wrong = (matplotlib.color_sequences["okabe_ito"][k] for k in (3, 6))
     images, titles, frames = [], [], []
     for row, query in enumerate(queries):
@@ -129,8 +131,8 @@ SAYS = {
 
 
 def overlays(images, columns, titles, width=0.95):
-    """One row per image: the image (H, W, 3), and over it the map (h, w) of every column {title: (Q, h, w) or
-    None}. A column without maps says so."""
+    """A line per image: the image (H, W, 3), then its map (h, w) over the grey image for each column of
+    {title: (Q, h, w) or None}. A column without maps says "not run"."""
     height = width * images[0].shape[0] / images[0].shape[1]
     size = ((1 + len(columns)) * width, len(images) * (height + 0.2) + 0.3)
     figure, axes = plt.subplots(len(images), 1 + len(columns), figsize=size, squeeze=False)
@@ -148,7 +150,7 @@ def overlays(images, columns, titles, width=0.95):
 
 
 def overlay(axis, image, found):
-    """The image in grey, and the map over it: bright is where the score comes from."""
+    """The image in grey and the map over it, bright where the score comes from; None says "not run"."""
     grey = np.asarray(image, float).mean(2)
     axis.imshow(grey, cmap="gray", vmin=0, vmax=255, alpha=0.35 if found is None else 1)
     if found is None:
@@ -158,8 +160,8 @@ def overlay(axis, image, found):
 
 
 def embeddings(found, people=8):
-    """t-SNE and UMAP of the same features side by side; the first people in colour, each with a marker, the
-    others grey."""
+    """t-SNE and UMAP of the same features side by side; the first `people` in colour, each with a marker, the
+    others in grey."""
     figure, axes = plt.subplots(1, 2, figsize=(6.6, 3.4))
     for axis, (name, points) in zip(axes, (("t-SNE", found.tsne), ("UMAP", found.umap))):
         axis.set(xticks=[], yticks=[], xlabel=f"{name} 1 (no unit)", ylabel=f"{name} 2 (no unit)")
@@ -175,8 +177,8 @@ def embeddings(found, people=8):
 
 
 def told_apart(found):
-    """The finding of `embeddings`: in how many cases the nearest point of a map is the same person, and
-    chance's share."""
+    """The finding of `embeddings` for a caption: how often the nearest point of the plane is the same person,
+    and how often it would be by chance."""
     same = found.pids[:, None] == found.pids
     chance = (same.sum() - len(same)) / max(len(same) * (len(same) - 1), 1)
     shares = [
@@ -191,13 +193,14 @@ def told_apart(found):
 
 
 def nearest_alike(points, same):
-    """The share of points (N, 2) whose nearest other one is alike; `same` (N, N)."""
+    """Share of points (N, 2) whose nearest neighbour has their identity; `same` (N, N)."""
     gaps = np.linalg.norm(points[:, None].astype(float) - points, axis=2)
     np.fill_diagonal(gaps, np.inf)
     return same[np.arange(len(gaps)), gaps.argmin(1)].mean()
 
 
 def scatter(axis, points, pids, shown):
+    """Points (N, 2): those of the identities `shown` in colour with a marker, the others in grey."""
     rest = ~np.isin(pids, shown)
     axis.scatter(*points[rest].T, s=5, color="0.8", zorder=1)
     for k, pid in enumerate(shown):
@@ -214,8 +217,8 @@ def scatter(axis, points, pids, shown):
 
 
 def judged(found, how="relevance", colours=None):
-    """Bars of every score for {label: Looks}, with the interval over images, and a black line where a map
-    without preference would be."""
+    """Bars of every score for {label: Visuals}, with intervals over images, and a black line at the score of
+    a uniform map."""
     figure, axis = plt.subplots(figsize=(5.2, 0.5 + len(SAYS) * (0.24 + 0.2 * len(found))))
     thick = 0.8 / len(found)
     for k, (label, one) in enumerate(found.items()):
@@ -261,17 +264,18 @@ def judged(found, how="relevance", colours=None):
 
 
 def finding(found, how="relevance"):
-    """One sentence per {label: Looks}: how much of the maps lies on the person, and whether chance would do
-    the same."""
+    """A clause per {label: Visuals}: the share of the maps that lies on the person, and whether it can be
+    told from that of a uniform map."""
     return "; ".join(f"{label}: {share_on_person(one, how)}" for label, one in found.items())
 
 
 def titles(one, chosen):
-    """What fills each of the images that are shown; nothing where no masks say it."""
+    """Titles of the shown images: the share of the group that it is shown for; "" without masks."""
     return [f"{one.share[k]:.0%} {one.why[k]}" if one.why[k] else "" for k in chosen]
 
 
 def share_on_person(one, how):
+    """The clause of `finding` for one method; `how` is a key of `visuals.HOW`."""
     if np.isnan(one.judged).any():
         return NO_MASKS
     column, difference = explain.SCORES.index("person"), visuals.beside_chance(one, how)
@@ -284,7 +288,7 @@ def share_on_person(one, how):
 
 
 def points(one, score, how="relevance"):
-    """Points above chance as text, with the interval over images."""
+    """A score minus that of a uniform map as text, in points, with the interval over images."""
     if np.isnan(one.judged).any():
         return NO_MASKS
     found = visuals.beside_chance(one, how, score)
@@ -292,7 +296,7 @@ def points(one, score, how="relevance"):
 
 
 def kept_lists(data, found):
-    """The ranked lists of Looks: hardest first, then a median one and the best."""
+    """The ranked lists of Visuals: hardest queries first, then a median one and the best."""
     return ranked_lists(data, found.queries, found.order, found.correct, found.order.shape[1])
 
 

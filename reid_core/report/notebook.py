@@ -1,5 +1,5 @@
-"""What a notebook calls: strict parameters, the source under its equation, and a run that is loaded or
-trained."""
+"""What a notebook calls: checked parameters (`start`), runs that are loaded or trained (`reproduce`), the
+tables of a chapter (`Chapter`), and source code and figures (`show`, `figure`)."""
 
 import html
 import inspect
@@ -19,24 +19,24 @@ from reid_core.report import ablations, chapters, figures, images, reported, tab
 from reid_core.runs import measure
 from reid_core.runs.run import BOOK, OWN, Spec
 
-BOOKS = "laptop"  # the profile of the book's runs
+BOOKS = "laptop"  # the profile of the runs on the shelf BOOK
 
 
 class ParameterError(ValueError):
-    """One sentence; Jupyter and papermill show it without the frames of this file."""
+    """A wrong parameter, in one sentence; Jupyter shows it without a traceback."""
 
     def _render_traceback_(self):
         return [f"ParameterError: {self}"]
 
 
 def start(namespace):
-    """Check the parameters of the notebook whose globals are `namespace`; returns them as a page. To be
-    called right after the imports: a plain value that no cell declared by then was injected. When the cell
-    runs again, the other names are the notebook's own. The page's `shelf` is that of the book, whose runs are
-    all of the profile laptop, or else a reader's own, with the book's behind it.
+    """Check the parameters of the notebook whose globals are `namespace`, and return them as a page. Its
+    `shelf` is BOOK in the profile laptop, else (or with `retrain`) OWN, which falls back on BOOK.
 
-    papermill passes `true`, `[0,1]`, `1e-4` and names that no cell declares, wrongly and in silence. Here
-    every value is brought to the type that the cell tagged `parameters` annotates, or refused.
+    papermill passes `true`, `[0,1]`, `1e-4` and undeclared names without a complaint. Every value is
+    converted to the type that the cell tagged `parameters` annotates, or refused with a ParameterError. Call
+    this right after the imports: any other plain value in the globals by then was injected. When the cell
+    runs again, such values are the notebook's own and pass.
     """
     declared = annotations(namespace)
     unknown = [name for name, value in namespace.items() if name not in declared and injected(name, value)]
@@ -52,7 +52,7 @@ def start(namespace):
 
 
 def annotations(namespace):
-    """{name: kind in words} of the annotated globals."""
+    """{name: type as a string} of the annotated globals."""
     found = namespace.get("__annotations__") or namespace["__annotate__"](1)  # a function since Python 3.14
     return {
         name: str(kind) if getattr(kind, "__args__", None) else kind.__name__ for name, kind in found.items()
@@ -60,13 +60,13 @@ def annotations(namespace):
 
 
 def injected(name, value):
-    """Whether a global is plain data that neither Python nor Jupyter put there."""
+    """Whether a global is plain data that Python and Jupyter did not define."""
     plain = value is None or isinstance(value, bool | int | float | str | list | tuple | dict)
     return plain and name[0] != "_" and name not in ("In", "Out")
 
 
 def coerced(name, kind, value):
-    """`value` as the annotated kind; a ParameterError where that would be a guess."""
+    """`value` as the annotated type; ParameterError where that would be a guess."""
     try:
         return KINDS[kind](value)
     except (TypeError, ValueError, json.JSONDecodeError):
@@ -122,6 +122,7 @@ KINDS = {
 
 
 def check_words(values):
+    """ParameterError for an unknown profile or a negative seed."""
     if "profile" in values:
         try:
             profile_called(values["profile"])
@@ -132,8 +133,9 @@ def check_words(values):
 
 
 def reproduce(page, method, variant, row="full", seed=None):
-    """The run of a row in the page's profile: trained if `retrain` asks for it (always in `smoke`, once for
-    all pages), else loaded. None where there is none: every table prints that as "not run"."""
+    """The run of an ablation row in the page's profile: trained with `retrain` (in the profile smoke whenever
+    it is missing or stale), else loaded from the page's shelf. None if there is none, which tables print as
+    "not run"."""
     spec = Spec(method, variant, row, page.data, page.profile, page.seed if seed is None else seed)
     try:
         if page.profile == "smoke":
@@ -152,11 +154,11 @@ NAMES = {  # what tables call a variant
 
 
 class Chapter:
-    """The tables of a page about one paper: a call per cell, in the profile and on the data of the page.
+    """The tables of a page about one paper, a call per cell, in the profile and on the data of the page.
 
-    A label is a row of the chapter's own method, the name of a method (its full row), or both: "CLIP
-    fine-tune, twice the epochs". A table `on` the other data set says that it is missing where the profile
-    has none. Every table is remembered for `overview`.
+    A label is an ablation row of the chapter's method, the name of a method (its full row), or both: "CLIP
+    fine-tune, twice the epochs". `on` names another data set than the page's; where the profile has none, the
+    table is a placeholder. Tables on the page's data are gathered for `overview`.
     """
 
     def __init__(self, page, name):
@@ -167,19 +169,19 @@ class Chapter:
         self.away = None if page.profile == "smoke" else catalogue.partner(page.data)
 
     def meaning(self, label):
-        """(name of a method, row) of a label."""
+        """(name of a method, ablation row) of a label."""
         name, _, row = label.partition(", ")
         return (name, row or "full") if name in NAMES else (self.name, label)
 
     def specs(self, label="full", on=None):
-        """A Spec per seed."""
+        """The specs of a label, one per seed."""
         name, row = self.meaning(label)
         data, profile = on or self.page.data, self.page.profile
         return [Spec(*NAMES[name], row, data, profile, seed).same for seed in self.seeds]
 
     def table(self, title, against, *, on=None, reference=None, tests=None, rows=None):
-        """A printed ablation beside ours, each row against the first or the `reference`. `tests` {label:
-        (row, test)} says which rows differ in the test alone."""
+        """A printed ablation table beside ours, each row against the `reference`, the first unless told.
+        `tests` {label: (row, test)} names what differs in the test alone."""
         data, labels = on or self.page.data, list(rows or self.paper.tables[title])
         if on and not self.away:
             return missing(f"{title} on the other data set, in this profile")
@@ -194,7 +196,7 @@ class Chapter:
         )
 
     def sweep(self, name, labels, caption, *, reference="full", on=None, tests=None):
-        """Rows that nobody printed, against the `reference`; `tests` {label: (row, test)} as in `table`."""
+        """An ablation without printed numbers, each row against the `reference`; `tests` as in `table`."""
         if on and not self.away:
             return missing(f"{caption} on the other data set, in this profile")
         made = {label: self.row(label, on, (tests or {}).get(label)) for label in labels}
@@ -214,8 +216,8 @@ class Chapter:
         return ablations.comparison(specs, ["R1"], printed, f"{title}: first ranks", shelf=self.page.shelf)
 
     def compared_with_print(self, wanted, *, on=None):
-        """mAP and R1 of whole methods beside what a paper prints of them: {name: columns that pick its row of
-        reported.csv}."""
+        """mAP and R1 of whole methods beside the printed ones; `wanted` is {name: columns that pick its line
+        of reported.csv}."""
         data = on or self.page.data
         if on and not self.away:
             return missing("The other data set, in this profile")
@@ -231,7 +233,7 @@ class Chapter:
         )
 
     def gain(self, wanted, reference, caption, *, on=None):
-        """Whole methods, against one of them, beside the printed differences."""
+        """Whole methods against the `reference`, beside the printed differences."""
         data = on or self.page.data
         if on and not self.away:
             return missing("The difference on the other data set, in this profile")
@@ -243,11 +245,12 @@ class Chapter:
         )
 
     def overview(self):
-        """What became of every row of the page."""
+        """All rows of the page's tables by verdict."""
         caption = f"Every row of this page on {catalogue.title(self.page.data)}, by verdict"
         return ablations.overview(self.made, caption, self.page.shelf)
 
     def row(self, label, on=None, test=None, printed=None):
+        """An `ablations.Row`; `test` is (row, test) where the label differs in the test alone."""
         row, task = test or (label, None)
         return ablations.Row(self.specs(row, on), task, printed)
 
@@ -262,17 +265,18 @@ class Chapter:
         return catalogue.title(catalogue.stands_for(data))
 
     def ablation(self, rows, reference, caption, name=None, printed_on=""):
+        """`ablations.ablation` on the page's shelf; with a `name`, noted for `overview`."""
         if name:
             self.made[name] = (rows, reference)
         return ablations.ablation(rows, reference, caption, shelf=self.page.shelf, printed_on=printed_on)
 
 
 def quiet(*_):
-    """Progress lines do not belong in a page."""
+    """A log that prints nothing: a page shows no progress."""
 
 
 def show(*things):
-    """The real source of functions and classes, with the place where it stands."""
+    """The source of functions and classes, with file and line."""
     parts = []
     for thing in things:
         source, line = inspect.getsourcelines(thing)
@@ -286,13 +290,12 @@ def show(*things):
 
 
 def figure(plot, caption, alt):
-    """A plot with its caption (what was found) and alt text (what it looks like)."""
+    """A plot with its caption (the finding) and alt text (what it looks like)."""
     return HTML(figures.as_html(plot, caption, alt))
 
 
 def missing(what):
-    """A placeholder for a figure whose run does not exist: the page says so instead of showing something
-    else."""
+    """A placeholder for a figure or table whose runs do not exist: "WHAT: not run"."""
     return HTML(f'<p class="empty">{html.escape(what)}: {tables.NOT_RUN}.</p>')
 
 

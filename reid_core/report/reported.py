@@ -6,13 +6,13 @@ from data_prep.catalogue import ROOT
 
 
 def numbers(**wanted):
-    """Rows of results/reported.csv: every number that the papers print. Filter by column."""
+    """The lines of results/reported.csv, every number that the papers print, filtered by column values."""
     return matching(pd.read_csv(ROOT / "results" / "reported.csv", keep_default_na=False), wanted)
 
 
 def printed(rows, metrics=("mAP", "R1")):
-    """{(label, metric): value} for {label: column values that pick the row of reported.csv}. Of a data set on
-    which the paper prints nothing there is none."""
+    """{(label, metric): value} for {label: column values that pick its lines of reported.csv}; nothing for a
+    data set on which the paper prints nothing. ValueError if the other columns match no line."""
     found = {}
     for label, wanted in rows.items():
         table = numbers(**wanted)
@@ -25,11 +25,13 @@ def printed(rows, metrics=("mAP", "R1")):
 
 
 def hyperparameters(**wanted):
-    """Rows of results/hyperparameters.csv: every setting that is stated, released or assumed."""
+    """The lines of results/hyperparameters.csv, every setting as stated, released or assumed, filtered by
+    column values."""
     return matching(pd.read_csv(ROOT / "results" / "hyperparameters.csv", keep_default_na=False), wanted)
 
 
 def matching(table, wanted):
+    """The lines of a table whose columns have the `wanted` values."""
     for column, value in wanted.items():
         table = table[table[column] == value]
     return table.reset_index(drop=True)

@@ -1,8 +1,8 @@
-"""Tables as HTML whose cells remember which run they come from: the guards of the book read it back.
+"""Tables as HTML whose cells name the runs that they come from; the guards of the book check them.
 
-A cell with one of our numbers carries data-run (the run's path), data-sha (what the file said when the page
-was made) and data-origin ("world" or "real"). Columns for real data are of class "real", those for the world
-of class "world".
+A cell with one of our numbers has data-run (paths of its runs), data-sha (hashes of their files when the page
+was made) and data-origin ("world" or "real"). Columns for real data have the class "real", those for the
+world the class "world".
 """
 
 import hashlib
@@ -20,13 +20,15 @@ NOT_RUN, STALE = "not run", "stale"
 
 
 class Cell(NamedTuple):
+    """The text of a cell, and the runs that its number comes from."""
+
     text: str
     kind: str = ""  # the class of its column
     runs: tuple = ()
 
 
 def table(headings, rows, caption):
-    """A table for a page. `headings` are texts, `rows` lists of texts, numbers or Cells; the caption states
+    """A table for a page: `headings` are texts, `rows` lists of texts, numbers or Cells; the caption states
     the finding."""
     head = "".join(f"<th>{html.escape(str(text))}</th>" for text in headings)
     body = "".join(f"<tr>{''.join(map(cell, row))}</tr>" for row in rows)
@@ -44,11 +46,12 @@ def cell(value):
 
 
 def aged(value):
-    """A number of a run whose recipe, data or weights changed since: greyed, and said so."""
+    """The cell of a stale run: marked as such, and greyed."""
     return value._replace(text=f"{value.text} ({STALE})", kind=f"{value.kind} {STALE}")
 
 
 def marks_of(runs):
+    """{data attribute: value} of a cell with numbers of these runs."""
     if not runs:
         return {}
     return {
@@ -59,16 +62,16 @@ def marks_of(runs):
 
 
 def sha(run):
-    """What a run's file says, in twelve digits. A reader who trains again has two files of one name: the one
-    that says what this run says counts."""
+    """Twelve digits of the hash of a run's file. Where both shelves have one of that name, it is the one with
+    this run's scores."""
     paths = [path for path in (shelf.path(run.spec) for shelf in (BOOK, OWN)) if path.exists()]
     path = next((path for path in paths if Run.read(path).scores == run.scores), paths[0])
     return hashlib.sha256(path.read_bytes()).hexdigest()[:12]
 
 
 def ours(runs, metric="mAP", task=None):
-    """Our number in its own column: with an interval for mAP, with the spread over seeds for other
-    metrics."""
+    """The cell of our number: mean over runs, with the half width of its 95 % interval for mAP, with the
+    standard deviation over seeds for other metrics."""
     runs = [run for run in runs if run]
     if not runs:
         return Cell(NOT_RUN, "empty")
@@ -78,8 +81,7 @@ def ours(runs, metric="mAP", task=None):
 
 
 def kind_of(runs):
-    """The class of a cell with numbers of these runs: one of the world is enough to make it one of the
-    world."""
+    """The class of a cell with numbers of these runs: "world" if any of them is of the world, else "real"."""
     return "world" if any(run.data["origin"] == "world" for run in runs) else "real"
 
 
@@ -89,7 +91,8 @@ def printed(value):
 
 
 def recipe_table(recipe, caption):
-    """Published or assumed value, origin, place, rule and the value used, a row per field."""
+    """A line per field of a recipe: published or assumed value, status, place, rule of the profile, value
+    used."""
     rows = [
         [
             line.name,
@@ -109,7 +112,7 @@ def recipe_table(recipe, caption):
 
 
 def stage_table(method, caption):
-    """What trains when: a row per stage and group of parameters."""
+    """What trains when: a line per stage and group of parameters."""
     rows = [
         [
             stage.name,
@@ -127,14 +130,15 @@ def stage_table(method, caption):
 
 
 def short(value):
+    """A value of a recipe as text, floats with four digits."""
     if isinstance(value, float):
         return f"{value:.4g}"
     return "(" + ", ".join(map(short, value)) + ")" if isinstance(value, tuple) else str(value)
 
 
 def context(rows, caption):
-    """Printed rows of others, as `reported.numbers` gives them: one line per method and backbone, mAP / R1
-    per data set. A star, as printed, stands for images larger than 256 x 128."""
+    """Printed numbers of other methods, as `reported.numbers` gives them: a line per method and backbone, mAP
+    / R1 per data set. A star, as printed, stands for images larger than 256 x 128."""
     names = list(dict.fromkeys(rows.dataset))
     values = {(row.method, row.backbone, row.dataset, row.metric): row.value for row in rows.itertuples()}
     lines = []
@@ -150,8 +154,8 @@ def context(rows, caption):
 
 
 def sizes(counted, rows, caption):
-    """Learnable parameters in millions, {(method, data): counted}, beside what a paper prints of them and of
-    its time."""
+    """Learnable parameters in millions, {(method, data): counted}, beside the printed ones and the printed
+    training times."""
     columns = {
         "params_M": "millions, printed",
         "params_frac_clip": "of CLIP, printed",
@@ -178,7 +182,7 @@ def sizes(counted, rows, caption):
 
 
 def ranked_how(protocols):
-    """The end of a caption: by which protocols our numbers came about."""
+    """The end of a caption: the protocols of our numbers."""
     told = [words for words in protocols if words]
     return f". Ours: {'; or '.join(told)}" if told else ""
 
@@ -188,14 +192,15 @@ def signed(value, kind=""):
 
 
 def change_cell(change, runs):
+    """The cell of an Interval in points, or a dash."""
     if change is None:
         return Cell("–", "empty")
     return Cell(f"{change.mean:+.1f} [{change.low:+.1f}, {change.high:+.1f}]", kind_of(runs), tuple(runs))
 
 
 def speed(told, printed, caption, names=None):
-    """Ratios of one measurement, with the smallest and the largest of its rounds, beside the printed ones,
-    {label: ratio}; `names` says what a page calls the labels."""
+    """Ratios of one measurement of `bench`, with the smallest and largest of its rounds, beside the printed
+    ones {label: ratio}; `names` {label: how the page calls it}."""
     spread = {label: f" ({low:.2f} to {high:.2f})" for label, (low, high) in told.get("spread", {}).items()}
     rows = [
         [(names or {}).get(label, label), signless(printed.get(label)), f"{ratio:.2f}{spread.get(label, '')}"]

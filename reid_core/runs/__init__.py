@@ -1,2 +1,1 @@
-"""From a specification to a file of numbers with its provenance: one JSON per run, and the shelf on which it
-lies."""
+"""Runs: from a specification to measured numbers with their provenance, one JSON file per run on a shelf."""

@@ -21,7 +21,7 @@ CARD, FORMAT = "bundle.json", 1
 
 
 def pack(path, specs, log=print):
-    """Write the finished, current runs among `specs`, with what they show, to an archive."""
+    """Write the finished runs among `specs` that are not stale, with their visuals, to an archive."""
     files = {}
     for spec in specs:
         run = BOOK.find(spec)
@@ -77,7 +77,7 @@ def merge(path, specs, log=print):
 
 
 def opened(path):
-    """(card, {name: bytes}) of a whole archive."""
+    """(card, {name: bytes}) of an archive; ValueError unless it is whole."""
     try:
         with zipfile.ZipFile(path) as archive:
             card = json.loads(archive.read(CARD))
@@ -95,8 +95,8 @@ def opened(path):
 
 
 def check_card(card, path):
-    """Raise unless the archive was made by code that led to this code, in the book's profile, of the same
-    pixels."""
+    """ValueError unless the archive comes from this commit or an ancestor, in the book's profile, with the
+    same pixels."""
     if card.get("format") != FORMAT or not card.get("clean"):
         raise ValueError(
             f"expected a bundle of a clean tree in format {FORMAT} at {path}, found another; measure again "
@@ -121,8 +121,7 @@ def check_card(card, path):
 
 
 def belonging(name, data, card, wanted, path):
-    """The run in a file of the archive, if it is one that the book prints, of this world, these weights and
-    this code."""
+    """The run in a file of the archive; ValueError unless the book prints it and it is not stale."""
     run = Run.parse(data, f"{name} of {path}")
     if run.spec.name not in wanted or run.spec.name != name.removesuffix(".json"):
         raise ValueError(f"expected runs that the book prints in {path}, found {name}; bundle those alone.")
@@ -140,14 +139,13 @@ def belonging(name, data, card, wanted, path):
 
 
 def known(run):
-    """Whether this run, or another measurement of the same that still holds, is there already: nothing counts
-    twice."""
+    """Whether the shelf has a run of this spec that is not stale."""
     there = BOOK.at(run.spec)
     return there is not None and not there.outdated
 
 
 def check_pictures(run, data, path):
-    """Raise if what the archive shows of a run belongs to another one."""
+    """ValueError if the visuals that the archive holds for a run are those of another one."""
     if data is None:
         return
     try:
@@ -165,7 +163,7 @@ def check_pictures(run, data, path):
 
 
 def take(run, pictures):
-    """Write the pictures first: a run that stands in results/ has them."""
+    """Write the visuals, then the run: one that stands in results/ has its visuals."""
     if pictures is not None:
         place = BOOK.pictures(run.spec)
         place.parent.mkdir(parents=True, exist_ok=True)

@@ -1,7 +1,7 @@
 """Measure what the book lacks: which runs are due, several at a time, and how long the rest will take.
 
-Each run is a process of its own with one thread. Whatever stops it, or this program, costs at most the epoch
-it was in: the next call takes it up.
+Each run is a process of its own with one thread. An interruption costs at most the epoch it falls into: the
+next call resumes the run.
 """
 
 import os
@@ -23,13 +23,13 @@ from reid_core.runs.run import BOOK, Spec
 
 GPU_ROOM = 3e9  # bytes of a GPU's memory that one training of the laptop profile may need
 TALK_EVERY = 60  # seconds between lines of progress
-LOOK_EVERY = 0.5  # seconds between looks at the processes
+LOOK_EVERY = 0.5  # seconds between polls of the processes
 
 
 def fill(specs, minutes, jobs=1, device=None, start=None, log=print):
-    """Measure what of `specs` is missing or stale, `jobs` at a time, until no more may begin: after
-    `minutes`, or when all is done. What is under way then stops, and goes on in the next call. `start` begins
-    a job. Returns the specs that were done."""
+    """Measure what of `specs` is missing or stale, `jobs` at a time, for so many minutes; runs that are under
+    way then are stopped, and resumed by the next call. `start`: spec -> Popen. Returns the specs that were
+    done."""
     check(jobs, device)
     require()
     with checkpoint.alone(BOOK.folder(), "fills"):
@@ -39,7 +39,7 @@ def fill(specs, minutes, jobs=1, device=None, start=None, log=print):
 
 
 def check(jobs, device):
-    """Raise for a number of jobs that this machine cannot run at once."""
+    """ValueError for a number of jobs that this machine cannot run at once."""
     on_gpu = torch.device(device or "cpu").type == "cuda"
     most = os.cpu_count()
     if on_gpu:
@@ -53,7 +53,7 @@ def check(jobs, device):
 
 
 def require():
-    """Nothing is measured for the book from code that no commit holds."""
+    """ValueError unless the tree is clean: the book's runs name the commit of their code."""
     if not provenance.clean_tree():
         raise ValueError(
             "expected a clean tree, found uncommitted changes; commit them, so that a run names its code."
@@ -77,14 +77,14 @@ def why_due(spec):
 
 
 def same_code(run):
-    """Whether nothing that a run could depend on was committed since it was measured: then its code is not
-    asked again."""
+    """Whether no code or weights changed since a run was measured from a clean tree; then no probe is
+    needed."""
     commit = run.provenance.get("commit", "unknown")
     return bool(run.provenance.get("clean")) and provenance.code_between(commit, "HEAD") == ""
 
 
 def prepare(specs, log=print):
-    """Render worlds and decode images here, once: no job waits for another's, and none does it twice."""
+    """Render worlds and decode images once, before the jobs that share them start."""
     wanted = {
         (data, spec.profile): spec
         for spec in specs
@@ -109,7 +109,7 @@ class Job(NamedTuple):
 
 
 def process_for(device):
-    """spec -> a process that measures it."""
+    """A function spec -> the process that measures it on the device."""
     more = ["--device", device] if device else []
     return lambda spec: begin(
         spec, "runs", ["measure", "--only", spec.name, "--due", "--threads", "1", *more]
@@ -117,8 +117,8 @@ def process_for(device):
 
 
 def begin(spec, shelf, words):
-    """A process with one thread; what it says goes to measure.log in its folder. It ends when this program
-    does: it reads from a pipe that closes then."""
+    """A process with one thread; its output goes to measure.log in the run's folder. It ends with this
+    program, because it reads from a pipe that closes then (`end_with_parent`)."""
     place = build_folder() / shelf / spec.name
     place.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-m", "reid_core", *words]
@@ -138,8 +138,8 @@ def end_with_parent():
 
 
 def run_all(waiting, until, jobs, start, log=print):
-    """Keep `jobs` processes busy. Returns the specs of those that ended well; raises for those that did not,
-    at the end."""
+    """Keep `jobs` processes busy until the time `until`. Returns the specs of those that ended well;
+    ValueError at the end if any failed."""
     left, running, done, failed, pace = list(waiting), [], [], [], {}
     said = time.time()
     try:
@@ -173,12 +173,12 @@ def run_all(waiting, until, jobs, start, log=print):
 
 
 def kind_of(spec):
-    """What takes about as long: runs of one variant on one data set."""
+    """Runs of one kind, a variant on a data set, take about equally long."""
     return spec.variant, spec.data
 
 
 def progress(total, done, failed, running, left, pace, jobs):
-    """One line for the whole list: what is done, and about how long the rest will take."""
+    """One line: how many runs are done, and about how long the rest will take."""
     line = f"measure: {len(done)} of {total} runs done, {len(running)} under way"
     line += f", {len(failed)} failed" if failed else ""
     seconds = remaining(running, left, pace)
@@ -186,8 +186,8 @@ def progress(total, done, failed, running, left, pace, jobs):
 
 
 def remaining(running, left, pace):
-    """Seconds of one job that the rest will take, from what others of its kind took; None before any has
-    ended."""
+    """Seconds that the rest would take one after the other, from what others of their kind took; None before
+    any run has ended."""
     if not pace:
         return None
     typical = np.mean([seconds for some in pace.values() for seconds in some])

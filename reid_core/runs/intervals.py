@@ -1,4 +1,5 @@
-"""How far chance may have moved a score or a difference: the luck of training, and who is searched for."""
+"""Confidence intervals of scores and of paired differences. Two sources of chance count: the training seed,
+and which people are the queries."""
 
 import dataclasses
 from typing import NamedTuple
@@ -8,7 +9,7 @@ from scipy import stats
 
 
 class Interval(NamedTuple):
-    """In per cent (of average precision) or points (of a difference), with the ends of a 95 % interval."""
+    """A mean in per cent (mAP) or in points (a difference), with the ends of its 95 % interval."""
 
     mean: float
     low: float
@@ -20,20 +21,20 @@ class Interval(NamedTuple):
 
 
 def interval(runs, task=None, draws=2000):
-    """Mean AP of runs that differ in their seed."""
+    """The Interval of mAP of runs that differ in their seed; `task` None is their first test."""
     table = by_identity([(run, task) for run in runs])
     return around(by_seed(table), by_people(table, draws))
 
 
 def paired(runs, others, task=None, other_task=None, draws=2000):
-    """Mean AP of `runs` minus that of `others`, pair by pair of seeds, on the same resampled identities. Each
-    side has its way of searching; None is a run's first."""
+    """The Interval of mAP of `runs` minus that of `others`, pair by pair of seeds, on the same resampled
+    identities. Each side has its own test; None is a run's first."""
     one, two = tables_of(runs, others, task, other_task)
     return around(by_seed(one) - by_seed(two), by_people(one, draws) - by_people(two, draws))
 
 
 def tables_of(runs, others, task=None, other_task=None):
-    """Two ByIdentity of the runs that share a seed, in the same order of seeds."""
+    """A ByIdentity for each side, of the runs that share a seed, in the same order of seeds."""
     seeds = {run.spec.seed: run for run in others}
     both = [(run, seeds[run.spec.seed]) for run in runs if run.spec.seed in seeds]
     if not both:
@@ -44,12 +45,12 @@ def tables_of(runs, others, task=None, other_task=None):
 
 
 def around(seeds, people):
-    """The interval of a mean over seeds (S,); `people` (draws,) is the same mean with others searched for.
+    """The Interval of a mean over seeds (n,); `people` (draws,) is that mean over resampled identities.
 
-    Both are chance: of so few seeds the luck of training is known badly, so that Student's t counts, with the
-    degrees of freedom of Welch and Satterthwaite for the sum. Resampling three seeds would call one row in
-    four without any effect better or worse. One seed tells nothing of luck: then it is the interval over
-    people alone.
+    Half width t sqrt(var(seeds) / n + var(people)). The variance over few seeds is itself an estimate, so t
+    is Student's, with the degrees of freedom of Welch and Satterthwaite for the sum; resampling three seeds
+    instead would call one row in four without any effect better or worse. With one seed only var(people)
+    counts.
     """
     luck = seeds.var(ddof=1) / len(seeds) if len(seeds) > 1 else 0.0
     half = quantile(0.975, luck, people.var(), len(seeds)) * (luck + people.var()) ** 0.5
@@ -57,18 +58,21 @@ def around(seeds, people):
 
 
 def quantile(share, luck, people, seeds):
-    """Of Student's t, for a sum of two variances of which the first was estimated from so many seeds."""
+    """Quantile `share` of Student's t for the sum of two variances, `luck` being estimated from so many
+    seeds: (luck + people)^2 / (luck^2 / (seeds - 1)) degrees of freedom."""
     return stats.t.ppf(share, (luck + people) ** 2 / (luck**2 / (seeds - 1)) if luck else np.inf)
 
 
 class ByIdentity(NamedTuple):
-    sums: np.ndarray  # (seeds, identities), AP summed over the identity's queries
-    counts: np.ndarray  # (identities,)
+    """AP of several runs on the same queries, summed over the queries of each identity."""
+
+    sums: np.ndarray  # (runs, identities), AP in 0..1
+    counts: np.ndarray  # (identities,) queries
 
 
 def by_identity(asked):
-    """AP of the queries of each (run, task), gathered by identity: images of one person are not
-    independent."""
+    """The ByIdentity of each (run, task): images of one person are not independent, so identities are
+    resampled. ValueError if the queries differ."""
     tables = []
     for run, task in asked:
         scores = run.record(task)
@@ -82,23 +86,23 @@ def by_identity(asked):
 
 
 def by_seed(table):
-    """Mean AP of each seed, (S,)."""
+    """mAP of each run (runs,), in 0..1."""
     return table.sums.sum(1) / table.counts.sum()
 
 
 def by_people(table, draws):
-    """Mean AP over all seeds for resampled identities, (draws,): the same identities for every table of as
-    many."""
+    """mAP over all seeds for resampled identities (draws,): the same resamples for every table with as many
+    identities."""
     picks = np.random.default_rng(0).integers(len(table.counts), size=(draws, len(table.counts)))
     return table.sums.mean(0)[picks].sum(1) / table.counts[picks].sum(1)
 
 
 def detectable(runs, task=None, draws=2000):
-    """How large a true difference of mean AP, in points, must be for a paired comparison of so many seeds to
-    find it four times in five.
+    """The smallest true difference of mAP, in points, that a paired comparison of so many seeds finds with 80
+    % power; NaN for fewer than two runs.
 
-    Two runs of the *same* method differ by chance alone: by the luck of training, which moves their
-    difference and shrinks with the number of seeds, and by who is searched for, which spreads it.
+    Estimated from pairs of runs of the *same* method, which differ by chance alone: the variance over seeds
+    shrinks with their number, the variance over people does not.
     """
     if len(runs) < 2:
         return float("nan")
@@ -110,8 +114,8 @@ def detectable(runs, task=None, draws=2000):
 
 
 class Spread(NamedTuple):
-    """Variances of a paired difference of mean AP (0..1): of one seed, and of who is searched for; and the
-    difference."""
+    """A paired difference of mAP (0..1), and its variances: over single seeds (`luck`) and over resampled
+    identities (`people`)."""
 
     luck: float
     people: float
@@ -126,13 +130,12 @@ def spread(runs, others, task=None, other_task=None, draws=2000):
     return Spread(float(luck), float(people), float((by_seed(one) - by_seed(two)).mean()))
 
 
-MOST_SEEDS = 50  # more than anybody trains
+MOST_SEEDS = 50  # where `seeds_needed` gives up
 
 
 def seeds_needed(found):
-    """How many seeds would tell a true difference as large as the one seen from none, four times in five;
-    None where no number up to MOST_SEEDS would, because the people who are searched for spread it too much or
-    it is too small."""
+    """The number of seeds with which a true difference as large as the one seen is told from zero with 80 %
+    power; None where MOST_SEEDS are too few."""
     for seeds in range(2, MOST_SEEDS + 1):
         luck = found.luck / seeds
         factor = sum(quantile(share, luck, found.people, seeds) for share in (0.975, 0.8))
@@ -142,7 +145,7 @@ def seeds_needed(found):
 
 
 def renamed(run, like):
-    """The run as if it had the seed of another, so that the two can be paired."""
+    """The run under the seed of another, so that the two can be paired."""
     return dataclasses.replace(run, spec=run.spec._replace(seed=like.spec.seed))
 
 
@@ -154,7 +157,8 @@ UNCERTAIN = "cannot tell"
 
 
 def verdict(difference, printed):
-    """Whether a printed effect (its sign counts) holds in ours: "holds", "fails" or "cannot tell"."""
+    """Whether our difference has the sign of the printed one: "holds" or "fails"; "cannot tell" where the
+    interval contains zero."""
     if difference.low <= 0 <= difference.high:
         return UNCERTAIN
     return "holds" if np.sign(difference.mean) == np.sign(printed) else "fails"

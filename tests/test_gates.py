@@ -302,7 +302,7 @@ def test_a_length_of_other_weights_is_due_again(few_lengths, monkeypatch):
 
 
 def test_a_length_is_trained_tested_and_written_down(tmp_path, monkeypatch, world):
-    """On the smallest world, in the place of the development world: everything between the name and the file."""
+    """On the smallest world, in the place of the development world."""
     monkeypatch.setenv("REID_BUILD", str(tmp_path))
     monkeypatch.setattr(lengths, "place", lambda: tmp_path / "lengths.json")
     monkeypatch.setattr(lengths, "load_data", lambda name, profile: world)

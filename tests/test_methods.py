@@ -82,13 +82,6 @@ def test_a_planned_lifelong_method_has_terms_for_a_second_domain(world):
             )
 
 
-def test_plans_say_that_they_are_plans(world):
-    for recipe, kind in PLANNED:
-        stage = build(recipe, kind, world).stages()[0]
-        with pytest.raises(NotImplementedError, match="come with its chapter"):
-            stage.losses(None)
-
-
 def batch_of(method, stage, world):
     cached = {name: torch.randn(len(world.train), method.image.joint_width) for name in stage.cache}
     loader = Loader(world, size=method.size, sampler=stage.sampler, views=stage.views, cached=cached)

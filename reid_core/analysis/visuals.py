@@ -17,7 +17,7 @@ from threadpoolctl import threadpool_limits
 
 from data_prep.catalogue import build_folder
 from data_prep.world.truth import Masks
-from reid_core import checkpoint, evaluate, loading
+from reid_core import checkpoint, evaluate, loading, train
 from reid_core.analysis import explain
 from reid_core.data import Batch, Columns, still
 from reid_core.methods import METHODS
@@ -339,7 +339,7 @@ def trained(spec):
             f"expected weights of {measure.run_key(spec, method, data)}, found those of {key}; train it "
             "again with python -m reid_core train."
         )
-    method.load_state_dict(state, strict=False)  # a text tower that no stage trains is not among them
+    train.load_state(method, state, path)
     return method, data
 
 

@@ -50,23 +50,22 @@ def layer_of(module):
 def rooms(found):
     """Bands of modules, the lowest layer at the bottom, with the number of imports between them."""
     arrows = Counter((layer_of(one), layer_of(two)) for one, reads in found.items() for two in reads)
-    figure, axis = plt.subplots(figsize=(8.6, 7.2))
+    figure, axis = plt.subplots(figsize=(8.6, 6.4))
     for level, layer in enumerate(LAYERS):
-        inside = [name.removeprefix(f"{layer}.") for name in found if layer_of(name) == layer]
+        names = [name.removeprefix(f"{layer}.") for name in found if layer_of(name) == layer]
+        inside = list(
+            dict.fromkeys(name if "." not in name else f"{name.partition('.')[0]}/" for name in names)
+        )
         lines = [", ".join(inside[k : k + PER_LINE]) for k in range(0, len(inside), PER_LINE)]
         box(axis, 0, level, 8.2, 0.72, f"{layer}/", "\n".join(lines))
     for (one, two), count in arrows.items():
         high, low = LAYERS.index(one), LAYERS.index(two)
         if high != low:
-            x = 8.5 + 0.42 * (len(LAYERS) - 1 - high) + 0.07 * (high - low)
-            axis.annotate(
-                "",
-                (x, low + 0.36),
-                (x, high + 0.36),
-                arrowprops={"arrowstyle": "->", "lw": 0.8, "color": "0.35"},
-            )
-            axis.text(x + 0.03, (high + low) / 2 + 0.36, str(count), fontsize=6, color="0.35", va="center")
-    return finished(figure, axis, (-0.1, 11.6), (-0.1, len(LAYERS) - 0.2))
+            x = 8.5 + 0.62 * (len(LAYERS) - 1 - high) + 0.2 * (high - low)
+            line = {"arrowstyle": "->", "lw": 0.8, "color": "0.35"}
+            axis.annotate("", (x, low + 0.36), (x, high + 0.36), arrowprops=line)
+            axis.text(x, high + (0.42 if high > low else 0.22), str(count), fontsize=6.5, ha="center")
+    return finished(figure, axis, (-0.1, 12.9), (-0.1, len(LAYERS) - 0.2))
 
 
 WAY = (  # columns of the second picture
@@ -82,7 +81,7 @@ WAY = (  # columns of the second picture
 
 def way(found):
     """Boxes in columns, from the catalogue to a measured run, with an arrow to every reader."""
-    figure, axis = plt.subplots(figsize=(9.6, 3.6))
+    figure, axis = plt.subplots(figsize=(9.2, 3.8))
     place = {
         name: (2.0 * column, 3 - row - (4 - len(names)) / 2)
         for column, names in enumerate(WAY)
@@ -94,7 +93,7 @@ def way(found):
         for name in reads & set(place) if reader in place else ():
             (x, y), (to_x, to_y) = place[name], place[reader]
             if to_x > x:
-                arrow = {"arrowstyle": "->", "lw": 0.7, "color": "0.45"}
+                arrow = {"arrowstyle": "->", "lw": 0.7, "color": "0.55", "zorder": 0}
                 axis.annotate("", (to_x, to_y + 0.25), (x + 1.5, y + 0.25), arrowprops=arrow)
     return finished(figure, axis, (-0.2, 2.0 * len(WAY) - 0.2), (-0.3, 3.8))
 
@@ -105,8 +104,8 @@ def box(axis, x, y, width, height, title, text, dark=False):
         FancyBboxPatch((x, y), width, height, boxstyle="round,pad=0.02", fc=colour, ec="0.4", lw=0.6)
     )
     top = y + height - 0.14 if text else y + height / 2
-    axis.text(x + 0.08, top, title, fontsize=7.5, weight="bold", va="center")
-    axis.text(x + 0.08, y + 0.06, text, fontsize=5.6, va="bottom", linespacing=1.15)
+    axis.text(x + 0.08, top, title, fontsize=9, weight="bold", va="center")
+    axis.text(x + 0.08, y + 0.06, text, fontsize=6.6, va="bottom", linespacing=1.05)
 
 
 def finished(figure, axis, across, up):

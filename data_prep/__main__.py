@@ -1,6 +1,5 @@
-"""python -m data_prep world OUT | check DATASET ROOT | join DATASET ROOT DATASET ROOT | convert DATASET
-SOURCE OUT
-| describe DATASET ROOT | DATASET ROOT"""
+"""python -m data_prep world OUT | check DATASET ROOT | join DATASET ROOT DATASET ROOT
+| convert DATASET SOURCE OUT | describe DATASET ROOT | DATASET ROOT"""
 
 import argparse
 import sys
@@ -21,28 +20,12 @@ def main(arguments=None):
 
 
 def parser():
+    """The command line: a subcommand for each task, and one for each reader."""
     top = argparse.ArgumentParser("python -m data_prep", description=__doc__)
     commands = top.add_subparsers(required=True, metavar="COMMAND")
-    world = commands.add_parser("world", help="make a synthetic data set, laid out as a public one")
-    world.add_argument("out")
-    world.add_argument("--set", default="world_market", dest="name", help=", ".join(cast.SETS))
-    world.add_argument("--profile", default="laptop", help=", ".join(cast.SIZES))
-    world.add_argument("--seed", default="0", help="a whole number")
-    world.add_argument(
-        "--height", type=int, default=build.SIZE[0], help="of a person's image, in pixels; the width is half"
-    )
-    world.add_argument("--workers", type=int, help="processes; all cores unless told")
-    world.set_defaults(run=make_world)
+    add_world(commands)
     commands.add_parser("gates", add_help=False).set_defaults(run=not_here)
-    check = commands.add_parser("check", help="say whether training may start: the exit status is 0 if so")
-    check.add_argument(
-        "dataset", help=f"{', '.join(public.READERS)}; a variant follows a #, as in viper#pad_jul"
-    )
-    check.add_argument("--decode", action="store_true", help="decode every image; headers only unless told")
-    check.add_argument(
-        "--hash", action="store_true", help="look for copies of one image on both sides of a wall"
-    )
-    reading(check).set_defaults(run=examine)
+    add_check(commands)
     both = commands.add_parser("join", help="two data sets as one training set, without what leaks")
     both.add_argument("places", nargs="+", metavar="DATASET ROOT")
     both.add_argument("--out", help="a CSV file above both roots")
@@ -51,29 +34,58 @@ def parser():
     change.add_argument("dataset", help=", ".join(convert.CONVERSIONS))
     change.add_argument("source", help="the folder of the release")
     change.add_argument("out", help="a folder that is not there yet")
-    change.set_defaults(run=lambda o: convert.convert(o.dataset, o.source, o.out))
-    words = commands.add_parser(
-        "describe", help="say what each training image shows, with a BLIP-2 of your own"
-    )
-    words.add_argument("dataset", help=", ".join(public.READERS))
-    reading(words).add_argument(
-        "--weights", required=True, help="a folder with a BLIP-2 model of transformers"
-    )
-    words.add_argument("--out", help="the description file; blip_descriptions.txt in ROOT unless told")
-    words.add_argument("--device", default="cpu")
-    words.set_defaults(run=tell)
+    change.set_defaults(run=make_crops)
+    add_describe(commands)
     for name in public.READERS:
-        reader = commands.add_parser(
-            name, help=f"read {name}, print its counts, save its manifest with --out"
-        )
-        reading(reader).add_argument("--out", help="a CSV file in ROOT or above it")
-        if name in public.VARIANTS:
-            reader.add_argument("--variant", choices=public.VARIANTS[name], default=public.VARIANTS[name][0])
-        reader.set_defaults(run=count, dataset=name, variant="")
+        add_reader(commands, name)
     return top
 
 
+def add_world(commands):
+    world = commands.add_parser("world", help="make a synthetic data set, laid out as a public one")
+    world.add_argument("out")
+    world.add_argument("--set", default="world_market", dest="name", help=", ".join(cast.SETS))
+    world.add_argument("--profile", default="laptop", help=", ".join(cast.SIZES))
+    world.add_argument("--seed", default="0", help="a whole number")
+    height = "of a person's image, in pixels; the width is half"
+    world.add_argument("--height", type=int, default=build.SIZE[0], help=height)
+    world.add_argument("--workers", type=int, help="processes; all cores unless told")
+    world.set_defaults(run=make_world)
+
+
+def add_check(commands):
+    check = commands.add_parser("check", help="say whether training may start: the exit status is 0 if so")
+    dataset = f"{', '.join(public.READERS)}; a variant follows a #, as in viper#pad_jul"
+    check.add_argument("dataset", help=dataset)
+    check.add_argument("--decode", action="store_true", help="decode every image; headers only unless told")
+    twins = "look for copies of one image on both sides of a wall"
+    check.add_argument("--hash", action="store_true", help=twins)
+    reading(check).set_defaults(run=examine)
+
+
+def add_describe(commands):
+    task = "say what each training image shows, with a BLIP-2 of your own"
+    words = commands.add_parser("describe", help=task)
+    words.add_argument("dataset", help=", ".join(public.READERS))
+    weights = "a folder with a BLIP-2 model of transformers"
+    reading(words).add_argument("--weights", required=True, help=weights)
+    words.add_argument("--out", help="the description file; blip_descriptions.txt in ROOT unless told")
+    words.add_argument("--device", default="cpu")
+    words.set_defaults(run=tell)
+
+
+def add_reader(commands, name):
+    task = f"read {name}, print its counts, save its manifest with --out"
+    reader = commands.add_parser(name, help=task)
+    reading(reader).add_argument("--out", help="a CSV file in ROOT or above it")
+    if name in public.VARIANTS:
+        variants = public.VARIANTS[name]
+        reader.add_argument("--variant", choices=variants, default=variants[0])
+    reader.set_defaults(run=count, dataset=name, variant="")
+
+
 def reading(command):
+    """The command with what every command that reads a data set takes."""
     command.add_argument("root", help="the folder of the data set")
     command.add_argument(
         "--drop-unmatched-queries", action="store_true", help="leave out queries without a match"
@@ -119,7 +131,8 @@ def count(options):
 
 
 def unite(options):
-    names, roots = options.places[::2], options.places[1::2]
+    names = options.places[::2]
+    roots = options.places[1::2]
     if len(names) != 2 or len(roots) != 2:
         raise ValueError(
             f"expected two data sets with their roots, found {' '.join(options.places)}; name both."
@@ -128,6 +141,10 @@ def unite(options):
     print(*doctor.summary(manifest, missing=False), sep="\n")
     if options.out:
         manifest.write(options.out)
+
+
+def make_crops(options):
+    convert.convert(options.dataset, options.source, options.out)
 
 
 def tell(options):
@@ -140,6 +157,7 @@ def tell(options):
 
 
 def choices(options):
+    """What a reader takes besides its root."""
     return {
         "drop_unmatched_queries": options.drop_unmatched_queries,
         "allow_count_mismatch": options.allow_count_mismatch,

@@ -66,8 +66,7 @@ def read(name, size="laptop"):
     if name.startswith(LIFELONG):
         raise ValueError(
             f"expected one data set, found the order {name}; train on it with a lifelong method, or "
-            f"name one of "
-            f"{', '.join(order(name))}."
+            f"name one of {', '.join(order(name))}."
         )
     if "+" in name:
         return joint_training(*(read(part, size) for part in name.split("+")))
@@ -97,14 +96,18 @@ def order(name):
     first, _, seed = name.removeprefix(LIFELONG).partition("#")
     if first not in ORDERS:
         raise ValueError(f"expected an order among {', '.join(ORDERS)}, found {first!r}; correct the name.")
-    return tuple(f"{one}#{seed}" if seed else one for one in ORDERS[first])
+    return seeded(ORDERS[first], seed)
 
 
 def unseen(name):
     """The names of the data sets that an order is tested on without having trained on them."""
     first, _, seed = name.removeprefix(LIFELONG).partition("#")
-    names = WORLD_UNSEEN if first == "world" else UNSEEN
-    return tuple(f"{one}#{seed}" if seed else one for one in names)
+    return seeded(WORLD_UNSEEN if first == "world" else UNSEEN, seed)
+
+
+def seeded(names, seed):
+    """The names of data sets, of this seed of the world where there is one."""
+    return tuple(f"{name}#{seed}" for name in names) if seed else names
 
 
 def folder_of(name):

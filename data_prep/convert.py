@@ -1,8 +1,9 @@
 """Releases that hold no crops as files: CUHK03 (one file of MATLAB's) and CUHK-SYSU (scenes with boxes).
 
-python -m data_prep convert cuhk03 SOURCE OUT       SOURCE holds cuhk-03.mat and
-cuhk03_new_protocol_config_*.mat
-python -m data_prep convert cuhk_sysu SOURCE OUT    SOURCE holds Image/SSM and annotation/test/train_test
+python -m data_prep convert cuhk03 SOURCE OUT
+    SOURCE holds cuhk-03.mat and cuhk03_new_protocol_config_*.mat
+python -m data_prep convert cuhk_sysu SOURCE OUT
+    SOURCE holds Image/SSM and annotation/test/train_test
 """
 
 import os
@@ -13,15 +14,17 @@ import numpy as np
 from PIL import Image
 from scipy.io import loadmat
 
-from data_prep.public.places import MARKET
+from data_prep.public.folders import MARKET
 
 BOXES = ("labeled", "detected")
 INDEX = {"train": "train_idx", "query": "query_idx", "gallery": "gallery_idx"}
 
 
 def convert(name, source, out):
-    """Write the folder `out`, whole or not at all."""
-    source, out = Path(source), Path(out)
+    """Write the folder `out`, whole or not at all. ValueError where it is there, or where `source` lacks a
+    file."""
+    source = Path(source)
+    out = Path(out)
     if name not in CONVERSIONS:
         raise ValueError(
             f"expected a conversion among {', '.join(CONVERSIONS)}, found {name!r}; correct the name."
@@ -38,6 +41,7 @@ def convert(name, source, out):
 
 
 def needed(path):
+    """The path; ValueError where nothing is there."""
     if not path.exists():
         raise ValueError(f"expected {path.name} in {path.parent}, found none; unpack the whole release.")
     return path
@@ -48,11 +52,8 @@ def cuhk03(source, out):
     of the release from 1, in the order pair, person, cell, and an empty cell is no image."""
     with open_hdf5(needed(source / "cuhk-03.mat")) as release:
         for boxes in BOXES:
-            index = loadmat(
-                needed(source / f"cuhk03_new_protocol_config_{boxes}.mat"),
-                squeeze_me=True,
-                chars_as_strings=True,
-            )
+            config = needed(source / f"cuhk03_new_protocol_config_{boxes}.mat")
+            index = loadmat(config, squeeze_me=True, chars_as_strings=True)
             save_cuhk03(release, boxes, index, out / boxes)
 
 
@@ -69,6 +70,8 @@ def open_hdf5(path):
 
 
 def save_cuhk03(release, boxes, index, out):
+    """Write the images of one kind of boxes. ValueError where the release has another number of them than the
+    protocol counts."""
     split_of = {int(k): split for split, key in INDEX.items() for k in np.atleast_1d(index[key])}
     number = 0
     for split in MARKET:
@@ -76,14 +79,14 @@ def save_cuhk03(release, boxes, index, out):
     for pid, view, cell in cuhk03_cells(release, boxes):
         number += 1
         if number in split_of:
-            folder = MARKET[split_of[number]]
+            folder = out / MARKET[split_of[number]]
             # h5py gives MATLAB's (height, width, 3) as (3, width, height)
-            Image.fromarray(cell[()].transpose(2, 1, 0)).save(
-                out / folder / f"{pid:04d}_c{view}_{number:05d}.png"
-            )
-    if number != len(np.atleast_1d(index["labels"])):
+            picture = cell[()].transpose(2, 1, 0)
+            Image.fromarray(picture).save(folder / f"{pid:04d}_c{view}_{number:05d}.png")
+    counted = len(np.atleast_1d(index["labels"]))
+    if number != counted:
         raise ValueError(
-            f"expected the {len(np.atleast_1d(index['labels']))} {boxes} images that the new protocol "
+            f"expected the {counted} {boxes} images that the new protocol "
             f"counts, found {number} in the release; the two files belong to different versions: download "
             "both again."
         )
@@ -100,7 +103,7 @@ def cuhk03_cells(release, boxes):
             for k in range(cells.shape[0]):
                 cell = release[cells[k, person]]
                 if cell.ndim == 3:  # an empty cell is an array of two numbers
-                    yield people, 1 + (k >= 5), cell
+                    yield people, 1 if k < 5 else 2, cell
 
 
 def cuhk_sysu(source, out):
@@ -112,12 +115,15 @@ def cuhk_sysu(source, out):
         (out / folder).mkdir()
     people = flat(loadmat(needed(notes / "Train.mat"))["Train"])
     save_crops(source, out / "train", (box for person in people for box in scenes(person)))
-    tests = list(flat(loadmat(needed(notes / "TestG50.mat"))["TestG50"]))
-    asked = [(pid_of(text(only(test["Query"])["idname"])), only(test["Query"])) for test in tests]
+    asked = []
+    answers = []
+    for test in flat(loadmat(needed(notes / "TestG50.mat"))["TestG50"]):
+        query = next(flat(test["Query"]))
+        pid = pid_of(text(query["idname"]))
+        asked.append((pid, query))
+        answers += shown(pid, test)
     save_crops(source, out / "query", asked)
-    save_crops(
-        source, out / "gallery", (box for (pid, _), test in zip(asked, tests) for box in shown(pid, test))
-    )
+    save_crops(source, out / "gallery", answers)
 
 
 def flat(cells):
@@ -129,30 +135,29 @@ def flat(cells):
             yield from flat(cell)
 
 
-def only(cell):
-    return next(flat(cell))
-
-
 def text(cell):
+    """The string in a cell."""
     return str(np.ravel(cell)[0])
 
 
 def pid_of(name):
+    """The number in a name such as p5."""
     return int(name.removeprefix("p"))
 
 
 def scenes(person):
+    """(pid, scene with a box) of everywhere that a training person appears."""
     pid = pid_of(text(person["idname"]))
     return [(pid, scene) for scene in flat(person["scene"])]
 
 
 def shown(pid, test):
-    """The gallery's boxes of the person; scenes without the person have an empty box."""
+    """The same of the gallery's scenes with the person; those without have an empty box."""
     return [(pid, scene) for scene in flat(test["Gallery"]) if np.size(scene["idlocate"])]
 
 
 def save_crops(source, folder, boxes):
-    """A box is x, y, width, height in its scene."""
+    """Write the crops of (pid, scene with a box): x, y, width, height in pixels."""
     for number, (pid, scene) in enumerate(boxes):
         name = text(scene["imname"])
         x, y, width, height = (int(v) for v in np.ravel(scene["idlocate"]))

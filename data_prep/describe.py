@@ -24,11 +24,11 @@ QUESTIONS = {
 DECODING = {
     "num_beams": 2,
     "do_sample": False,
-    "max_new_tokens": 8,
+    "max_new_tokens": 8,  # answers are a few words
     "min_length": 1,
     "repetition_penalty": 1.5,
 }
-EVERY = 200  # images between two writes: an interrupted run goes on where it was
+EVERY = 200  # images between two writes: at most so many are asked again after an interruption
 
 
 def describe(manifest, weights, out, device="cpu", answer=None, log=print):
@@ -39,7 +39,7 @@ def describe(manifest, weights, out, device="cpu", answer=None, log=print):
     rows = manifest.split("train")
     paths = list(dict.fromkeys(rows[rows.modality == rows.modality.iloc[0]].path))
     described = read_descriptions(out) if Path(out).exists() else {}
-    left = [path for path in paths if Path(path).name not in described]
+    left = [path for path in paths if Path(path).name not in described]  # an interrupted run goes on
     for number, path in enumerate(left, 1):
         with Image.open(manifest.root / path) as image:
             described[Path(path).name] = parts_of(image.convert("RGB"), answer)
@@ -66,7 +66,8 @@ def sentences(said):
 
 
 def blip(weights, device):
-    """(image, question) -> answer of a BLIP-2 model that lies in a folder; nothing is downloaded."""
+    """(image, question) -> answer of a BLIP-2 model that lies in a folder; nothing is downloaded. ValueError
+    without the package transformers or the model."""
     try:
         from transformers import Blip2ForConditionalGeneration, Blip2Processor
     except ImportError:

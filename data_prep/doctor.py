@@ -2,9 +2,11 @@
 what to do."""
 
 import hashlib
+import itertools
 import os
 from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import NamedTuple
 
 from PIL import Image
@@ -34,14 +36,17 @@ def check(name, root, decode=False, hashes=False, **options):
 
 
 def examine(manifest, decode=False, hashes=False):
-    """Every check of the contract, then every file: its header, or all of it (`decode`); `hashes` finds
-    copies."""
-    complaints = [sentence for test in CHECKS if (sentence := complaint(test, manifest))]
+    """The Report on a manifest: every check of the contract, then every file: its header, or all of it
+    (`decode`); `hashes` finds copies."""
+    complaints = list(filter(None, (complaint(test, manifest) for test in CHECKS)))
     missing = any("found nothing" in sentence for sentence in complaints)
     complaints += two_versions(manifest) + unreadable(manifest, decode)
     if hashes and not missing:
         complaints += copies(manifest)
-    return Report([*summary(manifest, missing), *([] if complaints else [READY])], complaints)
+    lines = summary(manifest, missing)
+    if not complaints:
+        lines.append(READY)
+    return Report(lines, complaints)
 
 
 def complaint(test, manifest):
@@ -54,6 +59,8 @@ def complaint(test, manifest):
 
 
 def summary(manifest, missing):
+    """Lines about a manifest; without a fingerprint, which reads the files' sizes, where some are
+    `missing`."""
     fingerprint = "" if missing else f", fingerprint {manifest.fingerprint}"
     lines = [f"{manifest.name} ({manifest.origin}){fingerprint}", *manifest.notes]
     if manifest.trials:
@@ -77,14 +84,13 @@ def two_versions(manifest):
 def unreadable(manifest, decode):
     """One complaint for all files that are no images."""
     files = [manifest.root / path for path in dict.fromkeys(manifest.table.path)]
+    look = partial(look_at, decode=decode)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        found = [
-            sentence
-            for sentence in pool.map(lambda path: look_at(path, decode), files, chunksize=256)
-            if sentence
-        ]
+        found = list(filter(None, pool.map(look, files, chunksize=256)))
+    if not found:
+        return []
     more = f" ({len(found)} such files)" if len(found) > 1 else ""
-    return [f"{found[0]}{more}; unpack the archive again, or replace or remove it."] if found else []
+    return [f"{found[0]}{more}; unpack the archive again, or replace or remove it."]
 
 
 def look_at(path, decode=False):
@@ -106,17 +112,21 @@ def look_at(path, decode=False):
 def copies(manifest):
     """Complaints about files with the same content on both sides of a wall: training and testing, or a query
     and a gallery image that its protocol does not leave out. Only files of equal size are read."""
-    rows = [row for row in manifest.table.itertuples() if row.modality == "rgb"]
-    groups = defaultdict(list)
-    for row in rows:
-        groups[os.stat(manifest.root / row.path).st_size].append(row)
-    same = [twins for group in groups.values() if len(group) > 1 for twins in equal(manifest.root, group)]
+    groups = defaultdict(list)  # size in bytes -> rows
+    for row in manifest.table.itertuples():
+        if row.modality == "rgb":
+            groups[os.stat(manifest.root / row.path).st_size].append(row)
+    same = []
+    for group in groups.values():
+        if len(group) > 1:
+            same += equal(manifest.root, group)
     return leaked(manifest, same) + given_away(manifest, same)
 
 
 def equal(root, rows):
     """Groups of rows whose files have one content."""
-    found, known = defaultdict(list), {}
+    found = defaultdict(list)
+    known = {}  # a file may stand in several rows, and is read once
     for row in rows:
         if row.path not in known:
             known[row.path] = hashlib.sha256((root / row.path).read_bytes()).digest()
@@ -124,17 +134,20 @@ def equal(root, rows):
     return [twins for twins in found.values() if len(twins) > 1]
 
 
+def pairs_in(same):
+    """Every ordered pair of rows of one content."""
+    for twins in same:
+        yield from itertools.product(twins, twins)
+
+
 def leaked(manifest, same):
-    pairs = [
-        (a, b)
-        for twins in same
-        for a in twins
-        for b in twins
-        if a.split == "train" and b.split in ("query", "gallery", "val")
-    ]
+    """A complaint about training images that are test images as well, or none."""
+    test = ("query", "gallery", "val")
+    pairs = [(a, b) for a, b in pairs_in(same) if a.split == "train" and b.split in test]
     if not pairs:
         return []
-    (a, b), number = pairs[0], len({a.path for a, _ in pairs})
+    a, b = pairs[0]
+    number = len({one.path for one, _ in pairs})
     return [
         f"{manifest.name}: expected no training image among the test images, found {number} (the first is "
         f"{a.path}, also {b.path}); remove one of the two."
@@ -142,19 +155,20 @@ def leaked(manifest, same):
 
 
 def given_away(manifest, same):
-    column = PROTOCOLS[manifest.protocol]
-    pairs = [
-        (a, b)
-        for twins in same
-        for a in twins
-        for b in twins
-        if (a.split, b.split) == ("query", "gallery")
-        and a.path != b.path
-        and (column is None or a.pid != b.pid or getattr(a, column) != getattr(b, column))
-    ]
-    if not pairs or manifest.trials:
+    """A complaint about queries of which the gallery holds a copy that the protocol does not leave out, or
+    none."""
+    if manifest.trials:
         return []
-    (a, b), number = pairs[0], len({a.path for a, _ in pairs})
+    column = PROTOCOLS[manifest.protocol]
+    pairs = []
+    for a, b in pairs_in(same):
+        asks = (a.split, b.split) == ("query", "gallery") and a.path != b.path
+        if asks and (column is None or a.pid != b.pid or getattr(a, column) != getattr(b, column)):
+            pairs.append((a, b))
+    if not pairs:
+        return []
+    a, b = pairs[0]
+    number = len({one.path for one, _ in pairs})
     return [
         f"{manifest.name}: expected no copy of a query in its gallery, found {number} (the first is "
         f"{a.path}, also {b.path}); remove one of the two."

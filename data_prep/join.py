@@ -22,7 +22,8 @@ LOUD = 0.1  # a larger share of removed training images is a warning: results ar
 def join(manifests, name="joint"):
     """One manifest of all rows, with paths below the roots' common parent. Identities and cameras of
     different sets stay different; distractors (pid 0 of a gallery) and junk (-1) stay what they are."""
-    tables, people = stacked(manifests), 1
+    tables = stacked(manifests)
+    people = 1  # what is added to a set's pids: 0 stays free for distractors
     for table in tables:
         distractor = (table.pid <= 0) & (table.split == "gallery")
         table["pid"] = table.pid.where(distractor, table.pid + people)
@@ -32,23 +33,30 @@ def join(manifests, name="joint"):
 
 def stacked(manifests):
     """Copies of the tables, with paths below one root, and cameras and shots that do not collide."""
-    root, tables, cameras, shots = common_root(manifests), [], 0, 0
+    root = common_root(manifests)
+    tables = []
+    cameras = 0  # how many numbers the sets before have taken
+    shots = 0
     for manifest in manifests:
-        table, folder = manifest.table.copy(), manifest.root.resolve().relative_to(root)
+        table = manifest.table.copy()
+        folder = manifest.root.resolve().relative_to(root)
         table["path"] = [str(folder / path) for path in table.path]
         table["camid"] += cameras
         table["shot"] += shots
-        cameras, shots = (int(table[column].max()) + 1 for column in ("camid", "shot"))
+        cameras = int(table["camid"].max()) + 1
+        shots = int(table["shot"].max()) + 1
         tables.append(table)
     return tables
 
 
 def common_root(manifests):
+    """The deepest folder that holds all roots."""
     return Path(os.path.commonpath([manifest.root.resolve() for manifest in manifests]))
 
 
 def manifest_of(name, manifests, table, **more):
-    """The checked manifest of a joint table. World images and photographs are never joined."""
+    """The checked manifest of a joint table. ValueError for world images with photographs: they are never
+    joined."""
     origins = {manifest.origin for manifest in manifests}
     if len(origins) > 1:
         raise ValueError(
@@ -76,16 +84,19 @@ def joint_training(*manifests):
     A node is (data set, pid); a file name that tells its source unites it with the source's node. What was
     removed and merged stands in the notes, and a large share is a warning.
     """
-    people, tables = People(), stacked(manifests)
+    people = People()
+    tables = stacked(manifests)
     for manifest, table in zip(manifests, tables):
         table["pid"] = [people.label(node) for node in nodes(manifest, people)]
-    for table in tables:
-        table["pid"] = [people.find(pid) if pid else 0 for pid in table.pid]
-    kept, notes = [], []
+    for table in tables:  # only now are all groups known
+        table["pid"] = [people.find(pid) for pid in table.pid]
+    kept = []
+    notes = []
     for k, table in enumerate(tables):
-        tested = {
-            pid for other in tables[:k] + tables[k + 1 :] for pid in other[other.split != "train"].pid
-        } - {0}
+        tested = set()
+        for other in tables[:k] + tables[k + 1 :]:
+            tested.update(other[other.split != "train"].pid)
+        tested.discard(0)  # distractors are nobody
         leak = (table.split == "train") & table.pid.isin(tested)
         notes.append(report(manifests[k].name, leak.sum(), (table.split == "train").sum()))
         kept.append(table[~leak])
@@ -96,7 +107,7 @@ def joint_training(*manifests):
 
 
 def report(name, removed, images):
-    """What was taken from a set, said aloud where little is left of it."""
+    """A note of what was taken from a set; a warning as well where it is more than LOUD of it."""
     said = (
         f"{name}: {removed} of {images} training images removed ({removed / max(images, 1):.1%}), whose "
         "people another set tests"
@@ -111,7 +122,8 @@ class People:
     """Union-find over nodes; labels count from 1, and the root of a group is its smallest label."""
 
     def __init__(self):
-        self.numbers, self.parent = {}, [0]
+        self.numbers = {}  # node -> its label
+        self.parent = [0]  # label -> a label nearer to the root of its group; 0 is the distractor's
 
     def label(self, node):
         """The number of a node, made when first asked for; None, a distractor, is 0."""
@@ -123,12 +135,14 @@ class People:
         return self.numbers[node]
 
     def find(self, number):
+        """The root of a label's group."""
         while self.parent[number] != number:
             self.parent[number] = self.parent[self.parent[number]]
             number = self.parent[number]
         return number
 
     def unite(self, node, other):
+        """Put two nodes into one group."""
         a, b = sorted((self.find(self.label(node)), self.find(self.label(other))))
         self.parent[b] = a
 

@@ -1,4 +1,5 @@
-"""The contract between data and everything else: a table with one row per image.
+"""The contract between data and everything else: a table with one row per image. These are its columns; all
+but the first four have defaults.
 
 path      str    relative to the root
 pid       int    person or vehicle; 0 and above. A gallery pid that no query has is a distractor
@@ -8,6 +9,7 @@ domain    str    which dataset (or world domain) the image comes from
 modality  str    rgb, nir or tir
 scene     int    0 where a dataset has none
 shot      int    rows of one shot are the spectra of one moment
+tile      int    which third of the file's width the image is, from 0; -1 the whole file
 captions  tuple  sentences about this image, possibly none
 parts     tuple  its part descriptions (head, upper, lower, foot), possibly none
 """
@@ -28,7 +30,7 @@ DEFAULTS = {
     "domain": "",
     "modality": "rgb",
     "scene": 0,
-    "shot": None,
+    "shot": None,  # a number of its own for every row
     "captions": (),
     "parts": (),
     "tile": -1,
@@ -69,16 +71,17 @@ class Manifest:
 
     def counts(self):
         """{split: {"identities", "images", "cameras", "captions"}}; captions are counted one by one."""
-        return {
-            name: {
-                "identities": rows.pid.nunique(),
-                "images": len(rows),
-                "cameras": rows.camid.nunique(),
-                "captions": int(rows.captions.map(len).sum()),
-            }
-            for name in SPLITS
-            if len(rows := self.split(name))
-        }
+        found = {}
+        for name in SPLITS:
+            rows = self.split(name)
+            if len(rows):
+                found[name] = {
+                    "identities": rows.pid.nunique(),
+                    "images": len(rows),
+                    "cameras": rows.camid.nunique(),
+                    "captions": int(rows.captions.map(len).sum()),
+                }
+        return found
 
     @property
     def fingerprint(self):
@@ -103,7 +106,8 @@ class Manifest:
                 f"{self.name}: expected one query set and one gallery, found trials ({self.trials.words}); "
                 "name the data set itself wherever a CSV is asked for."
             )
-        folder, root = Path(path).resolve().parent, self.root.resolve()
+        folder = Path(path).resolve().parent
+        root = self.root.resolve()
         if not root.is_relative_to(folder):
             raise ValueError(
                 f"expected a file in {root} or above it, found {path}; save the table there: its paths are "
@@ -129,7 +133,7 @@ class Manifest:
 
 
 def read_table(path):
-    """The rows of a CSV that `Manifest.write` or anybody else wrote."""
+    """The rows of a CSV that `Manifest.write` or anybody else wrote. ValueError where a list is no JSON."""
     table = pd.read_csv(path, keep_default_na=False)
     for column in set(LISTS) & set(table.columns):
         table[column] = [told(path, column, text) for text in table[column]]
@@ -137,6 +141,7 @@ def read_table(path):
 
 
 def told(path, column, text):
+    """The sentences in one cell."""
     try:
         return tuple(json.loads(text)) if text else ()
     except ValueError:
@@ -148,7 +153,7 @@ def told(path, column, text):
 
 def from_table(name, root, table, drop_unmatched_queries=False, tests=None, **more):
     """A Manifest that passed `tests` (all of CHECKS unless told). `table` needs path, pid, camid and split;
-    the other columns have defaults."""
+    the other columns have defaults. ValueError, in one sentence, where a test fails."""
     missing = [column for column in REQUIRED if column not in table]
     if missing:
         raise ValueError(
@@ -156,9 +161,11 @@ def from_table(name, root, table, drop_unmatched_queries=False, tests=None, **mo
             f"{', '.join(map(str, table.columns))}; add {', '.join(missing)}."
         )
     table = table.reset_index(drop=True).copy()
+    if "shot" not in table:
+        table["shot"] = list(range(len(table)))
     for column, value in DEFAULTS.items():
         if column not in table:
-            table[column] = list(range(len(table))) if column == "shot" else [value] * len(table)
+            table[column] = [value] * len(table)
     table.loc[table.domain == "", "domain"] = name
     manifest = Manifest(name, Path(root), table[list(COLUMNS)], **more)
     if drop_unmatched_queries:
@@ -251,11 +258,15 @@ def queries_have_a_match(manifest):
 def unmatched_queries(manifest):
     """Table positions of queries for which no gallery image is left after the protocol's filter, in any
     draw."""
-    query, gallery = manifest.split("query"), manifest.split("gallery")
+    query = manifest.split("query")
+    gallery = manifest.split("gallery")
+    column = PROTOCOLS[manifest.protocol]
     if not manifest.trials:
-        return unmatched(query, gallery, PROTOCOLS[manifest.protocol])
-    draws = ((query.iloc[list(asked)], gallery.iloc[list(shown)]) for asked, shown in manifest.trials.draws)
-    return sorted({row for draw in draws for row in unmatched(*draw, PROTOCOLS[manifest.protocol])})
+        return unmatched(query, gallery, column)
+    found = set()
+    for asked, shown in manifest.trials.draws:
+        found.update(unmatched(query.iloc[list(asked)], gallery.iloc[list(shown)], column))
+    return sorted(found)
 
 
 def unmatched(query, gallery, column):
@@ -263,7 +274,7 @@ def unmatched(query, gallery, column):
     by_pid = Counter(gallery.pid)
     if column is None:
         return [row.Index for row in query.itertuples() if not by_pid[row.pid]]
-    same = Counter(zip(gallery.pid, gallery[column]))
+    same = Counter(zip(gallery.pid, gallery[column]))  # those that the protocol leaves out
     return [row.Index for row in query.itertuples() if by_pid[row.pid] == same[row.pid, getattr(row, column)]]
 
 

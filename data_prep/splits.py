@@ -1,7 +1,7 @@
 """Random splits of the unseen sets, shipped as splits.json. THEY ARE OURS: the published ones exist only on
 their authors' machines, so averages over unseen sets are comparable in size, not in digits.
 
-python -m data_prep.splits    writes splits.json anew; the same bytes on every machine
+    python -m data_prep.splits    writes splits.json anew; the same bytes on every machine
 """
 
 import functools
@@ -29,10 +29,11 @@ def ours():
 def drawn(name, split):
     """The identities that come first in the order of a hash: no generator's version can change them."""
     people, tested = PEOPLE[name]
-    order = sorted(
-        people, key=lambda pid: hashlib.sha256(f"{SEED} {name} {split} {pid}".encode()).hexdigest()
-    )
-    return sorted(order[:tested])
+
+    def place(pid):
+        return hashlib.sha256(f"{SEED} {name} {split} {pid}".encode()).hexdigest()
+
+    return sorted(sorted(people, key=place)[:tested])
 
 
 def text():

@@ -13,8 +13,10 @@ import numpy as np
 import torch
 
 HALF = (0.5, 0.5, 0.5)
-IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
+CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 
 
 @dataclass(frozen=True)
@@ -85,7 +87,8 @@ def draw_boxes(erasing, rng, number, height, width):
     h, w = box_sides(area, np.exp(aspect) if erasing.log_uniform else aspect, height, width)
     fits = (h < height) & (w < width) & (h > 0) & (w > 0)
     best = fits.argmax(1)[:, None]
-    h, w = np.take_along_axis(h, best, 1)[:, 0], np.take_along_axis(w, best, 1)[:, 0]
+    h = np.take_along_axis(h, best, 1)[:, 0]
+    w = np.take_along_axis(w, best, 1)[:, 0]
     top, left = (rng.random((2, number)) * np.stack([height - h + 1, width - w + 1])).astype(np.int64)
     keep = (rng.random(number) < erasing.p) & fits.any(1)
     return np.stack([top, left, h, w], 1) * keep[:, None]

@@ -122,7 +122,8 @@ def sentence_batch(method, data):
 
 def check_files(build, data, folder):
     """Weights that are written and read back say the same; nothing undeclared is missing."""
-    method, again = build(), build()
+    method = build()
+    again = build()
     with torch.no_grad():
         for parameter in method.parameters():
             parameter.add_(0.01 if id(parameter) not in constant(method) else 0.0)
@@ -141,7 +142,8 @@ def constant(method):
 
 def check_resumption(build, data, folder):
     """A training that is interrupted after its second step and taken up ends with the same bits."""
-    whole, again = build(), build()
+    whole = build()
+    again = build()
     fit_quietly(whole, folder / "whole")
     interrupted(lambda: fit_quietly(build(), folder / "broken"), steps=2)
     fit_quietly(again, folder / "broken")
@@ -155,7 +157,8 @@ def fit_quietly(method, folder):
 
 def interrupted(work, steps):
     """Do some work whose training is interrupted before step number `steps`, from 0."""
-    real, taken = train.Trainer.step, []
+    real = train.Trainer.step
+    taken = []
 
     def step(trainer, *more):
         if len(taken) == steps:

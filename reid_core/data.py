@@ -90,7 +90,8 @@ class PixelStore:
     """Every image of a split at one size, decoded once: `pixels` is (N, 3, H, W) uint8, N = S * M."""
 
     def __init__(self, root, rows, size, filter, cache=None):
-        self.shape, self.M = (rows.paths.size, 3, *size), rows.paths.shape[1]
+        self.shape = (rows.paths.size, 3, *size)
+        self.M = rows.paths.shape[1]
         files = [(Path(root) / path, int(tile)) for path, tile in zip(rows.paths.ravel(), rows.tiles.ravel())]
         self.path = Path(cache or catalogue.cache_folder()) / f"{store_key(files, size, filter)}.u8"
         if not self.path.exists():
@@ -236,7 +237,8 @@ class ReidData:
     """A manifest ready for training and testing; labels and cameras are numbered by the training split."""
 
     def __init__(self, manifest, cache=None):
-        self.manifest, self.cache = manifest, cache
+        self.manifest = manifest
+        self.cache = cache
         self.train, self.val, self.query, self.gallery = (
             shots_of(manifest.split(name)) for name in ("train", "val", "query", "gallery")
         )
@@ -318,9 +320,16 @@ class Loader:
         captions=None,
         passes=1,
     ):
-        self.data, self.size, self.sampler, self.views = data, size, sampler, views
-        self.seed, self.device, self.stream, self.passes = seed, device, stream, passes
-        self.cached, self.captions = cached or {}, captions
+        self.data = data
+        self.size = size
+        self.sampler = sampler
+        self.views = views
+        self.seed = seed
+        self.device = device
+        self.stream = stream
+        self.passes = passes
+        self.cached = cached or {}
+        self.captions = captions
         self.stores = [data.store("train", size, view.filter).to(device) for view in views]
         self.columns = Columns(data, "train", device)
 
@@ -406,7 +415,8 @@ def ahead(work, jobs):
 def still_batches(data, split, size, view, device="cpu", batch=256):
     """The whole split in order, unaugmented: what testing and caching look at. view None: no image is
     read."""
-    count, columns = len(getattr(data, split)), Columns(data, split, device)
+    count = len(getattr(data, split))
+    columns = Columns(data, split, device)
     store = view and data.store(split, size, view.filter).to(device)
     for start in range(0, count, batch):
         some = np.arange(start, min(start + batch, count))

@@ -61,10 +61,14 @@ def run_task(task, data, seen):
     sentences of the gallery's images, under the task's protocol, since a sentence has no camera.
     """
     if task.query_type == "text":
-        query, protocol, trials = seen["sentences"][task.query], task.protocol, None
+        query = seen["sentences"][task.query]
+        protocol = task.protocol
+        trials = None
         shots = data.gallery.pick(owners(data.gallery))
     else:
-        query, protocol, trials = seen["query"][task.query], data.manifest.protocol, data.manifest.trials
+        query = seen["query"][task.query]
+        protocol = data.manifest.protocol
+        trials = data.manifest.trials
         shots = data.query
     found = score_trials(
         query, seen["gallery"][task.gallery], shots, data.gallery, protocol, trials, task.rerank
@@ -75,10 +79,8 @@ def run_task(task, data, seen):
 
 def protocol_words(query_type, data, protocol, reranked=False):
     """The protocol in words: query type, what is left out of the gallery, trials, re-ranking."""
-    trials, words = (
-        data.manifest.trials,
-        [f"{'every sentence' if query_type == 'text' else 'images'} asked", WORDS[protocol]],
-    )
+    trials = data.manifest.trials
+    words = [f"{'every sentence' if query_type == 'text' else 'images'} asked", WORDS[protocol]]
     if query_type == "image" and trials:
         words.append(trials.words)
     elif query_type == "image" and np.array_equal(data.query.paths, data.gallery.paths):
@@ -96,7 +98,8 @@ def score_trials(query, gallery, query_shots, gallery_shots, protocol, trials=No
         return score(query, gallery, query_shots, gallery_shots, protocol, reranked)
     parts = []
     for asked, shown in trials.draws:
-        asked, shown = np.array(asked, np.int64), np.array(shown, np.int64)
+        asked = np.array(asked, np.int64)
+        shown = np.array(shown, np.int64)
         part = score(
             query[asked],
             gallery[shown],

@@ -1,6 +1,6 @@
 """The small parts that the papers share.
 
-B vectors or sequences, D width, C identities, Q queries, T tokens
+B vectors or sequences, D width, C identities, Q queries, T tokens, E width of the joint space
 """
 
 import itertools
@@ -16,11 +16,11 @@ from reid_core.towers import QuickGELU
 
 
 class Neck(nn.BatchNorm1d):
-    """BNNeck (Luo et al. 2019): batch norm whose bias stays 0 unless `bias` frees it."""
+    """BNNeck (Luo et al. 2019): batch norm of (B, D) whose bias stays 0 unless `bias` frees it."""
 
     def __init__(self, width, bias=False):
         super().__init__(width)
-        self.fixed = () if bias else ("bias",)
+        self.fixed = () if bias else ("bias",)  # `base.trainable` leaves it out
 
     forward = in_float32(nn.BatchNorm1d.forward)
 
@@ -32,18 +32,20 @@ class Head(nn.Module):
         super().__init__()
         self.neck = Neck(width, bias)
         self.classifier = nn.Linear(width, classes, bias=False)
-        nn.init.normal_(self.classifier.weight, std=std)
+        nn.init.normal_(self.classifier.weight, std=std)  # CLIP-ReID's start: nearly equal logits
 
     def grow(self, classes, std=0.001):
         """Room for `classes` more identities; the classifier rows there are stay as they are."""
-        weight = self.classifier.weight.detach()
-        fresh = torch.empty(classes, weight.shape[1], device=weight.device).normal_(std=std)
+        weight = self.classifier.weight.detach()  # (C, D)
+        fresh = torch.empty(classes, weight.shape[1], device=weight.device).normal_(std=std)  # (classes, D)
         self.resize(torch.cat([weight, fresh]))
 
     def resize(self, weight):
         """The classifier with these rows (C, D), however many it had."""
         shape = {"in_features": weight.shape[1], "out_features": len(weight), "bias": False}
-        self.classifier = nn.utils.skip_init(nn.Linear, **shape, device=weight.device)
+        self.classifier = nn.utils.skip_init(
+            nn.Linear, **shape, device=weight.device
+        )  # no random number is drawn
         self.classifier.weight = nn.Parameter(weight)
 
     def _load_from_state_dict(self, state, prefix, *rest):
@@ -55,6 +57,7 @@ class Head(nn.Module):
 
     @in_float32
     def forward(self, features):
+        """(B, D) -> logits (B, C), in float32 whatever autocast says."""
         return self.classifier(self.neck(features))
 
 
@@ -64,18 +67,28 @@ class CrossAttention(nn.Module):
 
     def __init__(self, *, queries, width, heads, std=0.02):
         super().__init__()
-        self.heads, self.remember, self.maps = heads, False, None
-        self.queries = nn.Parameter(torch.randn(queries, width) * std)
-        self.q_proj, self.k_proj, self.v_proj, self.proj_out = (nn.Linear(width, width) for _ in range(4))
+        self.heads = heads
+        self.remember = False  # explanations set it: maps cost memory
+        self.maps = None
+        self.queries = nn.Parameter(torch.randn(queries, width) * std)  # (Q, D)
+        self.q_proj = nn.Linear(width, width)
+        self.k_proj = nn.Linear(width, width)
+        self.v_proj = nn.Linear(width, width)
+        self.proj_out = nn.Linear(width, width)
 
     def forward(self, tokens):
-        q = self.split(self.q_proj(self.queries)[None].expand(len(tokens), -1, -1))
-        k, v = self.split(self.k_proj(tokens)), self.split(self.v_proj(tokens))
+        q = self.split(
+            self.q_proj(self.queries)[None].expand(len(tokens), -1, -1)
+        )  # (B, heads, Q, D / heads)
+        k = self.split(self.k_proj(tokens))  # (B, heads, T, D / heads)
+        v = self.split(self.v_proj(tokens))  # (B, heads, T, D / heads)
         if self.remember:
-            self.maps = (q @ k.mT / q.shape[-1] ** 0.5).softmax(-1).detach()
-        return self.proj_out(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
+            self.maps = (q @ k.mT / q.shape[-1] ** 0.5).softmax(-1).detach()  # (B, heads, Q, T)
+        read = F.scaled_dot_product_attention(q, k, v)  # (B, heads, Q, D / heads)
+        return self.proj_out(read.transpose(1, 2).flatten(2))  # (B, Q, D)
 
     def split(self, x):
+        """(B, T, D) -> (B, heads, T, D / heads)."""
         return x.unflatten(2, (self.heads, -1)).transpose(1, 2)
 
 
@@ -84,7 +97,7 @@ ACTIVATIONS = {"ReLU": nn.ReLU, "GELU": nn.GELU}
 
 class Inversion(nn.Module):
     """Image feature -> pseudo-words (PromptSG Sec. 5.1): linear layers of one hidden width, batch norm at the
-    end."""
+    end. KeyError for an activation that ACTIVATIONS lacks."""
 
     def __init__(
         self,
@@ -100,12 +113,15 @@ class Inversion(nn.Module):
         gamma=1.0,
     ):
         super().__init__()
-        self.count, widths = count, [width] + [hidden] * (layers - 1)
+        self.count = count
+        widths = [width] + [hidden] * (layers - 1)  # of what each linear layer but the last reads
         parts = []
         for one, two in itertools.pairwise(widths):
             parts += [nn.Linear(one, two), ACTIVATIONS[activation](), nn.Dropout(dropout)]
         self.layers = nn.Sequential(*parts, nn.Linear(widths[-1], count * words))
-        self.norm = nn.BatchNorm1d(count * words) if norm else nn.Identity()
+        self.norm = (
+            nn.BatchNorm1d(count * words) if norm else nn.Identity()
+        )  # over the batch, each number by itself
         if norm:
             nn.init.constant_(self.norm.weight, gamma)
 
@@ -122,20 +138,26 @@ class Interaction(nn.Module):
 
     mode "pool": the blocks see what the words gathered, and z is the last, the end token. mode "reweight":
     every token is scaled by T times the attention that it received, the blocks see all T of them, and z is
-    the first.
+    the first. ValueError for another mode.
     """
 
     def __init__(self, *, width, head_width, blocks, mlp_ratio, mode, projection, residual, norms=True):
         super().__init__()
         heads = max(1, width // head_width)
-        self.heads, self.remember, self.maps = heads, False, None
+        self.heads = heads
+        self.remember = False
+        self.maps = None
         kind = nn.LayerNorm if norms else nn.Identity
-        self.norm_sentence, self.norm_tokens = kind(width), kind(width)
-        self.q_proj, self.k_proj, self.v_proj = (nn.Linear(width, width) for _ in range(3))
+        self.norm_sentence = kind(width)
+        self.norm_tokens = kind(width)
+        self.q_proj = nn.Linear(width, width)
+        self.k_proj = nn.Linear(width, width)
+        self.v_proj = nn.Linear(width, width)
         self.out_proj = nn.Linear(width, width) if projection else nn.Identity()
+        # mode -> (how the tokens are read, which words the residual adds, the token that is z)
         ways = {"pool": (self.pool, slice(None), -1), "reweight": (self.reweight, slice(-1, None), 0)}
         self.gather, self.added, self.answer = one_of(ways, mode, "mim_mode")
-        self.residual = 1.0 if residual else 0.0
+        self.residual = 1.0 if residual else 0.0  # no residual in Eq. 7 (D8)
         self.blocks = nn.ModuleList(
             ResidualAttentionBlock(width, heads, mlp_ratio, act_layer=QuickGELU) for _ in range(blocks)
         )
@@ -144,34 +166,38 @@ class Interaction(nn.Module):
 
     def forward(self, query, tokens):
         """Sentences (B, Q, E) and tokens (B, T, E) -> z (B, E)."""
-        x = self.gather(self.norm_sentence(query), self.norm_tokens(tokens))
-        x = x + self.residual * query[:, self.added]
+        x = self.gather(
+            self.norm_sentence(query), self.norm_tokens(tokens)
+        )  # (B, Q, E), or (B, T, E) re-weighted
+        x = x + self.residual * query[:, self.added]  # the end token alone where all T tokens stay
         for block in self.blocks:
             x = block(x)
-        return self.norm(x[:, self.answer])
+        return self.norm(x[:, self.answer])  # (B, E)
 
     def attention(self, query, tokens):
         """(values (B, heads, T, E / heads), how much of its attention each head pays to each token (B, heads,
         Q, T))."""
         q = self.split(self.q_proj(query))  # (B, heads, Q, E / heads)
         k = self.split(self.k_proj(tokens))  # (B, heads, T, E / heads)
-        v = self.split(self.v_proj(tokens))
-        share = (q @ k.mT / q.shape[-1] ** 0.5).softmax(-1)
+        v = self.split(self.v_proj(tokens))  # (B, heads, T, E / heads)
+        share = (q @ k.mT / q.shape[-1] ** 0.5).softmax(-1)  # (B, heads, Q, T), each row sums to 1
         self.maps = share if self.remember else None
         return v, share
 
     def pool(self, query, tokens):
         """Eq. 7: (B, Q, E)."""
         values, share = self.attention(query, tokens)
-        return self.out_proj((share.to(values.dtype) @ values).transpose(1, 2).flatten(2))
+        gathered = share.to(values.dtype) @ values  # (B, heads, Q, E / heads); softmax is float32 in autocast
+        return self.out_proj(gathered.transpose(1, 2).flatten(2))
 
     def reweight(self, query, tokens):
         """Fig. 2 and 3: (B, T, E)."""
         values, share = self.attention(query, tokens)
-        weight = tokens.shape[1] * share.mean((1, 2))[..., None]  # (B, T, 1)
+        weight = tokens.shape[1] * share.mean((1, 2))[..., None]  # (B, T, 1), 1 on average over the tokens
         return self.out_proj(weight.to(values.dtype) * values.transpose(1, 2).flatten(2))
 
     def split(self, x):
+        """(B, T, E) -> (B, heads, T, E / heads)."""
         return x.unflatten(2, (self.heads, -1)).transpose(1, 2)
 
     def readers(self):
@@ -180,9 +206,10 @@ class Interaction(nn.Module):
 
 
 class NoInteraction(nn.Module):
-    """Table 3 row d: the image's own feature stands for z, and no loss looks at it."""
+    """PromptSG Table 3 row d: the image's own feature stands for z, and no loss looks at it."""
 
     def forward(self, query, tokens):
+        """Sentences (B, Q, E) and tokens (B, T, E) -> the first token (B, E)."""
         return tokens[:, 0]
 
     def readers(self):
@@ -191,7 +218,9 @@ class NoInteraction(nn.Module):
 
 def init_as_clip(module, width, depth):
     """CLIP's own initialisation of a transformer of that width and depth (D8)."""
-    into, out = width**-0.5, width**-0.5 * (2 * depth) ** -0.5
+    into = width**-0.5
+    out = width**-0.5 * (2 * depth) ** -0.5
+    # what writes to the residual stream starts smaller the deeper the network is
     for layer in (module.q_proj, module.k_proj, module.v_proj):
         nn.init.normal_(layer.weight, std=into)
         nn.init.zeros_(layer.bias)

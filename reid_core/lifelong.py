@@ -25,7 +25,8 @@ def learn(method, domains, folder, *, tests, seed=0, key="", log=print, **how):
     and so does a run that was interrupted, between two domains or within one. `how` is passed on to
     `train.fit`.
     """
-    records, history = [], []
+    records = []
+    history = []
     for number, domain in enumerate(domains, 1):
         place = prefix_folder(folder, key, domains[:number])
         train.seed_all(seed)  # new heads and tables begin alike, however the run came here

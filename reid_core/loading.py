@@ -57,7 +57,8 @@ def read_safetensors(path):
 def token_table(state, seed):
     """The token table of our own models: rows that training saw are stored, the others follow from the
     seed."""
-    ids, rows = state.pop("token_embedding.ids").long(), state.pop("token_embedding.rows").float()
+    ids = state.pop("token_embedding.ids").long()
+    rows = state.pop("token_embedding.rows").float()
     chance = torch.Generator().manual_seed(seed)
     table = torch.randn(VOCABULARY, rows.shape[1], generator=chance) * 0.02
     table[ids] = rows

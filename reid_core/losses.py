@@ -37,7 +37,8 @@ def hardest_distances(features, pids):
     squares = features.square().sum(1)
     distance = (squares[:, None] + squares - 2 * features @ features.T).clamp(min=1e-12).sqrt()
     same = pids[:, None] == pids  # max and min, not amax and amin: of tied rows one alone gets the gradient
-    near, far = distance.masked_fill(~same, float("-inf")), distance.masked_fill(same, float("inf"))
+    near = distance.masked_fill(~same, float("-inf"))
+    far = distance.masked_fill(same, float("inf"))
     return near.max(1).values, far.min(1).values
 
 
@@ -85,7 +86,8 @@ def squared_distance(a, b, normalise=True):
     `normalise`. HPL Eq. 6 (inversion consistency), 10 (prompt alignment) and, without normalising, 12 (CMPR).
     """
     if normalise:
-        a, b = F.normalize(a, dim=-1), F.normalize(b, dim=-1)
+        a = F.normalize(a, dim=-1)
+        b = F.normalize(b, dim=-1)
     return (a - b).square().flatten(1).sum(1).mean()
 
 

@@ -143,7 +143,8 @@ def count_not_below(near, thresholds):
 def count_on_cpu(near, thresholds, found):
     for row in numba.prange(near.shape[0]):
         for column in range(thresholds.shape[1]):
-            limit, count = thresholds[row, column], np.int32(0)
+            limit = thresholds[row, column]
+            count = np.int32(0)
             for item in range(near.shape[1]):
                 count += np.int32(near[row, item] >= limit)
             found[row, column] = count

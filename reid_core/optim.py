@@ -100,7 +100,8 @@ class RowAdam(torch.optim.Optimizer):
                 self.move(p, group)
 
     def move(self, p, group):
-        state, (beta1, beta2) = self.state[p], group["betas"]
+        state = self.state[p]
+        (beta1, beta2) = group["betas"]
         if not state:
             state |= {"step": p.new_zeros(len(p)), "mean": torch.zeros_like(p), "square": torch.zeros_like(p)}
         used = (p.grad != 0).flatten(1).any(1)
@@ -110,7 +111,8 @@ class RowAdam(torch.optim.Optimizer):
         state["mean"] = torch.where(on, state["mean"].lerp(p.grad, 1 - beta1), state["mean"])
         state["square"] = torch.where(on, state["square"].lerp(p.grad.square(), 1 - beta2), state["square"])
         count = state["step"].clamp(min=1).view(shape)
-        mean, square = state["mean"] / warmed(beta1, count), state["square"] / warmed(beta2, count)
+        mean = state["mean"] / warmed(beta1, count)
+        square = state["square"] / warmed(beta2, count)
         p.sub_(group["lr"] * torch.where(on, mean / (square.sqrt() + group["eps"]), 0.0))
 
 

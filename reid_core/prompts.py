@@ -31,7 +31,8 @@ class PromptTemplate(nn.Module):
     def __init__(self, sentence, text, tokenizer):
         super().__init__()
         pieces = re.split(r"\{(\w+)\}", sentence)
-        self.sentence, self.gaps = sentence, pieces[1::2]
+        self.sentence = sentence
+        self.gaps = pieces[1::2]
         fixed = [tokenizer.encode(piece) for piece in pieces[::2]]
         fixed[0].insert(0, tokenizer.sot_token_id)
         fixed[-1].append(tokenizer.eot_token_id)
@@ -104,7 +105,8 @@ class GrowingTable(nn.Module):
 
     def __init__(self, shape, std=0.02, init=None):
         super().__init__()
-        self.shape, self.std = tuple(shape), std
+        self.shape = tuple(shape)
+        self.std = std
         self.init = init or (lambda rows: torch.randn(rows, *self.shape) * self.std)
         self.register_buffer("old", torch.empty(0, *self.shape))
         self.new = nn.Parameter(torch.empty(0, *self.shape))

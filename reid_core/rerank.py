@@ -35,7 +35,8 @@ def rerank(query, gallery, k1=50, k2=15, weight=0.3):
     features = torch.cat([query, gallery]).double()
     order, largest = nearest(features, max(k1 + 1, k2))
     member = averaged(membership(features, largest, expanded(order, k1)), order, k2)
-    found, columns = query.new_empty(len(query), len(gallery)), member[len(query) :].tocsc()
+    found = query.new_empty(len(query), len(gallery))
+    columns = member[len(query) :].tocsc()
     for start in range(0, len(query), BLOCK):
         block = slice(start, min(start + BLOCK, len(query)))
         original = squared_distances(features[block], features[len(query) :]) / largest[block, None]
@@ -52,7 +53,8 @@ def squared_distances(a, b):
 def nearest(features, number):
     """The `number` nearest rows of each row, itself first: (N, number); and the distance to its farthest:
     (N,)."""
-    order, largest = [], []
+    order = []
+    largest = []
     for block in features.split(BLOCK):
         distance = squared_distances(block, features)
         order.append(distance.topk(min(number, len(features)), largest=False).indices)
@@ -76,7 +78,8 @@ def reciprocal(order, k):
 def expanded(order, k1):
     """R(i, k1), joined by R(c, k1/2) of every member c if more than two thirds of it lie in R(i, k1)
     already."""
-    wide, narrow = reciprocal(order, k1), reciprocal(order, round(k1 / 2))
+    wide = reciprocal(order, k1)
+    narrow = reciprocal(order, round(k1 / 2))
     shared = (wide @ narrow.T).multiply(wide).tocoo()  # at (i, c): how much of R(c, k1/2) lies in R(i, k1)
     joins = shared.data > 2 / 3 * narrow.sum(1)[shared.col]
     chosen = sparse.csr_array(

@@ -42,26 +42,29 @@ class CameraEmbedding(nn.Module):
     """Side information (TransReID; CLIP-ReID 'SIE'): coefficient x table[camera], added before the positions.
 
     A camera that training never saw has index -1 and receives the mean of the table; without cameras nothing
-    is added.
+    is added. `tokens`: how many of the first tokens receive it, None for all.
     """
 
     def __init__(self, cameras, width, coefficient, tokens, std=0.02):
         super().__init__()
         self.table = nn.Parameter(nn.init.trunc_normal_(torch.empty(cameras, width), std=std))
-        self.coefficient, self.tokens = coefficient, tokens
+        self.coefficient = coefficient
+        self.tokens = tokens
 
     def forward(self, x, cameras):
+        """Tokens (B, T, D) and cameras (B,) or None -> (B, T, D)."""
         if cameras is None:
             return x
-        known = self.table[cameras.clamp(min=0)]
-        side = (
-            self.coefficient * torch.where((cameras < 0)[:, None], self.table.mean(0), known)[:, None]
-        )  # (B, 1, D)
-        told = x[:, : self.tokens] + side
-        return torch.cat([told, x[:, told.shape[1] :]], 1)
+        known = self.table[cameras.clamp(min=0)]  # (B, D); rows of unknown cameras are replaced below
+        vector = torch.where((cameras < 0)[:, None], self.table.mean(0), known)  # (B, D)
+        side = self.coefficient * vector[:, None]  # (B, 1, D)
+        told = x[:, : self.tokens] + side  # (B, tokens, D): the first `tokens`, or all for None
+        return torch.cat([told, x[:, told.shape[1] :]], 1)  # (B, T, D)
 
 
 class NoCamera(nn.Module):
+    """A tower without side information: tokens (B, T, D) as they are."""
+
     def forward(self, x, cameras):
         return x
 
@@ -71,7 +74,7 @@ class QuickGELU(nn.Module):
     operations."""
 
     def forward(self, x):
-        return F.silu(1.702 * x) / 1.702
+        return F.silu(1.702 * x) / 1.702  # silu(y) = y sigmoid(y), and y / 1.702 = x
 
 
 def quicken(transformer):
@@ -90,7 +93,7 @@ def embed_patches(images, weight, bias, stride):
     patch = weight.shape[-1]
     cut = images.unfold(2, patch, stride).unfold(3, patch, stride)  # (B, 3, rows, columns, P, P)
     flat = cut.permute(0, 2, 3, 1, 4, 5).flatten(3).flatten(1, 2)  # (B, N, 3 P P)
-    return F.linear(flat, weight.flatten(1), bias)
+    return F.linear(flat, weight.flatten(1), bias)  # (B, N, D)
 
 
 class TokenEncoder(nn.Module):
@@ -100,21 +103,25 @@ class TokenEncoder(nn.Module):
 
     def forward(self, images, cameras=None, prompter=no_prompts):
         """(B, 3, H, W) -> ImageTokens."""
-        x, hidden = self.embed(images, cameras), []
-        count, prompts = x.shape[1], x[:, :0]
+        x = self.embed(images, cameras)  # (B, T, D)
+        hidden = []
+        count = x.shape[1]
+        prompts = x[:, :0]  # (B, 0, D): none before the first block
         for index, block in enumerate(self.blocks):
-            prompts = prompter(index, x, prompts)
-            joined = torch.cat([x, prompts], 1) if prompts.shape[1] else x
+            prompts = prompter(index, x, prompts)  # (B, P, D); P may differ from block to block
+            joined = torch.cat([x, prompts], 1) if prompts.shape[1] else x  # (B, T + P, D)
             joined = block(joined, attn_mask=self.mask)
-            x, prompts = joined[:, :count], joined[:, count:]
+            x = joined[:, :count]  # (B, T, D)
+            prompts = joined[:, count:]  # (B, P, D), for the next call of the prompter
             hidden.append(x)
-        final = self.final_norm(joined)
+        final = self.final_norm(joined)  # (B, T + P, D)
         return ImageTokens(tuple(hidden), final[:, :count], final[:, count:])
 
     def reid_features(self, out):
         """The three vectors that CLIP-ReID and its heirs supervise: class token before the last block (raw),
-        after the last block (normed), and in the joint space. Widths: `self.widths`. (PAD's code takes block
-        min(11, depth) for the first; the towers of the papers have twelve blocks, where that is the same.)"""
+        after the last block (normed), (B, D) both, and in the joint space (B, E); widths: `self.widths`.
+        (PAD's code takes block min(11, depth) for the first; with the twelve blocks of the papers' towers
+        that is the same.)"""
         return out.hidden[-2][:, 0], out.tokens[:, 0], self.joint_cls(out)
 
 
@@ -128,19 +135,23 @@ class ClipViT(TokenEncoder):
     def __init__(self, visual, size, stride=None, camera=None, extra_tokens=0, isolated=False):
         super().__init__()
         patch = visual.conv1.kernel_size[0]
-        self.size, self.stride = size, stride or patch
+        self.size = size
+        self.stride = stride or patch
         self.grid = grid_of(size, patch, self.stride)
-        self.width, self.joint_width = visual.proj.shape
-        self.widths = (self.width, self.width, self.joint_width)
-        self.conv1, self.class_embedding = visual.conv1, visual.class_embedding
+        self.width, self.joint_width = visual.proj.shape  # of the matrix (D, E)
+        self.widths = (self.width, self.width, self.joint_width)  # of `reid_features`
+        self.conv1 = visual.conv1
+        self.class_embedding = visual.class_embedding
         self.positional_embedding = nn.Parameter(
             resize_positions(visual.positional_embedding.detach(), self.grid, visual.grid_size)
         )
-        self.ln_pre, self.transformer = visual.ln_pre, quicken(visual.transformer)
-        self.ln_post, self.proj = visual.ln_post, visual.proj
+        self.ln_pre = visual.ln_pre
+        self.transformer = quicken(visual.transformer)
+        self.ln_post = visual.ln_post
+        self.proj = visual.proj
         self.camera = camera or NoCamera()
         self.add_class_tokens(extra_tokens, isolated)
-        self.state_widths = dict.fromkeys(("f10", "f11", "f12"), self.width)
+        self.state_widths = dict.fromkeys(("f10", "f11", "f12"), self.width)  # of `states`
 
     def states(self, out):
         """Class tokens of the last three blocks, {name in a tower of twelve: (B, D)}: f10 and f11 raw, f12
@@ -148,22 +159,24 @@ class ClipViT(TokenEncoder):
         return {"f10": out.hidden[-3][:, 0], "f11": out.hidden[-2][:, 0], "f12": out.tokens[:, 0]}
 
     def add_class_tokens(self, number, isolated):
+        """`number` copies of the class token and its position; with `isolated`, the mask that hides them."""
         extra = (
-            self.class_embedding.detach().repeat(number, 1),
-            self.positional_embedding.detach()[:1].repeat(number, 1),
+            self.class_embedding.detach().repeat(number, 1),  # (number, D)
+            self.positional_embedding.detach()[:1].repeat(number, 1),  # (number, D)
         )
         for name, value in zip(("extra_embedding", "extra_position"), extra):
-            setattr(self, name, nn.Parameter(value)) if number else self.register_buffer(
-                name, value, persistent=False
-            )
+            if number:
+                setattr(self, name, nn.Parameter(value))
+            else:  # empty, and no parameter: optimisers and files do not meet it
+                self.register_buffer(name, value, persistent=False)
         self.register_buffer("mask", self.hide(number) if isolated else None, persistent=False)
 
     def hide(self, number):
         """(T, T), -inf where a token may not look: at an extra class token that is not itself."""
-        count = 1 + number + self.grid[0] * self.grid[1]
+        count = 1 + number + self.grid[0] * self.grid[1]  # T
         mask = torch.zeros(count, count)
-        mask[:, 1 : 1 + number] = float("-inf")
-        return mask.fill_diagonal_(0)
+        mask[:, 1 : 1 + number] = float("-inf")  # the extra tokens stand behind the first class token
+        return mask.fill_diagonal_(0)  # each may look at itself
 
     @property
     def blocks(self):
@@ -175,10 +188,11 @@ class ClipViT(TokenEncoder):
 
     def embed(self, images, cameras):
         """(B, 3, H, W) -> (B, T, D): patches, class tokens, camera, positions, first norm."""
-        patches = embed_patches(images, self.conv1.weight, None, self.stride)
+        patches = embed_patches(images, self.conv1.weight, None, self.stride)  # (B, h w, D)
+        # (B, 1 + extra tokens, D)
         first = torch.cat([self.class_embedding[None], self.extra_embedding]).expand(len(images), -1, -1)
-        x = self.camera(torch.cat([first.to(patches.dtype), patches], 1), cameras)
-        place = self.positional_embedding
+        x = self.camera(torch.cat([first.to(patches.dtype), patches], 1), cameras)  # (B, T, D)
+        place = self.positional_embedding  # (1 + h w, D)
         return self.ln_pre(x + torch.cat([place[:1], self.extra_position, place[1:]]).to(x.dtype))
 
     def joint_cls(self, out):
@@ -191,20 +205,24 @@ class ClipViT(TokenEncoder):
 
 
 class TimmViT(TokenEncoder):
-    """A timm VisionTransformer (DMPT's ImageNet rows). It has no joint space."""
+    """A timm VisionTransformer at any image size and stride (DMPT's ImageNet rows). It has no joint space."""
 
     def __init__(self, visual, size, stride=None, camera=None):
         super().__init__()
         patch = visual.patch_embed.proj.kernel_size[0]
-        self.size, self.stride = size, stride or patch
+        self.size = size
+        self.stride = stride or patch
         self.grid = grid_of(size, patch, self.stride)
         self.width = visual.embed_dim
-        self.widths = (self.width, self.width)
-        self.patch_embed, self.cls_token = nn.Module(), visual.cls_token
+        self.widths = (self.width, self.width)  # of `reid_features`
+        self.patch_embed = nn.Module()  # holds the kernel under timm's name, without timm's check of the size
+        self.cls_token = visual.cls_token
         self.patch_embed.proj = visual.patch_embed.proj
         native = visual.patch_embed.grid_size
         self.pos_embed = nn.Parameter(resize_positions(visual.pos_embed.detach()[0], self.grid, native)[None])
-        self.blocks, self.norm, self.mask = visual.blocks, visual.norm, None
+        self.blocks = visual.blocks
+        self.norm = visual.norm
+        self.mask = None  # every token sees every other
         self.camera = camera or NoCamera()
 
     @property
@@ -212,44 +230,44 @@ class TimmViT(TokenEncoder):
         return self.norm
 
     def embed(self, images, cameras):
+        """(B, 3, H, W) -> (B, T, D): patches, class token, camera, positions."""
         kernel = self.patch_embed.proj
-        patches = embed_patches(images, kernel.weight, kernel.bias, self.stride)
-        x = torch.cat([self.cls_token.expand(len(images), -1, -1).to(patches.dtype), patches], 1)
+        patches = embed_patches(images, kernel.weight, kernel.bias, self.stride)  # (B, h w, D)
+        first = self.cls_token.expand(len(images), -1, -1)  # (B, 1, D)
+        x = torch.cat([first.to(patches.dtype), patches], 1)  # (B, T, D)
         return self.camera(x, cameras) + self.pos_embed.to(x.dtype)
 
     def reid_features(self, out):
+        """The class token before the last block (raw) and after the final norm, (B, D) each."""
         return out.hidden[-2][:, 0], out.tokens[:, 0]
+
+
+STEM = ("conv1", "bn1", "conv2", "bn2", "conv3", "bn3")  # of open_clip's ModifiedResNet, by attribute
+STAGES = ("layer1", "layer2", "layer3", "layer4")
 
 
 class ClipResNet(nn.Module):
     """An open_clip ModifiedResNet with last stride 1 (CLIP-ReID). Camera embeddings and prompts do not
-    apply."""
+    apply: `cameras` and `prompter` are ignored. D is the width of the last stage."""
 
     def __init__(self, visual, size):
         super().__init__()
-        for name in (
-            "conv1",
-            "bn1",
-            "conv2",
-            "bn2",
-            "conv3",
-            "bn3",
-            "layer1",
-            "layer2",
-            "layer3",
-            "layer4",
-            "attnpool",
-        ):
+        for name in (*STEM, *STAGES, "attnpool"):
             setattr(self, name, getattr(visual, name))
-        self.size, self.grid = size, grid_of(size, 16, 16)
+        self.size = size
+        self.grid = grid_of(
+            size, 16, 16
+        )  # stages halve the sides four times: stem twice, stages 2 and 3 once each
         first = self.layer4[0]
-        first.avgpool, first.downsample[0] = nn.Identity(), nn.Identity()
+        first.avgpool = nn.Identity()  # stride 1 instead of 2 in the last stage
+        first.downsample[0] = nn.Identity()
         pool = self.attnpool
         pool.positional_embedding = nn.Parameter(
             resize_positions(pool.positional_embedding.detach(), self.grid)
         )
-        self.width, self.joint_width = pool.k_proj.in_features, pool.c_proj.out_features
-        self.widths = (self.width // 2, self.width, self.joint_width)
+        self.width = pool.k_proj.in_features  # D, of stage 4 and of the pool's tokens
+        self.joint_width = pool.c_proj.out_features
+        self.widths = (self.width // 2, self.width, self.joint_width)  # of `reid_features`
         self.state_widths = {"f3": self.width // 2, "f4": self.width}
 
     def states(self, out):
@@ -259,57 +277,69 @@ class ClipResNet(nn.Module):
     def forward(self, images, cameras=None, prompter=no_prompts):
         """(B, 3, H, W) -> ImageTokens whose hidden states are the four stages, as (B, h*w, channels), and
         whose tokens are the attention pool's: the mean, then every place."""
-        x, hidden = images, []
+        x = images
+        hidden = []
         for conv, norm in ((self.conv1, self.bn1), (self.conv2, self.bn2), (self.conv3, self.bn3)):
-            x = F.relu(norm(conv(x)))
-        x = F.avg_pool2d(x, 2)
+            x = F.relu(norm(conv(x)))  # conv1 halves the sides
+        x = F.avg_pool2d(x, 2)  # (B, channels, H / 4, W / 4)
         for stage in (self.layer1, self.layer2, self.layer3, self.layer4):
-            x = stage(x)
-            hidden.append(x.flatten(2).mT)
-        tokens = torch.cat([hidden[-1].mean(1, keepdim=True), hidden[-1]], 1)
+            x = stage(x)  # (B, channels, rows, columns)
+            hidden.append(x.flatten(2).mT)  # (B, rows x columns, channels)
+        tokens = torch.cat([hidden[-1].mean(1, keepdim=True), hidden[-1]], 1)  # (B, 1 + h w, D)
         return ImageTokens(tuple(hidden), tokens + self.attnpool.positional_embedding, tokens[:, :0])
 
     def reid_features(self, out):
-        """Mean of stage 3, mean of stage 4, attention pool."""
+        """Mean of stage 3 (B, D / 2), mean of stage 4 (B, D), attention pool (B, E), as CLIP-ReID."""
         return out.hidden[-2].mean(1), out.hidden[-1].mean(1), self.joint_cls(out)
 
     def joint_cls(self, out):
+        """What the mean reads with CLIP's attention pool, (B, E), not normalised."""
         return self.pool(out.tokens[:, :1], out.tokens)[:, 0]
 
     def joint_tokens(self, out):
+        """What every token reads with the attention pool, (B, T, E), not normalised."""
         return self.pool(out.tokens, out.tokens)
 
     def pool(self, asking, tokens):
         """Multi-head attention of `asking` (B, Q, D) over all tokens, in the joint space (B, Q, E)."""
         pool = self.attnpool
-        q, k, v = (
-            layer(x).unflatten(2, (pool.num_heads, -1)).transpose(1, 2)
-            for layer, x in ((pool.q_proj, asking), (pool.k_proj, tokens), (pool.v_proj, tokens))
-        )
-        return pool.c_proj(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
+        q = self.split(pool.q_proj(asking))  # (B, heads, Q, D / heads)
+        k = self.split(pool.k_proj(tokens))  # (B, heads, T, D / heads)
+        v = self.split(pool.v_proj(tokens))  # (B, heads, T, D / heads)
+        read = F.scaled_dot_product_attention(q, k, v)  # (B, heads, Q, D / heads)
+        return pool.c_proj(read.transpose(1, 2).flatten(2))
+
+    def split(self, x):
+        """(B, T, D) -> (B, heads, T, D / heads)."""
+        return x.unflatten(2, (self.attnpool.num_heads, -1)).transpose(1, 2)
 
 
 class TextEncoder(nn.Module):
     """CLIP's causal text tower, entered at word embeddings, so that a sentence may contain learned vectors.
 
     Nothing after the end token can reach it, so sentences are as long as their longest member: exact, and
-    several times cheaper than the full context.
+    several times cheaper than the full context. ValueError for a text tower without a causal mask.
     """
 
     def __init__(self, model):
         super().__init__()
-        text = getattr(model, "text", model)
+        text = getattr(
+            model, "text", model
+        )  # open_clip's CLIP holds the text tower's parts itself, others in `text`
         mask = getattr(text, "attn_mask", None)
         if mask is None or not hasattr(text, "token_embedding"):
             raise ValueError(
                 f"expected a causal text tower like CLIP's, found {type(text).__name__} without a causal "
                 "mask; choose another open_clip architecture."
             )
-        self.token_embedding, self.positional_embedding = text.token_embedding, text.positional_embedding
-        self.transformer, self.ln_final = quicken(text.transformer), text.ln_final
+        self.token_embedding = text.token_embedding
+        self.positional_embedding = text.positional_embedding
+        self.transformer = quicken(text.transformer)
+        self.ln_final = text.ln_final
         self.text_projection = text.text_projection
-        self.register_buffer("attn_mask", mask, persistent=False)
-        self.width, self.context = text.positional_embedding.shape[1], text.positional_embedding.shape[0]
+        self.register_buffer("attn_mask", mask, persistent=False)  # (context, context)
+        self.width = text.positional_embedding.shape[1]  # of the table (context, D)
+        self.context = text.positional_embedding.shape[0]
         linear = isinstance(self.text_projection, nn.Linear)
         self.joint_width = self.text_projection.out_features if linear else self.text_projection.shape[1]
         self.project = self.text_projection.forward if linear else self.text_projection.__rmatmul__
@@ -321,21 +351,24 @@ class TextEncoder(nn.Module):
     def forward(self, words, end):
         """Word embeddings (B, L, D) and the positions (B,) of their end tokens -> TextTokens."""
         length = words.shape[1]
-        x, mask = words + self.positional_embedding[:length], self.attn_mask[:length, :length]
+        x = words + self.positional_embedding[:length]  # (B, L, D)
+        mask = self.attn_mask[:length, :length]  # (L, L), -inf above the diagonal
         for block in self.transformer.resblocks:
             x = block(x, attn_mask=mask)
         return TextTokens(self.ln_final(x), end)
 
     def joint_end(self, out):
         """The end token in the joint space, (B, E), not normalised: CLIP's sentence feature."""
-        return self.project(out.tokens[torch.arange(len(out.end), device=out.end.device), out.end])
+        rows = torch.arange(len(out.end), device=out.end.device)
+        return self.project(out.tokens[rows, out.end])
 
     def joint_tokens(self, out):
+        """All tokens in the joint space, (B, L, E), not normalised."""
         return self.project(out.tokens)
 
     def sentences(self, ids):
         """Token ids (B, L), zero after the end token, -> sentence features (B, E)."""
-        return self.joint_end(self(self.embed(ids), ids.argmax(1)))
+        return self.joint_end(self(self.embed(ids), ids.argmax(1)))  # the end token has the largest id
 
 
 def cropped(ids):
@@ -344,7 +377,7 @@ def cropped(ids):
 
 
 def grid_of(size, patch, stride):
-    """(rows, columns) of patches."""
+    """(rows, columns) of patches. ValueError where patches without overlap do not tile the image."""
     if stride == patch and (size[0] % patch or size[1] % patch):
         raise ValueError(
             f"expected an image size that patches of {patch} pixels divide, found {size[0]}x{size[1]}; "
@@ -363,6 +396,6 @@ def resize_positions(table, grid, native=None):
     if len(table) == 1 + grid[0] * grid[1] and native in (None, tuple(grid)):
         return table.clone()
     rows, columns = native or (round((len(table) - 1) ** 0.5),) * 2
-    old = table[1:].view(1, rows, columns, -1).permute(0, 3, 1, 2)
-    resized = F.interpolate(old, tuple(grid), mode="bilinear", align_corners=False)
+    old = table[1:].view(1, rows, columns, -1).permute(0, 3, 1, 2)  # (1, D, rows, columns)
+    resized = F.interpolate(old, tuple(grid), mode="bilinear", align_corners=False)  # (1, D, h, w)
     return torch.cat([table[:1], resized[0].permute(1, 2, 0).flatten(0, 1)])

@@ -157,12 +157,19 @@ class Trainer:
         key="",
         log=print,
     ):
-        self.method, self.data, self.folder, self.seed = method, data, folder, seed
-        self.fine, self.passes, self.checkpoint_every = fine, passes, checkpoint_every
-        self.key, self.log = key, log
+        self.method = method
+        self.data = data
+        self.folder = folder
+        self.seed = seed
+        self.fine = fine
+        self.passes = passes
+        self.checkpoint_every = checkpoint_every
+        self.key = key
+        self.log = log
         self.device = next(method.parameters()).device
         self.precision = usable(precision, self.device)
-        self.history, self.logged = [], time.monotonic()
+        self.history = []
+        self.logged = time.monotonic()
         self.caching = 0.0  # seconds that a stage spent on what frozen towers say
         folder.mkdir(parents=True, exist_ok=True)
 
@@ -178,7 +185,8 @@ class Trainer:
     def train(self, number, stage, place):
         """All epochs of one stage, from the epoch and step of `place`."""
         self.enter(number, stage, first_time=place["epoch"] == place["step"] == 0)
-        loader, loss = self.loader(stage), StageLoss(self.method, stage)
+        loader = self.loader(stage)
+        loss = StageLoss(self.method, stage)
         optimisers = make_optimisers(self.method, stage.groups)
         load_optimisers(optimisers, place["optimisers"])
         monitor = LossMonitor(stage, self.last_good, place["sums"])
@@ -203,7 +211,9 @@ class Trainer:
         return int(generator(self.seed, "torch", *place).integers(2**62))
 
     def run_epoch(self, number, stage, loader, loss, optimisers, monitor, epoch, first):
-        plan, began, images = loader.plan(epoch), time.monotonic() - self.caching, 0
+        plan = loader.plan(epoch)
+        began = time.monotonic() - self.caching
+        images = 0
         if not plan:
             raise ValueError(
                 f"expected at least one batch in {stage.name}, found too few images for one; lower the "
@@ -242,7 +252,8 @@ class Trainer:
     def probe(self, number, stage, batches):
         """(quantity, value) of the first `batches` batches of a stage; see `probe_losses`."""
         self.enter(number, stage, first_time=True)
-        loader, optimisers = self.loader(stage), make_optimisers(self.method, stage.groups)
+        loader = self.loader(stage)
+        optimisers = make_optimisers(self.method, stage.groups)
         loss = StageLoss(self.method, stage)
         plans = ((epoch, loader.plan(epoch)) for epoch in itertools.count())
         endless = (batch for epoch, plan in plans for batch in loader.batches(epoch, plan))
@@ -368,8 +379,11 @@ class LossMonitor:
     finite."""
 
     def __init__(self, stage, last_good, sums=None):
-        self.stage, self.last_good, self.names = stage, last_good, sorted(stage.weights)
-        self.recent, self.sums = [], sums or {"count": 0, "terms": None}
+        self.stage = stage
+        self.last_good = last_good
+        self.names = sorted(stage.weights)
+        self.recent = []
+        self.sums = sums or {"count": 0, "terms": None}
 
     def add(self, terms):
         self.recent.append(torch.stack([terms[name].detach().float() for name in self.names]))

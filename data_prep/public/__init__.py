@@ -1,7 +1,7 @@
 """Readers: one short function per public dataset, each ending in the same manifest.
 
 people.py, vehicles.py, spectra.py, sentences.py and lifelong.py hold them by family, table.py reads anybody's
-own table; places.py says where a data set is looked for, counts.py what it should hold.
+own table; folders.py says where a data set is looked for, counts.py what it should hold.
 """
 
 from data_prep.public import lifelong, table
@@ -52,7 +52,8 @@ VARIANTS = {  # the first is taken where none is asked for
 
 
 def read(name, root, **options):
-    """The manifest of the dataset called `name`, or `name#variant`, laid out under `root`."""
+    """The manifest of the dataset called `name`, or `name#variant`, laid out under `root`. ValueError for a
+    name that is not known, and for what a reader finds wrong on disk."""
     name, _, variant = name.partition("#")
     if name not in READERS:
         raise ValueError(f"expected a dataset among {', '.join(READERS)}, found {name!r}; correct the name.")
@@ -62,6 +63,7 @@ def read(name, root, **options):
 
 
 def known_variant(name, variant):
+    """The variant; ValueError where the data set has none of that name."""
     if variant not in VARIANTS.get(name, ()):
         there = ", ".join(filter(None, VARIANTS.get(name, ()))) or "none"
         raise ValueError(f"expected a variant of {name} among {there}, found {variant!r}; correct the name.")

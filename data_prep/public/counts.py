@@ -35,17 +35,17 @@ def expected_of(name, variant=""):
 
 def count(rows):
     """{quantity: number} of the rows of one split."""
-    moments = rows.drop_duplicates("shot") if "shot" in rows else rows
+    moments = rows.drop_duplicates("shot") if "shot" in rows else rows  # three spectra are one moment
     captions = moments.captions.map(len).sum() if "captions" in moments else 0
     found = (moments.pid.nunique(), len(moments), moments.camid.nunique(), int(captions))
     return dict(zip(QUANTITIES, found))
 
 
 def check_counts(name, variant, root, table, allow_mismatch=False):
-    """Compare with what is expected: a mismatch is an error, or a list of notes where it is allowed."""
-    wrong = [
-        sentence for row in expected_of(name, variant) for sentence in differences(name, root, table, row)
-    ]
+    """Compare with what is expected: a mismatch is a ValueError, or a list of notes where it is allowed."""
+    wrong = []
+    for row in expected_of(name, variant):
+        wrong += differences(name, root, table, row)
     if wrong and not allow_mismatch:
         more = f" (and {len(wrong) - 1} other numbers differ)" if len(wrong) > 1 else ""
         raise ValueError(
@@ -55,6 +55,7 @@ def check_counts(name, variant, root, table, allow_mismatch=False):
 
 
 def differences(name, root, table, row):
+    """Sentences about the quantities of one split that are not those of `row`."""
     found = count(table[table.split == row.split])
     for quantity in QUANTITIES:
         number = getattr(row, quantity)
@@ -66,7 +67,7 @@ def differences(name, root, table, row):
 
 
 def check_shots(name, root, table, expected):
-    """Compare {split: number of shots} of a world with what was read."""
+    """Compare {split: number of shots} of a world with what was read; a mismatch is a ValueError."""
     shots = table.drop_duplicates(["split", "shot"]) if "shot" in table else table
     found = shots.split.value_counts().to_dict()
     for split, number in expected.items():

@@ -10,15 +10,15 @@ import pandas as pd
 from data_prep.manifest import from_table
 from data_prep.public.counts import check_counts, check_shots
 from data_prep.public.descriptions import read_descriptions
-from data_prep.public.places import PLACES
+from data_prep.public.folders import PLACES
 
 IMAGES = {".jpg", ".jpeg", ".png", ".bmp"}
 COLUMNS = ["path", "pid", "camid", "split"]
 
 
 def find_root(root, place):
-    """(folder, number of the alternative) where `root`, or a usual folder inside it, holds a data set of
-    PLACES."""
+    """(folder, number of the alternative) where `root`, or a usual folder inside it, holds the data set
+    `place` of PLACES. ValueError where it does not."""
     root = Path(root)
     name = place.partition("#")[0]
     if not root.is_dir():
@@ -39,10 +39,12 @@ def find_root(root, place):
 
 def candidates(root, aliases):
     """Where a data set may lie below `root`; unseen sets are often gathered in a folder of that name."""
-    return (root, *(root / alias for alias in aliases), *(root / "Unseen" / alias for alias in aliases))
+    above = (root, root / "Unseen")
+    return [root, *(folder / alias for folder in above for alias in aliases)]
 
 
 def complete(name, folder, needed):
+    """ValueError unless everything `needed` lies in `folder`."""
     missing = [one for one in needed if not (folder / one).exists()]
     if missing:
         raise ValueError(
@@ -61,24 +63,24 @@ def advice(root, place):
 
 def looks_like(root, place):
     """Whether everything that a data set needs lies in `root` itself."""
-    return any(
-        all((root / one).exists() for one in option.folders.values()) and option.folders
-        for option in PLACES[place]
-    )
+    for option in PLACES[place]:
+        if all((root / folder).exists() for folder in option.folders.values()):
+            return True
+    return False
 
 
 def wanted(root, folders):
     """The folders that must be there: a world that is for testing alone has no training images."""
     card = world_card(root)
-    return {
-        split: folder
-        for split, folder in folders.items()
-        if not card or split != "train" or "train" in card["counts"]
-    }
+    needed = dict(folders)
+    if card and "train" not in card["counts"]:
+        needed.pop("train", None)
+    return needed
 
 
 def world_card(root):
-    """What the `world.json` of a synthetic root says, or {}."""
+    """What the `world.json` of a synthetic root says, or {} where there is none. ValueError for one that
+    cannot be read or is of another version."""
     path = Path(root) / "world.json"
     if not path.exists():
         return {}
@@ -108,11 +110,13 @@ def images(folder):
 
 
 def is_image(name):
+    """Whether a file's name is that of an image."""
     return name[0] != "." and os.path.splitext(name)[1].lower() in IMAGES
 
 
 def parse(pattern, path, grammar):
-    """The integers that `pattern` finds in the file's name."""
+    """The integers that `pattern` finds in the name of the file `path`; ValueError, with the `grammar` of
+    such names, where it finds none."""
     match = re.match(pattern, path.name)
     if not match:
         raise ValueError(
@@ -122,9 +126,9 @@ def parse(pattern, path, grammar):
 
 
 def lines(path, fields, grammar):
-    """The fields of every line of a list, split at the last blanks; a sentence for a line that has others."""
+    """The fields of every line of a list, split at the last blanks; ValueError for a line that has others."""
     for number, line in enumerate(path.read_text().splitlines(), 1):
-        found = line.rsplit(maxsplit=fields - 1)
+        found = line.rsplit(maxsplit=fields - 1)  # a path may hold blanks
         if line.strip() and (len(found) != fields or not found[-1].isdigit()):
             raise ValueError(
                 f"expected lines like {grammar} in {path}, found {line.strip()!r} in line {number}; use the "
@@ -135,7 +139,7 @@ def lines(path, fields, grammar):
 
 
 def records(path, keys):
-    """The records of an annotation file; a sentence where it is no JSON or a record lacks a key."""
+    """The records of an annotation file; ValueError where it is no JSON or a record lacks a key."""
     found = read_json(path)
     if not isinstance(found, list) or any(key not in record for record in found for key in keys):
         raise ValueError(
@@ -146,6 +150,7 @@ def records(path, keys):
 
 
 def read_json(path):
+    """What a JSON file holds; ValueError where it is none."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
@@ -153,11 +158,12 @@ def read_json(path):
 
 
 def triples(root, half, folders):
-    """(name, [visible, near-infrared, thermal] paths) of the images that three folders share."""
+    """(name, [visible, near-infrared, thermal] paths) of the images that three folders below root/half share.
+    ValueError where an image of the first is missing in another."""
     complete(half, root / half, folders)
-    there = [set(os.listdir(root / half / folder)) for folder in folders]
+    there = {folder: set(os.listdir(root / half / folder)) for folder in folders}
     for path in images(root / half / folders[0]):
-        lost = [folder for folder, names in zip(folders, there) if path.name not in names]
+        lost = [folder for folder, names in there.items() if path.name not in names]
         if lost:
             raise ValueError(
                 f"expected {path.name} in {', '.join(folders)}, found no {half}/{lost[0]}/{path.name} in "
@@ -185,6 +191,7 @@ def with_sentences(table, root):
 
 
 def table_of(rows, columns=COLUMNS):
+    """Tuples, one an image, as a table."""
     return pd.DataFrame(rows, columns=columns)
 
 

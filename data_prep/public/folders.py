@@ -1,8 +1,5 @@
-"""Where each data set is looked for: the folders that must be there, and the names under which its folder
-usually goes.
-
-A place with several alternatives is one that is in circulation in several forms; the first that fits is
-taken.
+"""Where each data set is looked for: the folders that must be there, and the names under which its own folder
+usually goes. A data set in circulation in several forms has several places; the first that fits is taken.
 """
 
 from typing import NamedTuple
@@ -15,14 +12,17 @@ class Place(NamedTuple):
 
 MARKET = {"train": "bounding_box_train", "query": "query", "gallery": "bounding_box_test"}
 LISTS = {split: f"list_{split}.txt" for split in ("train", "val", "query", "gallery")}
+# names of the folder that holds labeled/ and detected/
 CUHK03 = ("CUHK03-NP", "cuhk03-np", "cuhk03_np", "CUHK03", "cuhk03")
 
 
 def market_like(*aliases):
+    """The one place of a data set that is laid out as Market-1501 is."""
     return [Place(aliases, MARKET)]
 
 
 def id_lists(size):
+    """The folders of VehicleID with its test of `size` vehicles."""
     return {
         "images": "image",
         "train": "train_test_split/train_list.txt",
@@ -31,14 +31,16 @@ def id_lists(size):
 
 
 def sentences(annotation):
+    """Images, and the file of sentences about them."""
     return {"images": "imgs", "annotation": annotation}
 
 
 def spectra(folder):
+    """Market-1501's folders below another."""
     return {split: f"{folder}{half}" for split, half in MARKET.items()}
 
 
-PLACES = {
+PLACES = {  # data set, or data set#variant -> its places
     "market1501": market_like("Market-1501-v15.09.15", "market1501", "Market-1501"),
     "dukemtmc": market_like(
         "DukeMTMC-reID", "dukemtmcreid/DukeMTMC-reID", "dukemtmcreid", "dukemtmc-reid", "dukemtmc"

@@ -1,16 +1,19 @@
 """Lifelong re-identification: CUHK-SYSU as a seen domain, and the seven unseen ones with every protocol in
-circulation.
+circulation. Market-1501, DukeMTMC-reID, MSMT17, CUHK03 and LPW stand in people.py.
 
-Market-1501, DukeMTMC-reID, MSMT17, CUHK03 and LPW stand in people.py. An unseen set is tested as a mean over
-draws:
+An unseen set is tested as a mean over draws:
 
-    standard   ten random halves of the people, the first camera asks (GRID: its ten official folds). The
-    halves are ours split0     the first of them alone, as VLADR's table pad_jul    PAD's loaders since July:
-    halves drawn by Python's generator from 123 on, both directions where two cameras
-               are alike, one image per camera for CUHK02 and i-LIDS
-    pad_jun    PAD's first loaders: everybody, no halves
+    standard  ten random halves of the people, the first camera asks (GRID: its ten official folds);
+              the halves are ours
+    split0    the first of them alone, as VLADR's table
+    pad_jul   PAD's loaders since July: halves drawn by Python's generator from 123 on, both directions where
+              two cameras are alike, one image per camera for CUHK02 and i-LIDS
+    pad_jun   PAD's first loaders: everybody, no halves
 
 Nothing that is published says which of PAD's two gave the printed averages.
+
+In this file a shot is (path, pid, camera); a draw is (numbers of the shots that ask, numbers of those that
+are shown), the query and the gallery of one test.
 """
 
 import random
@@ -22,7 +25,7 @@ from scipy.io import loadmat
 from data_prep import splits
 from data_prep.manifest import Trials
 from data_prep.public.files import find_root, finish, images, parse, table_of
-from data_prep.public.places import PLACES
+from data_prep.public.folders import PLACES
 
 ORDERS = {  # of the seen domains; LPW stands in for Duke, which was withdrawn
     "order 1": ("market1501", "cuhk_sysu", "dukemtmc", "msmt17", "cuhk03#detected"),
@@ -32,7 +35,7 @@ ORDERS = {  # of the seen domains; LPW stands in for Duke, which was withdrawn
 }
 UNSEEN = ("cuhk01", "cuhk02", "grid", "sensereid", "viper", "ilids", "prid")
 PROTOCOLS = ("standard", "split0", "pad_jul", "pad_jun")
-WORDS = {
+WORDS = {  # how a manifest tells of its draws
     "standard": "{n} draws, first camera asks (our halves)",
     "split0": "one draw, first camera asks (the first of our halves)",
     "pad_jul": "{n} draws of PAD's loaders of July",
@@ -44,8 +47,8 @@ OWN_WORDS = {  # where no half of the people is ours
     ("grid", "standard"): "{n} official folds, the probe asks",
     ("grid", "split0"): "the first official fold, the probe asks",
 }
-PAD_SEED = 123
-SYSU_CAMERAS = {"train": 0, "gallery": 1, "query": 2}
+PAD_SEED = 123  # of the first draw of PAD's loaders of July; the k-th takes 123 + k
+SYSU_CAMERAS = {"train": 0, "gallery": 1, "query": 2}  # ours: see `cuhk_sysu`
 
 
 def cuhk_sysu(root, **options):
@@ -74,11 +77,12 @@ def cuhk01(root, variant="standard", **options):
 def cuhk02(root, variant="standard", **options):
     """CUHK02: the fifth pair of cameras, P5/cam1 against P5/cam2; <pid>_<image>.png."""
     root, _ = find_root(root, "cuhk02")
-    shots = [
-        (f"P5/cam{view + 1}/{path.name}", parse(r"^(\d+)", path, "<pid>_<image>, as in 001_01.png")[0], view)
-        for view in (0, 1)
-        for path in images(root / f"P5/cam{view + 1}")
-    ]
+    shots = []
+    for view in (0, 1):
+        folder = f"P5/cam{view + 1}"
+        for path in images(root / folder):
+            (pid,) = parse(r"^(\d+)", path, "<pid>_<image>, as in 001_01.png")
+            shots.append((f"{folder}/{path.name}", pid, view))
     draws = [one_of_each(shots, random.Random(PAD_SEED))] if variant == "pad_jul" else [against(shots)]
     return tested("cuhk02", root, shots, draws, variant, **options)
 
@@ -86,17 +90,15 @@ def cuhk02(root, variant="standard", **options):
 def viper(root, variant="standard", **options):
     """VIPeR: cam_a and cam_b; the n-th files of both, in name order, show one person."""
     root, _ = find_root(root, "viper")
-    sides = {folder: images(root / folder) for folder in ("cam_a", "cam_b")}
-    if len(sides["cam_a"]) != len(sides["cam_b"]):
+    first = images(root / "cam_a")
+    second = images(root / "cam_b")
+    if len(first) != len(second):
         raise ValueError(
-            f"viper: expected as many images in cam_a as in cam_b, found {len(sides['cam_a'])} and "
-            f"{len(sides['cam_b'])} in {root}; people go by their place in the folder: restore it."
+            f"viper: expected as many images in cam_a as in cam_b, found {len(first)} and {len(second)} in "
+            f"{root}; people go by their place in the folder: restore it."
         )
-    shots = [
-        (f"{folder}/{path.name}", k + 1, view)
-        for view, (folder, paths) in enumerate(sides.items())
-        for k, path in enumerate(paths)
-    ]
+    shots = [(f"cam_a/{path.name}", k, 0) for k, path in enumerate(first, 1)]
+    shots += [(f"cam_b/{path.name}", k, 1) for k, path in enumerate(second, 1)]
     return tested("viper", root, shots, halves("viper", shots, variant), variant, **options)
 
 
@@ -107,9 +109,10 @@ def prid(root, variant="standard", **options):
     shots = []
     for view, folder in enumerate(("cam_a", "cam_b")):
         for path in images(root / folder):
-            (number,) = parse(r"^person_(\d+)", path, "person_<number>, as in person_0001.png")
-            alone = number > 200 and not variant.startswith("pad")
-            shots.append((f"{folder}/{path.name}", number + 1000 * (1 + view) if alone else number, view))
+            (pid,) = parse(r"^person_(\d+)", path, "person_<number>, as in person_0001.png")
+            if pid > 200 and not variant.startswith("pad"):
+                pid += 1000 * (1 + view)  # beyond every number of the other camera
+            shots.append((f"{folder}/{path.name}", pid, view))
     return tested("prid", root, shots, prid_draws(shots, variant), variant, **options)
 
 
@@ -123,11 +126,15 @@ def grid(root, variant="standard", **options):
             pid, camid = parse(
                 r"^(\d{4})_(\d+)_", path, "<pid 4>_<camera>_..., as in 0001_1_25004_107_32_106_221.jpeg"
             )
-            shots.append((f"{folder}/{path.name}", pid, camid + 100 * view))
-    shots = [shot for shot in shots if shot[1] or shot[2] > 100]
+            camid += 100 * view  # those of the gallery count from 101
+            if pid or camid > 100:  # a distractor asks nobody
+                shots.append((f"{folder}/{path.name}", pid, camid))
     folds = [set()] if variant == "pad_jun" else folds_of(root / "features_and_partitions.mat")
-    draws = [against(shots, lambda pid, fold=fold: pid not in fold, border=100) for fold in folds]
-    return tested("grid", root, shots, draws[:1] if variant == "split0" else draws, variant, **options)
+    if variant == "split0":
+        folds = folds[:1]
+    everybody = {pid for _, pid, _ in shots}
+    draws = [against(shots, everybody - fold, border=100) for fold in folds]
+    return tested("grid", root, shots, draws, variant, **options)
 
 
 def ilids(root, variant="standard", **options):
@@ -160,14 +167,16 @@ def tested(name, root, shots, draws, variant, **options):
     return finish(name, root, table_of(rows), variant, trials=trials, **options)
 
 
-def against(shots, chosen=lambda pid: True, backwards=False, border=1):
-    """One draw: the images of a first camera (numbers below `border`) ask those of the second; a distractor
-    always stays."""
-    sides = ([], [])
+def against(shots, people=None, backwards=False, border=1):
+    """One draw: the images of a first camera (numbers below `border`) ask those of the second, or
+    `backwards`. Only `people` are in it (everybody unless told), and every distractor (pid 0)."""
+    first = []
+    second = []
     for k, (_, pid, camid) in enumerate(shots):
-        if chosen(pid) or not pid:
-            sides[camid >= border].append(k)
-    return tuple(map(tuple, sides[::-1] if backwards else sides))
+        if people is None or pid in people or not pid:
+            side = first if camid < border else second
+            side.append(k)
+    return (tuple(second), tuple(first)) if backwards else (tuple(first), tuple(second))
 
 
 def halves(name, shots, variant):
@@ -175,15 +184,17 @@ def halves(name, shots, variant):
     if variant == "pad_jun":
         return [against(shots)]
     if variant == "pad_jul":
-        people = sorted({pid for _, pid, _ in shots})
-        return [
-            against(shots, pad_half(people, k // 2).__contains__, k % 2 == 1)
-            for k in range(2 * splits.SPLITS)
-        ]
-    return [against(shots, set(people).__contains__) for people in ours(name, variant)]
+        everybody = sorted({pid for _, pid, _ in shots})
+        draws = []
+        for k in range(splits.SPLITS):
+            half = pad_half(everybody, k)
+            draws += [against(shots, half), against(shots, half, backwards=True)]
+        return draws
+    return [against(shots, set(people)) for people in ours(name, variant)]
 
 
 def ours(name, variant):
+    """Our splits, as lists of tested identities: ten, or the first alone."""
     return splits.ours()[name][: 1 if variant == "split0" else splits.SPLITS]
 
 
@@ -193,6 +204,7 @@ def pad_half(people, split):
 
 
 def pad_order(people, rng):
+    """The people as `rng`, a generator of Python, shuffles them."""
     shuffled = list(people)
     rng.shuffle(shuffled)
     return shuffled
@@ -201,48 +213,58 @@ def pad_order(people, rng):
 def one_of_each(shots, rng):
     """One draw with one image per person and camera, drawn as PAD does for CUHK02: person by person, in
     order."""
-    by_view = [gathered(shot for shot in enumerate(shots) if shot[1][2] == view) for view in (0, 1)]
-    both = sorted(set(by_view[0]) & set(by_view[1]))
-    picked = [(rng.choice(by_view[0][pid]), rng.choice(by_view[1][pid])) for pid in both]
-    return tuple(q for q, _ in picked), tuple(g for _, g in picked)
+    first = numbers_by_pid(shots, view=0)
+    second = numbers_by_pid(shots, view=1)
+    both = sorted(set(first) & set(second))
+    return draw_of([(rng.choice(first[pid]), rng.choice(second[pid])) for pid in both])
 
 
-def gathered(numbered):
-    """{pid: numbers of its images} of (number, shot) pairs, in order."""
+def draw_of(pairs):
+    """The draw in which the first of each pair of numbers asks, and the second is shown."""
+    asking = tuple(pair[0] for pair in pairs)
+    shown = tuple(pair[1] for pair in pairs)
+    return asking, shown
+
+
+def numbers_by_pid(shots, view=None):
+    """{pid: numbers of its shots}, in order; of one camera, if `view` is told."""
     found = defaultdict(list)
-    for number, (_, pid, _) in numbered:
-        found[pid].append(number)
+    for number, (_, pid, camid) in enumerate(shots):
+        if view is None or camid == view:
+            found[pid].append(number)
     return found
 
 
 def prid_draws(shots, variant):
     """A hundred of the 200 people of both cameras ask; everybody whom only the second camera saw is a
     distractor."""
-    first, second = ({pid for _, pid, camid in shots if camid == view} for view in (0, 1))
-    both, alone = sorted(first & second), second - first
+    first = set(numbers_by_pid(shots, view=0))
+    second = set(numbers_by_pid(shots, view=1))
+    both = sorted(first & second)
     if variant == "pad_jun":
         chosen = [set(both)]
     elif variant == "pad_jul":
         pool = both[:200]
+        half = len(pool) // 2
         orders = [pad_order(pool, random.Random(PAD_SEED + k)) for k in range(splits.SPLITS)]
-        chosen = [set(order[len(pool) // 2 : 2 * (len(pool) // 2)]) for order in orders]
+        chosen = [set(order[half : 2 * half]) for order in orders]
     else:
         chosen = [set(people) & set(both) for people in ours("prid", variant)]
-    return [between(shots, people, people | alone) for people in chosen]
+    return [between(shots, people, people | (second - first)) for people in chosen]
 
 
 def between(shots, asking, shown):
     """One draw: people `asking` from the first camera, people `shown` from the second."""
-    return (
-        tuple(k for k, (_, pid, camid) in enumerate(shots) if camid == 0 and pid in asking),
-        tuple(k for k, (_, pid, camid) in enumerate(shots) if camid == 1 and pid in shown),
-    )
+    query = tuple(k for k, (_, pid, camid) in enumerate(shots) if camid == 0 and pid in asking)
+    gallery = tuple(k for k, (_, pid, camid) in enumerate(shots) if camid == 1 and pid in shown)
+    return query, gallery
 
 
 def folds_of(path):
-    """Ten sets of training people, from the file that comes with GRID."""
+    """Ten sets of training people, from the file that comes with GRID. ValueError for another content."""
     try:
-        return [{int(pid) for pid in fold[0][0][2][0]} for fold in loadmat(path)["trainIdxAll"][0]]
+        # the third entry of each fold is a row of pids
+        return [set(map(int, fold[0][0][2][0])) for fold in loadmat(path)["trainIdxAll"][0]]
     except (KeyError, IndexError, TypeError, ValueError) as error:
         raise ValueError(
             f"expected the folds of GRID in {path}, found another content ({error}); use the file of the "
@@ -253,32 +275,34 @@ def folds_of(path):
 def ilids_draws(shots, variant):
     """One image of each tested person asks and another answers; PAD's first loaders let the first image ask
     all others."""
-    by_pid = {pid: found for pid, found in sorted(gathered(enumerate(shots)).items()) if len(found) > 1}
+    everybody = dict(sorted(numbers_by_pid(shots).items()))
+    by_pid = {pid: numbers for pid, numbers in everybody.items() if len(numbers) > 1}
     if variant == "pad_jun":
-        return [
-            (
-                tuple(found[0] for found in by_pid.values()),
-                tuple(k for found in by_pid.values() for k in found[1:]),
-            )
-        ]
+        query = tuple(numbers[0] for numbers in by_pid.values())
+        gallery = tuple(k for numbers in by_pid.values() for k in numbers[1:])
+        return [(query, gallery)]
     if variant == "pad_jul":
         return [pad_pairs(shots, random.Random(PAD_SEED + k)) for k in range(splits.SPLITS)]
-    names = sorted({pid for _, pid, _ in shots})
-    people = [[names[rank - 1] for rank in ranks if rank <= len(names)] for ranks in ours("ilids", variant)]
-    return [pairs_of(by_pid, some, split) for split, some in enumerate(people)]
+    names = list(everybody)  # our splits count people in the order of names, from 1
+    draws = []
+    for split, ranks in enumerate(ours("ilids", variant)):
+        people = [names[rank - 1] for rank in ranks if rank <= len(names)]
+        draws.append(pairs_of(by_pid, people, split))
+    return draws
 
 
 def pad_pairs(shots, rng):
-    by_pid = gathered(enumerate(shots))
+    """One draw: two images of each person in the second half of PAD's order."""
+    by_pid = numbers_by_pid(shots)
     order = pad_order(sorted(by_pid), rng)
-    picked = [rng.sample(by_pid[pid], 2) for pid in order[len(order) // 2 :] if len(by_pid[pid]) > 1]
-    return tuple(q for q, _ in picked), tuple(g for _, g in picked)
+    half = order[len(order) // 2 :]
+    return draw_of([rng.sample(by_pid[pid], 2) for pid in half if len(by_pid[pid]) > 1])
 
 
 def pairs_of(by_pid, people, split):
     """Query and gallery of our splits: neighbours in the person's images, another pair in every split."""
     found = [by_pid[pid] for pid in people if pid in by_pid]
-    return (tuple(k[split % len(k)] for k in found), tuple(k[(split + 1) % len(k)] for k in found))
+    return draw_of([(k[split % len(k)], k[(split + 1) % len(k)]) for k in found])
 
 
 def first_identities(manifest, number=500, least=1):
@@ -288,6 +312,5 @@ def first_identities(manifest, number=500, least=1):
     sizes = table[table.split == "train"].groupby("pid").size()
     kept = set(sizes[sizes >= least].index[:number])
     rows = table[(table.split != "train") | table.pid.isin(kept)].reset_index(drop=True)
-    return replace(
-        manifest, table=rows, notes=(*manifest.notes, f"training is cut to {len(kept)} identities")
-    )
+    notes = (*manifest.notes, f"training is cut to {len(kept)} identities")
+    return replace(manifest, table=rows, notes=notes)

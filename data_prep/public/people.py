@@ -4,7 +4,7 @@ import functools
 from pathlib import Path
 
 from data_prep.public.files import find_root, finish, images, lines, parse, table_of, wanted, with_sentences
-from data_prep.public.places import LISTS, MARKET
+from data_prep.public.folders import LISTS, MARKET
 
 V1_NOTE = (
     "images as in V1; faces blurred would make it V2, whatever the folders are called, and printed numbers "
@@ -20,12 +20,14 @@ def market_like(name, grammar, root, place=None, **options):
     pid 0 marks distractors: they stay in the gallery, where no query can match them.
     """
     root, _ = find_root(root, place or name)
-    rows, junk = [], 0
+    rows = []
+    junk = 0
     for split, folder in wanted(root, MARKET).items():
         for path in images(root / folder):
             pid, camid = parse(r"^(-?\d+)_c(\d+)", path, grammar)
-            junk += pid < 0
-            if pid >= 0:
+            if pid < 0:
+                junk += 1
+            else:
                 rows.append((f"{folder}/{path.name}", pid, camid, split))
     notes = (f"{junk} junk images left out",) if junk else ()
     return finish(name, root, with_sentences(table_of(rows), root), notes=notes, **options)
@@ -38,6 +40,7 @@ def named(reader, name):
 
 
 def market_family(name, grammar):
+    """The reader of a data set that is laid out as Market-1501 is; `grammar` describes its file names."""
     return named(functools.partial(market_like, name, grammar), name)
 
 
@@ -60,7 +63,9 @@ def msmt17(root, variant="", **options):
     CLIP-ReID, or list_train alone (variant without_val), as in VLADR. The camera is the third field of a
     file's name."""
     root, version = find_root(root, "msmt17")
-    folder = ("train", "mask_train_v2")[version]
+    folder = ("train", "mask_train_v2")[
+        version
+    ]  # of the training images; "test" in its place holds the others
     rows = []
     for split, name in LISTS.items():
         half = folder if split in ("train", "val") else folder.replace("train", "test")

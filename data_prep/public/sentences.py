@@ -7,9 +7,10 @@ import re
 from pathlib import PurePosixPath
 
 from data_prep.public.files import find_root, finish, parse, read_json, records, table_of
-from data_prep.public.places import PLACES
+from data_prep.public.folders import PLACES
 
 COLUMNS = ["path", "pid", "camid", "split", "captions"]
+# split of the release -> split of the manifest; the sentences of the gallery's images are the queries
 SPLITS = {"train": "train", "val": "val", "test": "gallery"}
 
 
@@ -31,33 +32,31 @@ def rstpreid(root, **options):
 
 
 def annotated(name, key, camera, root, **options):
-    """Read a list of records whose images lie below imgs/."""
+    """Read a list of records whose images lie below imgs/. `key` is the field of the path, and `camera` tells
+    a path's camera."""
     root, number = find_root(root, name)
     file = root / PLACES[name][number].folders["annotation"]
-    rows = [
-        (
-            f"imgs/{record[key]}",
-            whole(record["id"], file),
-            camera(record[key]),
-            split_of(record, file),
-            said(record, file),
-        )
-        for record in records(file, ("split", "id", key, "captions"))
-    ]
+    rows = []
+    for record in records(file, ("split", "id", key, "captions")):
+        path = record[key]
+        pid = whole(record["id"], file)
+        rows.append((f"imgs/{path}", pid, camera(path), split_of(record, file), said(record, file)))
     return finish(name, root, table_of(rows, COLUMNS), protocol="all", **options)
 
 
 def msmt_camera(path):
+    """The camera in a name of MSMT17."""
     return parse(r"^(\d+)_(\d+)_(\d+)", PurePosixPath(path), "<pid>_<index>_<camera>_...")[2]
 
 
 def rstp_camera(path):
-    return parse(
-        r"^(\d+)_c(\d+)_", PurePosixPath(path), "<pid 4>_c<camera>_<index>, as in 0000_c14_0031.jpg"
-    )[1]
+    """The camera in a name of RSTPReid."""
+    grammar = "<pid 4>_c<camera>_<index>, as in 0000_c14_0031.jpg"
+    return parse(r"^(\d+)_c(\d+)_", PurePosixPath(path), grammar)[1]
 
 
 def whole(number, file):
+    """The number; ValueError where it is not whole."""
     if not isinstance(number, int):
         raise ValueError(
             f"expected whole numbers as id in {file}, found {number!r}; use the annotation file of the "
@@ -67,6 +66,7 @@ def whole(number, file):
 
 
 def split_of(record, file):
+    """The split of a record, in the manifest's words; ValueError for another."""
     if record["split"] not in SPLITS:
         raise ValueError(
             f"expected a split among {', '.join(SPLITS)} in {file}, found {record['split']!r}; use the "
@@ -76,15 +76,15 @@ def split_of(record, file):
 
 
 def said(record, file):
-    """The sentences of a record, with blanks where some releases have line ends or several blanks."""
-    if not isinstance(record["captions"], list) or not all(
-        isinstance(text, str) for text in record["captions"]
-    ):
+    """The sentences of a record, with blanks where some releases have line ends or several blanks. ValueError
+    where it has no list of sentences."""
+    captions = record["captions"]
+    if not isinstance(captions, list) or not all(isinstance(text, str) for text in captions):
         raise ValueError(
-            f"expected a list of sentences as captions in {file}, found {record['captions']!r}; use the "
+            f"expected a list of sentences as captions in {file}, found {captions!r}; use the "
             "annotation file of the release."
         )
-    return tuple(re.sub(r"\s+", " ", text).strip() for text in record["captions"])
+    return tuple(re.sub(r"\s+", " ", text).strip() for text in captions)
 
 
 def pairs(root, **options):

@@ -3,7 +3,7 @@
 import pandas as pd
 
 from data_prep.public.files import find_root, finish, images, parse, triples, wanted
-from data_prep.public.places import PLACES
+from data_prep.public.folders import PLACES
 
 FOLDERS = ("RGB", "NI", "TI")
 COLUMNS = ["path", "pid", "camid", "split", "modality", "scene", "tile", "shot"]
@@ -16,9 +16,8 @@ def rgbnt201(root, **options):
     rows = []
     for half, splits in (("train_171", ("train",)), ("test", ("query", "gallery"))):
         for name, files in triples(root, half, FOLDERS):
-            pid, camid = parse(
-                r"^(\d{6})_cam(\d)", name, "<pid 6>_cam<camera>_..., as in 000009_cam3_1_00.jpg"
-            )
+            grammar = "<pid 6>_cam<camera>_..., as in 000009_cam3_1_00.jpg"
+            pid, camid = parse(r"^(\d{6})_cam(\d)", name, grammar)
             rows += spectra_rows(files, splits, pid, camid)
     return finish("rgbnt201", root, spectra_table(rows), **options)
 
@@ -30,7 +29,8 @@ def market1501_mm(root, **options):
     for split in PLACES["market1501_mm"][0].folders:
         for name, files in triples(root, split, FOLDERS):
             pid, camid = parse(r"^(-?\d+)_c(\d+)", name, "<pid>_c<camera>s...")
-            rows += spectra_rows(files, (split,), pid, camid) if pid >= 0 else []
+            if pid >= 0:  # junk is left out
+                rows += spectra_rows(files, (split,), pid, camid)
     return finish("market1501_mm", root, spectra_table(rows), **options)
 
 
@@ -41,9 +41,8 @@ def rgbnt100(root, **options):
     rows = []
     for split, folder in wanted(root, PLACES["rgbnt100"][0].folders).items():
         for path in images(root / folder):
-            pid, camid = parse(
-                r"^(\d{4})_c(\d{4})_", path, "<pid 4>_c<camera 4>_<index>, as in 0505_c0008_003.jpg"
-            )
+            grammar = "<pid 4>_c<camera 4>_<index>, as in 0505_c0008_003.jpg"
+            pid, camid = parse(r"^(\d{4})_c(\d{4})_", path, grammar)
             rows += spectra_rows([f"{folder}/{path.name}"] * 3, (split,), pid, camid, tiles=(0, 1, 2))
     return finish("rgbnt100", root, spectra_table(rows), **options)
 
@@ -62,7 +61,7 @@ def msvr310(root, **options):
 
 
 def folders_in(folder):
-    """The folders below a folder; a sentence where there are none."""
+    """The folders below a folder; ValueError where there are none."""
     found = sorted(path for path in folder.iterdir() if path.is_dir())
     if not found:
         raise ValueError(
@@ -72,6 +71,8 @@ def folders_in(folder):
 
 
 def spectra_rows(files, splits, pid, camid, scene=0, tiles=(-1, -1, -1)):
+    """The rows of one moment: a row for each of its three `files` in each of `splits`. `tiles` tells which
+    third of a file's width each spectrum is, -1 the whole file."""
     return [
         (file, pid, camid, split, modality, scene, tile, (split, files[0]))
         for split in splits
@@ -80,7 +81,7 @@ def spectra_rows(files, splits, pid, camid, scene=0, tiles=(-1, -1, -1)):
 
 
 def spectra_table(rows):
-    """Rows of three spectra as a table; the images of a moment share the number of a shot."""
+    """Rows of three spectra as a table; the images of a moment share the number of a shot, counted from 0."""
     table = pd.DataFrame(rows, columns=COLUMNS)
     table["shot"] = pd.factorize(table["shot"])[0]
     return table

@@ -18,6 +18,7 @@ def csv(root, variant="market", allow_count_mismatch=False, **options):
 
 
 def table_in(root):
+    """The path of the CSV file; ValueError for a folder that does not hold exactly one."""
     if root.is_file():
         return root
     found = sorted(root.glob("*.csv"))
@@ -30,8 +31,8 @@ def table_in(root):
 
 
 def card_above(root, table):
-    """The card of the world that the images belong to, or {}; images of a world and others are never one data
-    set."""
+    """The card of the world that the images belong to, or {}. ValueError where only some are of a world:
+    images of a world and photographs are never one data set."""
     folders = {path.rpartition("/")[0] for path in table.get("path", ())}
     cards = {folder: nearest_card(root, folder) for folder in folders}
     of_world = [card for card in cards.values() if card]

@@ -3,8 +3,8 @@
 import hashlib
 
 from data_prep.manifest import Trials
-from data_prep.public.files import COLUMNS, find_root, finish, images, lines, parse, table_of
-from data_prep.public.places import PLACES
+from data_prep.public.files import find_root, finish, images, lines, parse, table_of
+from data_prep.public.folders import PLACES
 
 REPEATS = 10  # as the evaluators in circulation average them
 
@@ -15,9 +15,8 @@ def veri776(root, **options):
     rows = []
     for split, folder in PLACES["veri776"][0].folders.items():
         for path in images(root / folder):
-            pid, camid = parse(
-                r"^(\d+)_c(\d{3})_", path, "<pid 4>_c<camera 3>_..., as in 0002_c002_00030600_0.jpg"
-            )
+            grammar = "<pid 4>_c<camera 3>_..., as in 0002_c002_00030600_0.jpg"
+            pid, camid = parse(r"^(\d+)_c(\d{3})_", path, grammar)
             rows.append((f"{folder}/{path.name}", pid, camid, split))
     return finish("veri776", root, table_of(rows), **options)
 
@@ -29,23 +28,16 @@ def vehicleid(root, variant="800", **options):
     root, _ = find_root(root, f"vehicleid#{variant}")
     files = {path.stem: path.name for path in images(root / "image")}
     folders = PLACES[f"vehicleid#{variant}"][0].folders
-    rows = [row for split in ("train", "test") for row in listed(root / folders[split], files, split)]
-    tested = [row for row in rows if row[3] == "test"]
-    rows = [row for row in rows if row[3] == "train"]
-    rows += [(*row[:3], split) for split in ("query", "gallery") for row in tested]
-    return finish(
-        "vehicleid",
-        root,
-        table_of(rows, COLUMNS),
-        variant,
-        protocol="all",
-        trials=galleries(tested),
-        **options,
-    )
+    rows = [(*shot, "train") for shot in listed(root / folders["train"], files)]
+    tested = list(listed(root / folders["test"], files))
+    rows += [(*shot, split) for split in ("query", "gallery") for shot in tested]
+    trials = galleries(tested)
+    return finish("vehicleid", root, table_of(rows), variant, protocol="all", trials=trials, **options)
 
 
-def listed(path, files, split):
-    """Rows of a list; its names are written with or without an ending."""
+def listed(path, files):
+    """(path, pid, camera 0) of every line of a list; its names are written with or without an ending. `files`
+    is {name without ending: file name}."""
     for name, pid in lines(path, 2, "<image> <vehicle>"):
         stem = name.partition(".")[0]
         if stem not in files:
@@ -53,7 +45,7 @@ def listed(path, files, split):
                 f"expected the image {name} of {path} among the {len(files)} images, found none; unpack the "
                 "whole archive."
             )
-        yield f"image/{files[stem]}", int(pid), 0, split
+        yield f"image/{files[stem]}", int(pid), 0
 
 
 def galleries(tested):
@@ -63,11 +55,14 @@ def galleries(tested):
     draws = []
     for repeat in range(REPEATS):
         order = sorted(range(len(tested)), key=lambda k: digest(repeat, tested[k][0]))
-        first = {tested[k][1]: k for k in reversed(order)}
+        first = {
+            tested[k][1]: k for k in reversed(order)
+        }  # pid -> its first image: the last one written stays
         gallery = sorted(first.values())
         draws.append((tuple(sorted(set(order) - set(gallery))), tuple(gallery)))
     return Trials(f"mean over {REPEATS} random galleries of one image per vehicle (our draws)", tuple(draws))
 
 
 def digest(repeat, path):
+    """What the images of a draw are ordered by."""
     return hashlib.sha256(f"vehicleid {repeat} {path}".encode()).digest()

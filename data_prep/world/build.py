@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -24,15 +25,18 @@ VERSION = 5  # of the renderer: pixels of another version are another world
 SIZE = (128, 64)  # height and width of a person's image
 ROOM = 6e3  # bytes that a picture may need, for the check of the disk
 FEW = 400  # shots that are not worth a process of their own
-OLD = 86400  # seconds after which a half-made world is taken for one that was interrupted
+OLD = 86400  # seconds (a day) after which a half-made world is taken for one that was interrupted
 TALK_EVERY = 10  # seconds between lines of progress
-QUALITY = 92
+QUALITY = 92  # of the JPEG files
 
 
 def build(out, profile="laptop", seed=0, name="world_market", size=SIZE, workers=None, log=print):
-    """Write a data set to the folder `out`. An interrupted run leaves nothing under that name; the same world
-    is not made twice, and nothing else is overwritten."""
-    out, layout, seed = Path(out), layout_of(name), whole(seed)
+    """Write a data set to the folder `out` and return it; `size` is (height, width) in pixels. An interrupted
+    run leaves nothing under that name; the same world is not made twice, and nothing else is overwritten:
+    ValueError where other files stand in the way."""
+    out = Path(out)
+    layout = layout_of(name)
+    seed = whole(seed)
     plan, paths, card = planned(name, profile, seed, tuple(size))
     if finished(out, card):
         return out
@@ -63,11 +67,10 @@ def write_beside(part, layout, seed, plan, paths, card):
     """What lies beside the images."""
     if layout.annotate:
         layout.annotate(part, seed, plan, paths)
-    table = {
-        path: {"person": one["person"], "image": one["image"], "when": one["when"]}
-        for one, files in zip(plan, paths)
-        for path in files
-    }
+    table = {}
+    for one, files in zip(plan, paths):
+        for path in files:
+            table[path] = {"person": one["person"], "image": one["image"], "when": one["when"]}
     (part / "attributes.json").write_text(json.dumps(table))
     (part / "world.json").write_text(json.dumps(card, indent=1))
 
@@ -97,13 +100,14 @@ def fingerprint(name, profile, seed):
 @functools.lru_cache(maxsize=4)
 def planned(name, profile, seed, size):
     """Plan, files per shot, and card of a world: a few seconds for a large one, so not done twice."""
-    plan, layout = cast.plan(name, profile, seed), layout_of(name)
+    plan = cast.plan(name, profile, seed)
+    layout = layout_of(name)
     paths = [layout.files(one, number) for number, one in enumerate(plan)]
     return plan, paths, describe(name, plan, paths, profile, seed, size)
 
 
 def whole(seed):
-    """The seed as a whole number, or one sentence."""
+    """The seed as a whole number; ValueError for anything else."""
     try:
         return int(seed)
     except ValueError:
@@ -113,7 +117,8 @@ def whole(seed):
 
 
 def finished(out, card):
-    """Whether this very world stands there already. Anything else in the way is the user's to remove."""
+    """Whether this very world stands there already. ValueError where anything else is in the way: it is the
+    user's to remove."""
     if not out.exists() or not any(out.iterdir()):
         return False
     there = out / "world.json"
@@ -121,7 +126,8 @@ def finished(out, card):
         found = json.loads(there.read_text()) if there.exists() else {}
     except json.JSONDecodeError:
         found = None
-    found = found if isinstance(found, dict) else {"name": "a world.json that is no card"}
+    if not isinstance(found, dict):
+        found = {"name": "a world.json that is no card"}
     if found.get("fingerprint") == card["fingerprint"]:
         return True
     what = "other files"
@@ -136,8 +142,10 @@ def finished(out, card):
 
 
 def check_room(folder, paths, size):
+    """ValueError where the disk is too full for all pictures."""
     pictures = sum(len(spectra) for files in paths for spectra in files.values())
-    needed, free = pictures * ROOM * size[0] * size[1] / 8192, shutil.disk_usage(folder).free
+    needed = pictures * ROOM * size[0] * size[1] / 8192  # bytes; ROOM is for 128 x 64 = 8192 pixels
+    free = shutil.disk_usage(folder).free
     if free < needed:
         raise ValueError(
             f"expected {needed / 1e9:.2f} GB of free disk for {pictures} images, found {free / 1e9:.2f} GB "
@@ -148,20 +156,20 @@ def check_room(folder, paths, size):
 def describe(name, plan, paths, profile, seed, size):
     """world.json: what a reader needs to know, and what tells this world from any other."""
     marks = [VERSION, canonical(), *scene(name, plan, paths, seed, size)]
-    read_as = layout_of(name).read_as
-    splits = [
-        split for one in plan if one["pid"] >= 0 for split in read_as.get(one["split"], (one["split"],))
-    ]
-    counts = {split: splits.count(split) for split in dict.fromkeys(splits)}
+    layout = layout_of(name)
+    splits = []  # in which the reader will find each image, but for junk
+    for one in plan:
+        if one["pid"] >= 0:
+            splits += layout.read_as.get(one["split"], (one["split"],))
     return {
         "name": name,
         "origin": "world",
-        "reader": layout_of(name).reader,
+        "reader": layout.reader,
         "profile": profile,
         "seed": seed,
         "size": list(size),
         "version": VERSION,
-        "counts": counts,
+        "counts": dict(Counter(splits)),
         "fingerprint": digest_of(marks),
     }
 
@@ -169,10 +177,9 @@ def describe(name, plan, paths, profile, seed, size):
 def scene(name, plan, paths, seed, size):
     """Everything that a world shows and says, in numbers and words: size, cameras, shots, files and
     sentences."""
-    cameras = {
-        f"{one['domain']}{one['camid']}": places.camera(seed, one["domain"], one["camid"])
-        for one in {(o["domain"], o["camid"]): o for o in plan}.values()
-    }
+    cameras = {}
+    for one in plan:
+        cameras[f"{one['domain']}{one['camid']}"] = cast.camera(seed, one["domain"], one["camid"])
     said = [said_of(seed, one) for one in plan if layout_of(name).annotate]
     return list(size), cameras, plan, paths, said
 
@@ -182,6 +189,7 @@ def digest_of(marks):
     return hashlib.sha256(json.dumps(marks, sort_keys=True).encode()).hexdigest()[:16]
 
 
+# sets that differ in what is drawn: people, haze, night, dusk, vehicles
 CANONICAL = ("world_market", "world_c", "world_rgbnt201", "world_market_mm", "world_rgbnt100")
 
 
@@ -203,13 +211,15 @@ def pixel_hash(shots, seed=0, size=SIZE):
 
 
 def said_of(seed, one):
-    """All words about a shot."""
+    """All words about a shot: two captions, and four descriptions of a person."""
     described = words.parts(one["person"], one["image"]) if one["kind"] == "person" else ()
     return [*cast.captions(seed, one, one.get("spectrum", "rgb")), *described]
 
 
 def render_all(plan, paths, out, key, workers, log):
-    """Render with `workers` processes, each of which takes every so many-th shot; few are not worth them."""
+    """Render with `workers` processes, each of which takes every `workers`-th shot; fewer than FEW shots are
+    rendered here. `key` is what `render_share` needs to make the plan again: name, profile, seed, height,
+    width."""
     for folder in {Path(path).parent for files in paths for path in files}:
         (out / folder).mkdir(parents=True, exist_ok=True)
     files = sum(map(len, paths))
@@ -217,9 +227,8 @@ def render_all(plan, paths, out, key, workers, log):
         render_share(plan, out, *key, 0, 1, log)
     else:
         command = [sys.executable, "-m", "data_prep.world.build", out, *key, workers]
-        processes = [
-            subprocess.Popen([*map(str, command), str(k)], env=single_threaded()) for k in range(workers)
-        ]
+        command = [str(part) for part in command]
+        processes = [subprocess.Popen([*command, str(k)], env=single_threaded()) for k in range(workers)]
         wait(processes, out, files, log)
     there = sum(1 for _ in out.rglob("*.jpg"))
     if there != files:
@@ -228,7 +237,7 @@ def render_all(plan, paths, out, key, workers, log):
 
 
 def single_threaded():
-    """numpy's linear algebra would start threads of its own beside the processes."""
+    """The environment of a process without threads of numpy's linear algebra beside it."""
     return {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 
 
@@ -250,8 +259,9 @@ def wait(processes, out, total, log):
 
 
 def render_share(plan, out, name, profile, seed, height, width, number, of, log=None):
-    """Every `of`-th shot of the plan from `number` on."""
-    layout, said = layout_of(name), time.monotonic()
+    """Write the files of every `of`-th shot of the plan from `number` on."""
+    layout = layout_of(name)
+    said = time.monotonic()
     for k in range(number, len(plan), of):
         if log and time.monotonic() - said > TALK_EVERY:
             said = time.monotonic()
@@ -259,54 +269,55 @@ def render_share(plan, out, name, profile, seed, height, width, number, of, log=
         files = layout.files(plan[k], k)
         pictures = photograph(plan[k], seed, size_of(layout, height, width), wanted(files))
         for path, spectra in files.items():
-            Image.fromarray(np.concatenate([pictures[s] for s in spectra], 1)).save(
-                out / path, quality=QUALITY
-            )
+            strip = np.concatenate([pictures[s] for s in spectra], 1)
+            Image.fromarray(strip).save(out / path, quality=QUALITY)
 
 
 def size_of(layout, height, width):
-    """Vehicles stand in landscape where the layout says so."""
+    """(height, width) of an image: vehicles stand in landscape where the layout says so."""
     return (height // 2, width * 2) if layout.landscape else (height, width)
 
 
 def wanted(files):
+    """The spectra that the files of a shot show."""
     return {spectrum for spectra in files.values() for spectrum in spectra}
 
 
 def photograph(one, seed, size, spectra):
     """{spectrum: uint8 (H, W, 3)} of a shot: traced once, exposed for each."""
     parts, traced, cam = stage(one, seed, size)
-    return {
-        s: light.expose(
-            traced, parts, cam, s, one["when"], one["image"]["noise"] + light.SPECTRA.index(s), size
-        )
-        for s in spectra
-    }
+    pictures = {}
+    for s in spectra:
+        grain = one["image"]["noise"] + light.SPECTRA.index(s)  # a seed of its own for each spectrum
+        pictures[s] = light.expose(traced, parts, cam, s, one["when"], grain, size)
+    return pictures
 
 
 def stage(one, seed, size):
-    """Parts, traced rays and camera of a shot."""
-    cam, image = cast.camera(seed, one["domain"], one["camid"]), one["image"]
-    still = np.eye(3)
-    parts = (people if one["kind"] == "person" else vehicles).body(one["person"], image)
-    frames = [render.frame_of(part, render.turn_by(image["heading"])) for part in parts]
-    around = places.furniture(cam, image) + places.passers_by(seed, image, (one["who"], one["index"]))
-    frames += [render.frame_of(part, still) for part in around]
+    """Parts, traced rays and camera of a shot, `size` (height, width) in pixels."""
+    cam = cast.camera(seed, one["domain"], one["camid"])
+    image = one["image"]
     share = size[1] / size[0]
-    view = (
-        places.view(cam, image, share)
-        if one["kind"] == "person"
-        else places.view(cam, image, share, 0.75, max(3.3, 6.6 / share))
-    )
+    turn = render.turn_by(image["heading"])
+    still = np.eye(3)  # what stands about does not turn with the person
+    if one["kind"] == "person":
+        parts = people.body(one["person"], image)
+        view = places.view(cam, image, share)
+    else:
+        parts = vehicles.body(one["person"], image)
+        # the camera looks lower, and 6.6 metres, more than a pickup's length, fit the width
+        view = places.view(cam, image, share, 0.75, max(3.3, 6.6 / share))
+    around = places.furniture(cam, image) + places.passers_by(seed, image, (one["who"], one["index"]))
+    frames = [render.frame_of(part, turn) for part in parts]
+    frames += [render.frame_of(part, still) for part in around]
     return parts + around, render.trace(parts + around, frames, view, *size), cam
 
 
 def main(out, name, profile, *numbers):
     """One renderer: python -m data_prep.world.build FOLDER SET PROFILE SEED HEIGHT WIDTH WORKERS NUMBER"""
     seed, height, width, workers, number = map(int, numbers)
-    render_share(
-        cast.plan(name, profile, seed), Path(out), name, profile, seed, height, width, number, workers
-    )
+    plan = cast.plan(name, profile, seed)
+    render_share(plan, Path(out), name, profile, seed, height, width, number, workers)
 
 
 if __name__ == "__main__":

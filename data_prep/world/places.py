@@ -1,6 +1,7 @@
 """Domains and their cameras: where they stand, what they see behind a person, and the light that falls there.
 
-Angles in degrees, distances in centimetres, gains and sizes in per cent, greys from 0 to 255.
+Angles are in degrees, distances in centimetres, gains and sizes in per cent, greys from 0 to 255. All are
+whole numbers, for the fingerprint; what is computed from them is in metres.
 """
 
 from typing import NamedTuple
@@ -13,32 +14,35 @@ from data_prep.world.streams import between, near, pick
 
 
 class Domain(NamedTuple):
-    """A set of cameras with a manner of its own. Ranges are (low, high)."""
+    """A set of cameras with a manner of its own. Ranges are (low, high), from which each camera has one
+    value."""
 
     cameras: int
-    wardrobe: str = "mixed"
-    pitch: tuple = (4, 26)
+    wardrobe: str = "mixed"  # of the people who live there
+    pitch: tuple = (4, 26)  # how far the camera looks down
     exposure: tuple = (78, 116)
     tint: tuple = (100, 100, 100)  # gains of red, green and blue, which all its cameras share
     cast: int = 10  # how far a camera's gains may be from them
-    saturation: tuple = ()  # of the colours, in per cent; all of it where nothing is said
-    night: tuple = ()  # exposure in per cent and grain, where its nights are not those of DARK
+    saturation: tuple = ()  # of the colours; all of it where nothing is said
+    night: tuple = ()  # exposure and grain, where its nights are not those of DARK
     wall: tuple = ("panels", "bricks", "windows")
     ground: tuple = ("tiles", "asphalt")
-    grey: tuple = (95, 190)
+    grey: tuple = (95, 190)  # of the wall
     haze: int = 0
-    grain: tuple = (8, 30)
-    blur: tuple = (0, 80)
+    grain: tuple = (8, 30)  # standard deviation, in tenths of a grey
+    blur: tuple = (0, 80)  # standard deviation, in hundredths of a pixel
     detail: int = 100  # of the resolution: less is a sensor of fewer pixels
     crowd: int = 25  # per cent of images with somebody behind
-    distance: tuple = (550, 1000)
+    distance: tuple = (550, 1000)  # from the camera to the person
 
 
 DOMAINS = {
-    # seen in lifelong orders
+    # seen in lifelong orders; A and D are also the two large sets of people. Cameras of one domain differ in
+    # their colours (cast, saturation), as those of the public sets do
     "A": Domain(
         6, "summer", ground=("tiles",), exposure=(58, 122), cast=28, saturation=(42, 100), detail=75, crowd=30
     ),
+    # blue, seen from low down, crowded
     "B": Domain(
         12,
         "mixed",
@@ -51,6 +55,7 @@ DOMAINS = {
         blur=(20, 100),
         wall=("windows", "bricks", "hedge", "panels"),
     ),
+    # green and hazy, with hedges and grass
     "C": Domain(
         8,
         "autumn",
@@ -63,6 +68,7 @@ DOMAINS = {
         saturation=(52, 108),
         detail=85,
     ),
+    # warm, seen from high up
     "D": Domain(
         15,
         "office",
@@ -74,6 +80,7 @@ DOMAINS = {
         crowd=40,
         wall=("windows", "panels"),
     ),
+    # bright and coarse
     "E": Domain(
         10,
         "winter",
@@ -87,11 +94,12 @@ DOMAINS = {
         detail=60,
         pitch=(10, 30),
     ),
-    # unseen
+    # unseen: tested on, never trained on
     "F": Domain(4, "autumn", wall=("bricks",), ground=("asphalt",), pitch=(2, 10), crowd=5),
     "G": Domain(10, "summer", wall=("hedge", "windows"), cast=14, exposure=(70, 130)),
     "H": Domain(2, "mixed", detail=60, blur=(30, 120), cast=16),
     "I": Domain(2, "winter", detail=55, pitch=(24, 40), haze=20, ground=("asphalt",)),
+    # dark, grainy, coarse and crowded
     "J": Domain(
         8,
         "office",
@@ -104,8 +112,7 @@ DOMAINS = {
     ),
     "K": Domain(5, "office", detail=70, crowd=55, wall=("windows",), ground=("tiles",), grey=(140, 225)),
     "L": Domain(2, "mixed", cast=22, haze=25, exposure=(80, 135)),
-    # sentences; three spectra by night and day; roads; and where pretraining takes place: photographs, not
-    # surveillance
+    # sentences: colours as they are, so that words fit them
     "T": Domain(
         12,
         "mixed",
@@ -117,6 +124,7 @@ DOMAINS = {
         wall=("panels", "bricks", "windows", "hedge"),
         ground=("tiles", "asphalt", "grass"),
     ),
+    # three spectra by night and day; at night next to nothing of the visible image is left
     "N": Domain(
         4,
         "mixed",
@@ -128,6 +136,7 @@ DOMAINS = {
         crowd=10,
         night=(3, 90),
     ),
+    # roads
     "V": Domain(
         8,
         wall=("windows", "hedge"),
@@ -137,6 +146,7 @@ DOMAINS = {
         crowd=0,
         night=(3, 90),
     ),
+    # where pretraining takes place: photographs, not surveillance
     "P": Domain(
         60,
         "mixed",
@@ -150,28 +160,42 @@ DOMAINS = {
         ground=("tiles", "asphalt", "grass"),
     ),
 }
-SEEN, UNSEEN = tuple("ABCDE"), tuple("FGHIJKL")
-DARK = {
+SEEN = tuple("ABCDE")
+UNSEEN = tuple("FGHIJKL")
+DARK = {  # what is left of the visible image: exposure in per cent, and grain
     "dusk": (38, 40),
     "night": (7, 62),
-}  # what is left of the visible image: exposure in per cent, and grain
+}
+CLUTTER = {  # ranges of a box that stands about: where and how large (centimetres), and its colour
+    "x": (-150, 150),
+    "y": (70, 170),  # behind the person
+    "w": (8, 40),  # half width
+    "h": (25, 110),
+    "grey": (50, 190),
+    "hue": (0, 359),
+}
 METAL = Material((90, 92, 96), nir=45, heat=24)
 
 
 def camera(seed, domain, camid):
     """One camera of a domain, in integers."""
     d = DOMAINS[domain]
-    draw = lambda low, high, name: between(seed, low, high, name, domain, camid)  # noqa: E731
-    choose = lambda options, name: pick(seed, options, name, domain, camid)  # noqa: E731
-    return {
-        "heading": draw(0, 359, "camera heading"),
-        "spread": draw(35, 60, "camera spread"),
+
+    def draw(low, high, name):
+        return between(seed, low, high, name, domain, camid)
+
+    def choose(options, name):
+        return pick(seed, options, name, domain, camid)
+
+    cam = {
+        "heading": draw(0, 359, "camera heading"),  # of the people who pass
+        "spread": draw(35, 60, "camera spread"),  # how far theirs vary
         "pitch": draw(*d.pitch, "camera pitch"),
         "distance": draw(*d.distance, "camera distance"),
         "sun": draw(0, 359, "sun heading"),
         "sun height": draw(30, 65, "sun height"),
-        "sun share": draw(25, 60, "sun share"),
-        "wall": draw(180, 600, "wall distance"),
+        "sun share": draw(25, 60, "sun share"),  # of the light; the sky gives the rest
+        "wall": draw(180, 600, "wall distance"),  # from the person
         "wall style": choose(d.wall, "wall style"),
         "ground style": choose(d.ground, "ground style"),
         "exposure": draw(*d.exposure, "exposure"),
@@ -182,25 +206,22 @@ def camera(seed, domain, camid):
         "crowd": d.crowd,
         "wall grey": draw(*d.grey, "wall grey"),
         "ground grey": draw(95, 165, "ground grey"),
-        "period": draw(15, 60, "period"),
-        **{f"cast {k}": draw(d.tint[k] - d.cast, d.tint[k] + d.cast, f"cast {k}") for k in range(3)},
-        **({"night": list(d.night)} if d.night else {}),
-        **({"saturation": draw(*d.saturation, "saturation")} if d.saturation else {}),
-        **{f"wall {k}": draw(-28, 28, f"wall colour {k}") for k in range(3)},
-        **{f"ground {k}": draw(-16, 16, f"ground colour {k}") for k in range(3)},
-        **{
-            f"clutter {n} {key}": draw(low, high, f"clutter {n} {key}")
-            for n in range(3)
-            for key, low, high in (
-                ("x", -150, 150),
-                ("y", 70, 170),
-                ("w", 8, 40),
-                ("h", 25, 110),
-                ("grey", 50, 190),
-                ("hue", 0, 359),
-            )
-        },
+        "period": draw(15, 60, "period"),  # of tiles, panels and windows
     }
+    for k in range(3):
+        cam[f"cast {k}"] = draw(d.tint[k] - d.cast, d.tint[k] + d.cast, f"cast {k}")
+    if d.night:
+        cam["night"] = list(d.night)
+    if d.saturation:
+        cam["saturation"] = draw(*d.saturation, "saturation")
+    for k in range(3):  # off the grey
+        cam[f"wall {k}"] = draw(-28, 28, f"wall colour {k}")
+    for k in range(3):
+        cam[f"ground {k}"] = draw(-16, 16, f"ground colour {k}")
+    for n in range(3):
+        for key, (low, high) in CLUTTER.items():
+            cam[f"clutter {n} {key}"] = draw(low, high, f"clutter {n} {key}")
+    return cam
 
 
 def furniture(cam, image):
@@ -211,43 +232,37 @@ def furniture(cam, image):
         thing = Material(tinted(cam[f"clutter {n} grey"], cam[f"clutter {n} hue"]), nir=40, heat=22)
         parts.append(Part(BOX, (x, y, 0), (x, y, h), (w, w), thing, "clutter"))
     x = image["hiding place"] / 1000
+    # what hides stands nearer to the camera than the person at y = 0
     if image["hiding"] == "post":
         parts.append(Part(CAPSULE, (x, -0.7, 0), (x, -0.7, 2.6), (0.055, 0.055), METAL, "hiding"))
     if image["hiding"] == "bin":
-        parts.append(
-            Part(
-                BOX,
-                (x * 1.6, -0.6, 0),
-                (x * 1.6, -0.6, 0.62),
-                (0.2, 0.2),
-                Material((52, 84, 62), heat=20),
-                "hiding",
-            )
-        )
+        tin = Material((52, 84, 62), heat=20)
+        # a bin is wider than a post, so it may stand farther to the side
+        parts.append(Part(BOX, (x * 1.6, -0.6, 0), (x * 1.6, -0.6, 0.62), (0.2, 0.2), tin, "hiding"))
     return parts
 
 
 def tinted(grey, hue):
-    """A muted colour of this lightness."""
-    return tuple(
-        int(np.clip(grey + 30 * exact.cosine(np.radians(hue + shift)), 0, 255)) for shift in (0, 120, 240)
-    )
+    """A muted colour (red, green, blue) of this lightness: each up to 30 off the grey."""
+    waves = (exact.cosine(np.radians(hue + shift)) for shift in (0, 120, 240))
+    return tuple(int(np.clip(grey + 30 * wave, 0, 255)) for wave in waves)
 
 
 def passers_by(seed, image, key):
-    """The parts of somebody behind, who belongs to no data set."""
+    """The parts of somebody behind, who belongs to no data set; none for most images. `key` names the
+    image."""
     if image["passers"] == "0":
         return []
+
+    def draw(low, high, name):
+        return between(seed, low, high, f"passing {name}", *key)
+
     person = draw_passer(seed, ("passer", *key), key[0].partition(":")[0])
-    draw = lambda low, high, name: between(seed, low, high, f"passing {name}", *key)  # noqa: E731
     side = pick(seed, (-1, 1), "passing side", *key)
-    x, y = side * draw(450, 900, "x") / 1000, draw(700, 1600, "y") / 1000
-    pose = {
-        "phase": draw(0, 359, "phase"),
-        "moving": "walking",
-        "carried": "nothing",
-        "carried colour": "black",
-    }
+    x = side * draw(450, 900, "x") / 1000  # metres: to the left or to the right of the person
+    y = draw(700, 1600, "y") / 1000
+    phase = draw(0, 359, "phase")
+    pose = {"phase": phase, "moving": "walking", "carried": "nothing", "carried colour": "black"}
     return [
         part._replace(start=move(part.start, x, y), end=move(part.end, x, y), name="passer-by")
         for part in people.body(person, pose)
@@ -255,31 +270,37 @@ def passers_by(seed, image, key):
 
 
 def draw_passer(seed, key, domain):
-    """Behind whom pretraining looks at, nobody wears what is kept from it."""
+    """Somebody behind. In pretraining (domain P) they wear nothing that is kept from it, like everybody
+    there."""
     if domain == "P":
         return people.identity(seed, key, "mixed", "pretraining")
     return people.draw_identity(seed, key, "mixed")
 
 
 def move(point, x, y):
+    """A point moved along the ground."""
     return point[0] + x, point[1] + y, point[2]
 
 
 def view(cam, image, width_share=0.5, target=0.88, field=2.0):
-    """The View of one image: `field` metres fit its height, `width_share` of that its width."""
-    pitch, distance = np.radians(cam["pitch"]), cam["distance"] / 100
+    """The View of one image, at somebody's middle (`target` metres above the ground): `field` metres fit its
+    height, `width_share` of that its width."""
+    pitch = np.radians(cam["pitch"])
+    distance = cam["distance"] / 100
     centre = np.array([image["shift x"] / 1000, 0, target + image["shift z"] / 1000])
-    sine, cosine = exact.sine(pitch), exact.cosine(pitch)
+    sine = exact.sine(pitch)
+    cosine = exact.cosine(pitch)
     forward = np.array([0, cosine, -sine])
-    edge = field / 2 / distance / (image["zoom"] / 100)
+    edge = field / 2 / distance / (image["zoom"] / 100)  # half the image's height at depth 1
+    across = np.array([edge * width_share, 0, 0])
     up = np.array([0, sine, cosine]) * edge
-    return View(
-        centre - distance * forward, np.array([edge * width_share, 0, 0]), up, forward, cam["wall"] / 100
-    )
+    return View(centre - distance * forward, across, up, forward, cam["wall"] / 100)
 
 
 def sunlight(cam):
-    """Direction to the sun, of unit length; it never stands behind what the camera looks at."""
-    heading, height = np.radians(cam["sun"]), np.radians(cam["sun height"])
-    flat, ahead = exact.cosine(height), abs(exact.sine(heading))
+    """Direction (3,) to the sun, of unit length; it never stands behind what the camera looks at."""
+    heading = np.radians(cam["sun"])
+    height = np.radians(cam["sun height"])
+    flat = exact.cosine(height)
+    ahead = abs(exact.sine(heading))  # so that y is negative: on the camera's side
     return np.array([exact.cosine(heading) * flat, -ahead * flat, exact.sine(height)], np.float32)

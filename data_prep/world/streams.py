@@ -1,4 +1,9 @@
-"""Every property has a random stream of its own, so that a new property changes no old one."""
+"""Random numbers of the synthetic world. Every property has a stream of its own, named by words, so that a
+new property changes no old one.
+
+Numbers are cut from BLAKE2b hashes, which are the same on every machine; `stream` seeds numpy's Philox with
+one.
+"""
 
 import hashlib
 from itertools import accumulate
@@ -14,21 +19,21 @@ def digest(seed, *names):
 def numbers(seed, *names):
     """Four whole numbers below 2^64."""
     found = digest(seed, *names)
-    return [int.from_bytes(found[k : k + 8]) for k in range(0, 32, 8)]
+    return [int.from_bytes(found[k : k + 8]) for k in range(0, 32, 8)]  # 8 bytes each, big-endian
 
 
 def stream(seed, *names):
-    """A generator that depends on the seed and the names alone, for whoever needs many numbers: stream(0,
-    "height", 17)."""
+    """A numpy generator that depends on the seed and the names alone, as in stream(0, "height", 17), for
+    whoever needs many numbers."""
     return np.random.Generator(np.random.Philox(key=int.from_bytes(digest(seed, *names)[:16])))
 
 
 def pick(seed, options, *names):
-    """One of `options`; a dict maps options to their integer weights."""
+    """One of `options`: a sequence, all equally likely, or a dict {option: whole weight}."""
     chance = numbers(seed, *names)[0]
     if not isinstance(options, dict):
         return options[chance % len(options)]
-    thresholds = list(accumulate(options.values()))
+    thresholds = list(accumulate(options.values()))  # option k is taken below thresholds[k]
     place = chance % thresholds[-1]
     return next(option for option, threshold in zip(options, thresholds) if place < threshold)
 
@@ -39,5 +44,6 @@ def between(seed, low, high, *names):
 
 
 def near(seed, mean, spread, *names):
-    """A whole number around `mean`: the sum of four rng, so within twice the spread and never far off."""
+    """A whole number around `mean`: half the sum of four uniform ones from -spread to spread is added. It is
+    never more than twice `spread` off, and its standard deviation is about 0.6 `spread`."""
     return mean + sum(number % (2 * spread + 1) - spread for number in numbers(seed, *names)) // 2

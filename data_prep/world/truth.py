@@ -1,5 +1,5 @@
-"""What is so, for every image of a world: attributes, and which pixel shows what. Explanations are judged by
-it."""
+"""The ground truth of every image of a world: attributes, and which pixel shows what. Explanations are judged
+by it."""
 
 import json
 from pathlib import Path
@@ -10,7 +10,7 @@ from data_prep.world import render
 from data_prep.world.build import planned, size_of, stage
 from data_prep.world.layouts import layout_of
 
-REGIONS = (
+REGIONS = (  # a pixel's number in a mask counts these from 0
     "background",
     "head",
     "upper",
@@ -31,11 +31,14 @@ def attributes(root):
 
 
 class Masks:
-    """Masks of the images in a world's folder, traced again from its numbers when asked for."""
+    """Masks of the images in a world's folder, traced again from its numbers when asked for. ValueError where
+    this code makes another world."""
 
     def __init__(self, root):
         card = json.loads((Path(root) / "world.json").read_text())
-        self.seed, self.size, self.layout = card["seed"], tuple(card["size"]), layout_of(card["name"])
+        self.seed = card["seed"]
+        self.size = tuple(card["size"])  # height and width in pixels
+        self.layout = layout_of(card["name"])
         plan, paths, now = planned(card["name"], card["profile"], self.seed, self.size)
         if now["fingerprint"] != card["fingerprint"]:
             raise ValueError(
@@ -52,11 +55,12 @@ class Masks:
 
 def mask_of(parts, traced):
     """(H, W) uint8 of numbers into REGIONS: what each pixel of a traced scene shows."""
-    lookup = np.array([*map(region, parts), 0], np.uint8)  # the last entry answers for everything behind
+    # the last entry, at index -1, answers for ground, wall and sky, whose slots are -1, -2 and -3
+    lookup = np.array([*map(region, parts), 0], np.uint8)
     return lookup[np.maximum(render.seen_slots(traced), -1)]
 
 
 def region(part):
     """Number of the region that a part belongs to."""
-    first = part.name.split()[0]
+    first = part.name.split()[0]  # as in "upper left arm"
     return REGIONS.index(first if first in REGIONS else "vehicle")

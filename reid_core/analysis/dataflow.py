@@ -5,9 +5,9 @@ bottom. Edges are read off the graph that autograd records; none is drawn by han
 """
 
 import dataclasses
+from collections import Counter
 from typing import NamedTuple
 
-import numpy as np
 import torch
 from matplotlib import pyplot as plt
 from matplotlib.patches import FancyBboxPatch, Patch
@@ -23,7 +23,8 @@ KINDS = {
     "trained": ("#d6eaf8", "-"),
     "loss": ("#fdebc8", "-"),
 }
-WIDTH, LINE = 2.3, 0.19  # inches of a box, and of a line in it
+WIDTH = 2.3  # inches of a box
+LINE = 0.19  # inches of a line in it
 
 
 class Part(NamedTuple):
@@ -39,14 +40,17 @@ def record(method, stage, seed=0):
     """The parts of a stage in the order in which they run, from the losses of ROWS training images."""
     method.eval()
     stage.prepare()
-    batch, ran = first_batch(method, stage, seed), Ran()
-    asked = [(p, p.requires_grad) for p in method.parameters()]
-    trained = {id(p) for group in stage.groups for p in group.parameters()}
+    batch = first_batch(method, stage, seed)
+    before = [(p, p.requires_grad) for p in method.parameters()]
     method.requires_grad_(True)  # frozen parts must appear in the graph, too
-    hooks = [
-        part.register_forward_hook(ran.hook(name, kind_of(part, trained)), with_kwargs=True)
-        for name, part in parts_of(method)
-    ]
+    trained = set()
+    for group in stage.groups:
+        trained.update(map(id, group.parameters()))
+    ran = Ran()
+    hooks = []
+    for name, part in parts_of(method):
+        hook = ran.hook(name, kind_of(part, trained))
+        hooks.append(part.register_forward_hook(hook, with_kwargs=True))
     given = inputs_of(method, batch)
     for name, tensor in given.items():
         ran.add(name, "input", (), tensor.requires_grad_())
@@ -54,8 +58,10 @@ def record(method, stage, seed=0):
         ran.parts[name] = Part(name, "loss", (f"weight {stage.weights[name]:g}",), ran.sources(term))
     for undo in hooks:
         undo.remove()
-    for tensor, value in [*asked, *((tensor, False) for tensor in given.values())]:
-        tensor.requires_grad_(value)
+    for parameter, asked in before:
+        parameter.requires_grad_(asked)
+    for tensor in given.values():  # the method's own buffers among them
+        tensor.requires_grad_(False)
     return ran.that_matter()
 
 
@@ -74,18 +80,20 @@ def first_batch(method, stage, seed):
         captions=stage.captions,
     )
     batch = loader.batch(few(loader.plan(0)[0]), generator(seed, "flow"))
+    cached = {}
     with torch.no_grad():
-        cached = {
-            name: one.compute(unaugmented(method, batch, one.view)) for name, one in stage.cache.items()
-        }
+        for name, one in stage.cache.items():
+            cached[name] = one.compute(unaugmented(method, batch, one.view))
     return dataclasses.replace(batch, cached=cached)
 
 
 def few(chosen):
     """The first ROWS of each part of a BatchIndex."""
-    sizes = chosen.sizes or (len(chosen.index),)
-    starts = np.cumsum([0, *sizes[:-1]])
-    picked = np.concatenate([np.arange(start, start + min(ROWS, size)) for start, size in zip(starts, sizes)])
+    picked = []
+    start = 0
+    for size in chosen.sizes or (len(chosen.index),):
+        picked += range(start, start + min(ROWS, size))
+        start += size
     captions = None if chosen.captions is None else chosen.captions[picked]
     return BatchIndex(chosen.index[picked], captions, tuple(min(ROWS, size) for size in chosen.sizes))
 
@@ -100,9 +108,15 @@ def unaugmented(method, batch, view):
 
 def inputs_of(method, batch):
     """{name: tensor} of what the losses may read: views, cached features, and the method's own buffers."""
-    views = {f"view {k + 1}" if k else "images": view for k, view in enumerate(batch.views)}
-    tables = {name: value for name, value in method.named_buffers(recurse=False) if value.is_floating_point()}
-    return views | {f"{name}, cached": value for name, value in batch.cached.items()} | tables
+    given = {}
+    for k, view in enumerate(batch.views):
+        given[f"view {k + 1}" if k else "images"] = view
+    for name, value in batch.cached.items():
+        given[f"{name}, cached"] = value
+    for name, value in method.named_buffers(recurse=False):
+        if value.is_floating_point():  # others, such as labels, have no gradient to follow
+            given[name] = value
+    return given
 
 
 def parts_of(method):
@@ -110,12 +124,14 @@ def parts_of(method):
     their items."""
     for name, child in method.named_children():
         if isinstance(child, nn.ModuleList | nn.ModuleDict):
-            yield from ((f"{name} {key}", one) for key, one in child.named_children())
+            for key, one in child.named_children():
+                yield f"{name} {key}", one
         else:
             yield name, child
 
 
 def kind_of(part, trained):
+    """A module is trained if any of its parameters is; `trained` holds their ids."""
     return "trained" if any(id(p) in trained for p in part.parameters()) else "frozen"
 
 
@@ -123,39 +139,51 @@ class Ran:
     """The parts that ran so far, and which node of the autograd graph belongs to which part."""
 
     def __init__(self):
-        self.parts, self.owners, self.nodes = {}, {}, []
+        self.parts = {}  # name -> Part, in the order in which they ran
+        self.owners = {}  # node of the graph -> name
+        self.nodes = []  # held, so that no address of a node is used again
 
     def hook(self, name, kind):
+        """The forward hook that notes a part."""
+
         def ran(module, inputs, named, output):
-            reads = [source for tensor in tensors((inputs, named)) for source in self.sources(tensor)]
+            reads = []
+            for tensor in tensors((inputs, named)):
+                reads += self.sources(tensor)
             self.add(name, kind, reads, output)
 
         return ran
 
     def add(self, name, kind, reads, output):
         """Note that a part ran. One that runs again keeps its box, and what it newly reads is added."""
-        known = self.parts.get(name)
-        reads = dict.fromkeys([*(known.reads if known else ()), *(one for one in reads if one != name)])
-        self.parts[name] = Part(name, kind, known.gives if known else shapes(output), tuple(reads))
+        known = self.parts.get(name) or Part(name, kind, shapes(output), ())
+        fresh = [one for one in reads if one != name]
+        every = dict.fromkeys([*known.reads, *fresh])  # each once, in this order
+        self.parts[name] = Part(name, kind, known.gives, tuple(every))
         for tensor in tensors(output):
-            self.nodes.append(node_of(tensor))  # held, so that its address is not used again
-            self.owners[self.nodes[-1]] = name
+            node = node_of(tensor)
+            self.nodes.append(node)
+            self.owners[node] = name
 
     def that_matter(self):
         """All parts except inputs that no part read."""
-        read = {name for part in self.parts.values() for name in part.reads}
+        read = set()
+        for part in self.parts.values():
+            read.update(part.reads)
         return [part for part in self.parts.values() if part.kind != "input" or part.name in read]
 
     def sources(self, tensor):
         """Names of the parts that a tensor comes from: the nearest on every path back through the graph."""
-        found, seen, waiting = {}, set(), [node_of(tensor)]
+        found = set()
+        seen = set()
+        waiting = [node_of(tensor)]
         while waiting:
             node = waiting.pop()
             if node is None or node in seen:
                 continue
             seen.add(node)
             if node in self.owners:
-                found[self.owners[node]] = None
+                found.add(self.owners[node])
             else:
                 waiting += [before for before, _ in node.next_functions]
         return tuple(sorted(found, key=list(self.parts).index))
@@ -172,8 +200,14 @@ def tensors(value):
     """All floating tensors in nested tuples, lists and dictionaries."""
     if isinstance(value, torch.Tensor):
         return [value] if value.is_floating_point() else []
-    items = value.values() if isinstance(value, dict) else value if isinstance(value, tuple | list) else ()
-    return [tensor for item in items for tensor in tensors(item)]
+    if isinstance(value, dict):
+        value = value.values()
+    elif not isinstance(value, tuple | list):
+        return []
+    found = []
+    for item in value:
+        found += tensors(item)
+    return found
 
 
 def shapes(output):
@@ -182,16 +216,18 @@ def shapes(output):
     fields = output._asdict().items() if hasattr(output, "_asdict") else [("", output)]
     lines = []
     for name, value in fields:
-        found = [shape(tensor) for tensor in tensors(value) if tensor.numel()]
-        lines += [
-            f"{name} {f'{found.count(text)} x ' if found.count(text) > 1 else ''}{text}".strip()
-            for text in dict.fromkeys(found)
-        ]
+        counted = Counter(shape(tensor) for tensor in tensors(value) if tensor.numel())
+        for text, count in counted.items():
+            times = f"{count} x " if count > 1 else ""
+            lines.append(f"{name} {times}{text}".strip())
     return tuple(lines)
 
 
 def shape(tensor):
-    sides = ["B" if k == 0 and side == ROWS else str(side) for k, side in enumerate(tensor.shape)]
+    """The shape as text, with B for the batch: (8, 33, 64) -> "(B, 33, 64)"."""
+    sides = list(map(str, tensor.shape))
+    if sides and tensor.shape[0] == ROWS:
+        sides[0] = "B"
     return f"({', '.join(sides)})"
 
 
@@ -199,10 +235,13 @@ def levels(parts):
     """Lists of parts from top to bottom: each part below everything that it reads, the terms of the loss
     last."""
     depth = {}
-    for part in parts:
-        depth[part.name] = 1 + max((depth.get(name, -1) for name in part.reads), default=-1)
+    for part in parts:  # a part that runs again may read what stands below it: that does not count
+        above = [depth.get(name, -1) for name in part.reads]
+        depth[part.name] = 1 + max(above, default=-1)
     last = max(depth.values())
-    rows = [[p for p in parts if (last if p.kind == "loss" else depth[p.name]) == k] for k in range(last + 1)]
+    rows = [[] for _ in range(last + 1)]
+    for part in parts:
+        rows[last if part.kind == "loss" else depth[part.name]].append(part)
     return [row for row in rows if row]
 
 
@@ -210,12 +249,13 @@ def draw(parts):
     """A figure of the parts that `record` returns: a box for each, an arrow for everything that it reads."""
     rows = levels(parts)
     across = max(map(len, rows)) * (WIDTH + 0.3)
-    heights = [LINE * (1.6 + max(len(part.gives) for part in row)) for row in rows]
+    heights = [max(map(height_of, row)) for row in rows]
     figure, axis = plt.subplots(figsize=(across, sum(heights) + 0.45 * len(rows)))
-    places, top = {}, 0.0
+    places = {}  # name -> (middle, upper edge, height), in inches
+    top = 0.0
     for row, height in zip(rows, heights):
         for k, part in enumerate(row):
-            places[part.name] = ((k + 0.5) * across / len(row), top, LINE * (1.6 + len(part.gives)))
+            places[part.name] = ((k + 0.5) * across / len(row), top, height_of(part))
             box(axis, part, *places[part.name])
         top -= height + 0.45
     for part in parts:
@@ -223,11 +263,11 @@ def draw(parts):
             arrow(axis, places[name], places[part.name])
     axis.set(xlim=(0, across), ylim=(top, 0.1))
     axis.axis("off")
-    present = [kind for kind in KINDS if any(part.kind == kind for part in parts)]
-    marks = [
-        Patch(facecolor=KINDS[kind][0], edgecolor="0.3", linestyle=KINDS[kind][1], label=kind)
-        for kind in present
-    ]
+    present = {part.kind for part in parts}
+    marks = []
+    for kind, (face, style) in KINDS.items():
+        if kind in present:
+            marks.append(Patch(facecolor=face, edgecolor="0.3", linestyle=style, label=kind))
     axis.legend(
         handles=marks,
         loc="upper center",
@@ -239,7 +279,13 @@ def draw(parts):
     return figure
 
 
+def height_of(part):
+    """Inches of a box: its name, its lines, and the margins."""
+    return LINE * (1.6 + len(part.gives))
+
+
 def box(axis, part, x, top, height):
+    """A box with the middle of its upper edge at (x, top): the name in bold, and what the part gives."""
     face, style = KINDS[part.kind]
     shape = FancyBboxPatch(
         (x - WIDTH / 2, top - height),
@@ -259,7 +305,9 @@ def box(axis, part, x, top, height):
 
 def arrow(axis, source, target):
     """From the lower edge of one box to the upper edge of another, behind the boxes."""
-    (x, top, height), (to, below, _) = source, target
+    x, top, height = source
+    to, below, _ = target
+    bend = 0.0 if top - height - below < 0.6 else 0.12  # a longer arrow goes round what is between
     axis.annotate(
         "",
         (to, below),
@@ -270,6 +318,6 @@ def arrow(axis, source, target):
             "color": "0.45",
             "shrinkA": 0,
             "shrinkB": 0,
-            "connectionstyle": f"arc3,rad={0.0 if top - height - below < 0.6 else 0.12}",
+            "connectionstyle": f"arc3,rad={bend}",
         },
     )

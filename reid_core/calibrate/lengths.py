@@ -5,6 +5,7 @@ deviation over training seeds, on the development world.
 """
 
 import dataclasses
+import itertools
 import json
 import time
 from pathlib import Path
@@ -48,24 +49,23 @@ class Length(NamedTuple):
 
 def wanted():
     """Every training, seed by seed, so that an interruption leaves all lengths with fewer seeds."""
-    return [
-        Length(*kind, data, share, seed)
-        for share in SHARES
-        for seed in SEEDS
-        for data in STEADY
-        for kind in KINDS
-    ]
+    order = itertools.product(SHARES, SEEDS, STEADY, KINDS)  # the last changes fastest
+    return [Length(*kind, data, share, seed) for share, seed, data, kind in order]
 
 
 def place():
+    """The file of the measurements."""
     return BOOK.folder() / "lengths.json"
 
 
 def kept():
     """{name: measurement} of those that are not stale."""
     path = place()
-    found = json.loads(path.read_text()) if path.exists() else {}
-    return {name: one for name, one in found.items() if basis().items() <= one.items()}
+    if not path.exists():
+        return {}
+    now = basis().items()
+    found = json.loads(path.read_text())
+    return {name: one for name, one in found.items() if now <= one.items()}
 
 
 def basis():
@@ -92,8 +92,12 @@ def fill(minutes, jobs, log=print):
         log(f"lengths: {len(waiting)} of {len(wanted())} trainings are due")
         for name in STEADY:
             load_data(f"{name}#{gates.DEVELOPMENT}")
-        begin_one = lambda one: begin(one, "lengths", ["gates", "--length", one.name])  # noqa: E731
-        run_all(waiting, time.time() + 60 * minutes, jobs, begin_one, log)
+        run_all(waiting, time.time() + 60 * minutes, jobs, start, log)
+
+
+def start(one):
+    """A process that measures one Length."""
+    return begin(one, "lengths", ["gates", "--length", one.name])
 
 
 def measure(one, device=None, log=print):
@@ -119,10 +123,8 @@ def measure(one, device=None, log=print):
     )
     scores = next(iter(evaluate.run_tests(method, data, number=1).values())).summary()
     seen = sum(epoch["images"] for epoch in history)
-    write(
-        one.name,
-        {"mAP": round(scores["mAP"], 3), "images": seen, "seed": one.seed, **basis(), **gates.made_with()},
-    )
+    told = {"mAP": round(scores["mAP"], 3), "images": seen, "seed": one.seed}
+    write(one.name, {**told, **basis(), **gates.made_with()})
     checkpoint.clear(folder)
 
 
@@ -145,23 +147,22 @@ class Point(NamedTuple):
 
 def points():
     """{(variant, data): {share: Point}} of the measurements that are not stale."""
-    done, found = kept(), {}
-    for method, variant in KINDS:
-        for data in STEADY:
-            for share in sorted(SHARES):
-                some = [
-                    done[one.name]
-                    for seed in SEEDS
-                    if (one := Length(method, variant, data, share, seed)).name in done
-                ]
-                if some:
-                    scores = [one["mAP"] for one in some]
-                    spread = float(np.std(scores, ddof=1)) if len(some) > 1 else float("nan")
-                    steps = np.mean([one["images"] for one in some]) / BATCH
-                    found.setdefault((variant, data), {})[share] = Point(
-                        steps, float(np.mean(scores)), spread, len(some)
-                    )
+    done = kept()
+    found = {}
+    for (method, variant), data, share in itertools.product(KINDS, STEADY, sorted(SHARES)):
+        trainings = [Length(method, variant, data, share, seed) for seed in SEEDS]
+        some = [done[one.name] for one in trainings if one.name in done]
+        if some:
+            found.setdefault((variant, data), {})[share] = point_of(some)
     return found
+
+
+def point_of(measurements):
+    """The Point of measurements that differ in their seed."""
+    scores = [one["mAP"] for one in measurements]
+    spread = float(np.std(scores, ddof=1)) if len(scores) > 1 else float("nan")
+    steps = np.mean([one["images"] for one in measurements]) / BATCH
+    return Point(steps, float(np.mean(scores)), spread, len(scores))
 
 
 def as_table(found):
@@ -169,44 +170,35 @@ def as_table(found):
     lines = []
     for (variant, data), lengths in found.items():
         for share, point in lengths.items():
-            wide = point.spread > STEADY[data]
             told = "–" if np.isnan(point.spread) else f"{point.spread:.1f}"
-            lines.append(
-                [
-                    variant,
-                    catalogue.title(data),
-                    f"{share:g}",
-                    f"{point.steps:.0f}",
-                    f"{point.mean:.1f}",
-                    tables.Cell(told, "changed" if wide else ""),
-                    point.seeds,
-                ]
-            )
+            spread = tables.Cell(told, "changed" if point.spread > STEADY[data] else "")
+            numbers = [f"{share:g}", f"{point.steps:.0f}", f"{point.mean:.1f}"]
+            lines.append([variant, catalogue.title(data), *numbers, spread, point.seeds])
     limits = ", ".join(f"{limit:g} on {catalogue.title(data)}" for data, limit in STEADY.items())
-    return tables.table(
-        ["method", "data", "part of the epochs", "steps", "mAP", "spread", "seeds"],
-        lines,
-        f"World seed {gates.DEVELOPMENT}: mAP by length of training; seeds may spread by {limits}; "
-        f"{finding(found)}",
-    )
+    caption = f"World seed {gates.DEVELOPMENT}: mAP by length of training; seeds may spread by {limits}; "
+    headings = ["method", "data", "part of the epochs", "steps", "mAP", "spread", "seeds"]
+    return tables.table(headings, lines, caption + finding(found))
 
 
 def finding(found):
     """A clause for a caption: which shares are steady on all data sets, and what all epochs would add."""
-    steady = [
-        share
-        for share in sorted(SHARES)
-        if all(is_steady(data, lengths.get(share)) for (_, data), lengths in found.items())
-    ]
     used = PROFILES["laptop"].time
-    gains = [
-        lengths[1.0].mean - lengths[used].mean for lengths in found.values() if {1.0, used} <= lengths.keys()
-    ]
     told = f"the profile takes {used:g}"
-    told += f", steady enough: {', '.join(f'{share:g}' for share in steady)}" if steady else ""
-    return told + (f"; all of the epochs add {min(gains):+.1f} to {max(gains):+.1f}" if gains else "")
+    steady = [f"{share:g}" for share in sorted(SHARES) if is_steady(found, share)]
+    if steady:
+        told += f", steady enough: {', '.join(steady)}"
+    gains = []
+    for lengths in found.values():
+        if {1.0, used} <= lengths.keys():
+            gains.append(lengths[1.0].mean - lengths[used].mean)
+    if gains:
+        told += f"; all of the epochs add {min(gains):+.1f} to {max(gains):+.1f}"
+    return told
 
 
-def is_steady(data, point):
-    """Whether a Point was measured, and its standard deviation over seeds is within STEADY."""
-    return point is not None and point.spread <= STEADY[data]
+def is_steady(found, share):
+    """Whether a share was measured on all data sets, with a standard deviation over seeds within STEADY."""
+    for (_, data), lengths in found.items():
+        if share not in lengths or not lengths[share].spread <= STEADY[data]:  # NaN, of one seed, is not
+            return False
+    return True

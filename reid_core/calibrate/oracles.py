@@ -19,7 +19,8 @@ from reid_core.data import still_batches
 
 def by_feature(data, describe):
     """mAP in per cent of ranking by features that `describe` computes: Shots -> (S, D)."""
-    query, gallery = (F.normalize(describe(rows), dim=1) for rows in (data.query, data.gallery))
+    query = F.normalize(describe(data.query), dim=1)
+    gallery = F.normalize(describe(data.gallery), dim=1)
     return 100 * evaluate.score(query, gallery, data.query, data.gallery).mAP
 
 
@@ -27,34 +28,34 @@ def colours(data, rows, stripes=8, bins=(8, 4, 4)):
     """Colour histograms (S, stripes x bins): hue, saturation and value in horizontal stripes of the middle
     columns, where the person is, after white-balancing; square roots, so that dot products are Bhattacharyya
     coefficients."""
-    pixels = (
-        data.store("query" if rows is data.query else "gallery", (128, 64), "bilinear").pixels.numpy() / 255.0
-    )
-    balanced = (0.45 * pixels / pixels.mean((2, 3), keepdims=True)).clip(0, 1)[:, :, 8:120, 20:44]
-    hsv = rgb_to_hsv(balanced.transpose(0, 2, 3, 1))
-    level = np.minimum((hsv * bins).astype(int), np.array(bins) - 1) @ np.array(
-        (bins[1] * bins[2], bins[2], 1)
-    )
-    level = level.reshape(len(pixels), stripes, -1)
-    found = [[np.bincount(stripe, minlength=np.prod(bins)) for stripe in image] for image in level]
+    split = "query" if rows is data.query else "gallery"
+    pixels = data.store(split, (128, 64), "bilinear").pixels.numpy() / 255.0  # (S, 3, 128, 64)
+    balanced = (0.45 * pixels / pixels.mean((2, 3), keepdims=True)).clip(0, 1)
+    middle = balanced[:, :, 8:120, 20:44].transpose(0, 2, 3, 1)  # (S, 112, 24, 3)
+    binned = np.minimum((rgb_to_hsv(middle) * bins).astype(int), np.array(bins) - 1)
+    level = binned @ np.array((bins[1] * bins[2], bins[2], 1))  # the number of the bin
+    level = level.reshape(len(pixels) * stripes, -1)
+    found = [np.bincount(stripe, minlength=np.prod(bins)) for stripe in level]
     return torch.from_numpy(np.sqrt(np.array(found, np.float32)).reshape(len(pixels), -1))
 
 
 def attributes(data, rows):
     """Indicators (S, words): a column per attribute and word that describes a person."""
     table = truth.attributes(data.manifest.root)
-    told = [[f"{name} {table[path]['person'][name]}" for name in people.TOLD] for path in rows.paths[:, 0]]
-    columns = {word: k for k, word in enumerate(sorted({w for some in told for w in some} | all_words(data)))}
-    found = torch.zeros(len(told), len(columns))
-    for row, some in zip(found, told):
-        row[[columns[word] for word in some]] = 1
+    every = set()  # of anybody in the data set, so that query and gallery have the same columns
+    for record in table.values():
+        every.update(words_of(record["person"]))
+    columns = {word: k for k, word in enumerate(sorted(every))}
+    found = torch.zeros(len(rows.paths), len(columns))
+    for row, path in zip(found, rows.paths[:, 0]):
+        for word in words_of(table[path]["person"]):
+            row[columns[word]] = 1
     return found
 
 
-def all_words(data):
-    """Every "attribute word" that describes anybody in the data set."""
-    people_ = [record["person"] for record in truth.attributes(data.manifest.root).values()]
-    return {f"{name} {who[name]}" for who in people_ for name in people.TOLD}
+def words_of(person):
+    """Every "attribute word" that describes a person."""
+    return [f"{name} {person[name]}" for name in people.TOLD]
 
 
 def caption_oracle(seed, profile):
@@ -62,28 +63,31 @@ def caption_oracle(seed, profile):
     agree with it best shows its person, and the number of people on these images."""
     shots = [one for one in cast.plan("world_text", profile, seed) if one["split"] == "test"]
     pids = np.array([one["pid"] for one in shots])
-    first, agreeing = [], []
+    first = []
+    agreeing = []
     for one in shots:
         for number, sentence in enumerate(cast.captions(seed, one)):
             key = (one["who"], one["index"], number)
-            agree = np.array([agreement(seed, other, key, words.plain(sentence)) for other in shots])
-            best = agree == agree.max()
-            first.append((pids[best] == one["pid"]).mean())
-            agreeing.append(len(np.unique(pids[best])))
+            said = words.plain(sentence)
+            agree = np.array([agreement(seed, other, key, said) for other in shots])
+            best = pids[agree == agree.max()]  # with ties, all of them
+            first.append((best == one["pid"]).mean())
+            agreeing.append(len(np.unique(best)))
     return np.array(first), np.array(agreeing)
 
 
 def agreement(seed, one, key, sentence):
     """How many phrases of a sentence are true of the image `one`."""
     phrases = words.seen_person(seed, one["person"], one["image"], key, words.witness(seed, key))
-    return sum(bool(phrase) and phrase in sentence for phrase in phrases) + (
-        f" {one['person']['noun']} " in sentence
-    )
+    phrases = [phrase for phrase in phrases if phrase]  # "" where there is nothing to say
+    phrases.append(f" {one['person']['noun']} ")
+    return sum(phrase in sentence for phrase in phrases)
 
 
 def only_at_night(data):
     """The same data with only those test images that were taken at night."""
-    dark, table = copy.copy(data), truth.attributes(data.manifest.root)
+    table = truth.attributes(data.manifest.root)
+    dark = copy.copy(data)
     for split in ("query", "gallery"):
         rows = getattr(data, split)
         night = [k for k, path in enumerate(rows.paths[:, 0]) if table[path]["when"] == "night"]
@@ -95,15 +99,18 @@ def only_at_night(data):
 def named_colours(method, data):
     """Accuracy in % of naming the upper garment's colour among all colours, by the nearest sentence: [pairs
     of colour and garment that pretraining saw, held-out pairs]."""
-    table, right = truth.attributes(data.manifest.root), {False: [], True: []}
+    table = truth.attributes(data.manifest.root)
     garments = {garment: in_every_colour(garment, method) for garment in words.GARMENTS}
     images = still_batches(data, "gallery", method.size, method.test_view())
-    features = torch.cat([method.encode(batch)[2] for batch in images])
+    features = torch.cat([method.encode(batch)[2] for batch in images])  # (S, E)
+    names = list(people.COLOURS)
+    right = {False: [], True: []}  # held out -> whether each was named rightly
     for feature, path in zip(features, data.gallery.paths[:, 0]):
         who = table[path]["person"]
-        named = tuple(people.COLOURS)[int((garments[who["upper"]] @ feature).argmax())]
-        right[people.is_held_out(who["upper colour"], who["upper"])].append(named == who["upper colour"])
-    return [100 * float(np.mean(right[held])) for held in (False, True)]
+        colour = who["upper colour"]
+        nearest = int((garments[who["upper"]] @ feature).argmax())
+        right[people.is_held_out(colour, who["upper"])].append(names[nearest] == colour)
+    return [100 * float(np.mean(some)) for some in right.values()]
 
 
 def in_every_colour(garment, method):
@@ -118,21 +125,26 @@ def read_off(tower, data, ridge=0.01):
     """Linear probes of a frozen tower: {attribute: (% right, % that the commonest word would get)} on the
     gallery, by ridge regression from class tokens to words, fitted on the training people."""
     table = truth.attributes(data.manifest.root)
-    seen, unseen = (class_tokens(tower, data, split) for split in ("train", "gallery"))
-    seen, unseen = ((x - seen.mean(0)) / seen.std(0) for x in (seen, unseen))
-    inverse = torch.linalg.inv(seen.T @ seen + ridge * len(seen) * torch.eye(seen.shape[1]))
-    return {
-        name: read_word(
-            inverse, seen, unseen, *(told(table, rows, name) for rows in (data.train, data.gallery))
-        )
-        for name in people.TOLD
-    }
+    seen = class_tokens(tower, data, "train")
+    unseen = class_tokens(tower, data, "gallery")
+    mean = seen.mean(0)
+    deviation = seen.std(0)
+    seen = (seen - mean) / deviation
+    unseen = (unseen - mean) / deviation
+    inverse = torch.linalg.inv(seen.T @ seen + ridge * len(seen) * torch.eye(seen.shape[1]))  # (D, D)
+    found = {}
+    for name in people.TOLD:
+        words_ = told(table, data.train, name)
+        truth_ = told(table, data.gallery, name)
+        found[name] = read_word(inverse, seen, unseen, words_, truth_)
+    return found
 
 
 def class_tokens(tower, data, split):
     """The tower's class tokens (S, D)."""
+    tower.eval()
     images = still_batches(data, split, tower.size, Augmentation("bicubic", HALF, HALF))
-    return torch.cat([tower.eval()(batch.images[:, 0]).tokens[:, 0].float() for batch in images])
+    return torch.cat([tower(batch.images[:, 0]).tokens[:, 0].float() for batch in images])
 
 
 def told(table, rows, name):
@@ -144,7 +156,9 @@ def read_word(inverse, seen, unseen, words_, truth_):
     """(% right, % of the commonest word) of one attribute, as `read_off`; `inverse` is that of the normal
     equations."""
     names, index = np.unique(words_, return_inverse=True)
-    goal = F.one_hot(torch.from_numpy(index)).float()
-    guess = (unseen @ (inverse @ (seen.T @ (goal - goal.mean(0)))) + goal.mean(0)).argmax(1)
+    goal = F.one_hot(torch.from_numpy(index)).float()  # (S, words)
+    share = goal.mean(0)  # of each word
+    weights = inverse @ (seen.T @ (goal - share))  # (D, words)
+    guess = (unseen @ weights + share).argmax(1)
     common = names[np.bincount(index).argmax()]
     return 100 * float(np.mean(names[guess] == truth_)), 100 * float(np.mean(common == truth_))

@@ -78,7 +78,8 @@ class StageLoss(nn.Module):
 
     def __init__(self, method, stage):
         super().__init__()
-        self.method, self.losses = method, stage.losses
+        self.method = method
+        self.losses = stage.losses
 
     def forward(self, batch):
         return self.losses(batch)
@@ -229,7 +230,8 @@ def learnable(method):
 
 
 def set_mode(module, around=False):
-    own, all_ = list(module.parameters(recurse=False)), list(module.parameters())
+    own = list(module.parameters(recurse=False))
+    all_ = list(module.parameters())
     module.training = any(p.requires_grad for p in own or all_) if all_ else around
     for child in module.children():
         set_mode(child, module.training)

@@ -50,7 +50,8 @@ class VisualPath(Method):
         super().__init__(recipe)
         r = recipe
         cameras = len(data.cameras) if r.sie else 0
-        self.size, self.data = (r.image_height, r.image_width), data
+        self.size = (r.image_height, r.image_width)
+        self.data = data
         self.image, self.text, self.tokenizer = load_clip(
             r.backbone, r.pretrained, self.size, r.stride, cameras=cameras, sie=r.sie, sie_std=r.sie_init_std
         )
@@ -170,7 +171,8 @@ class TextBaseline(VisualPath):
         return [matching]
 
     def losses(self, batch):
-        image, text = self.encode(batch)[2], self.encode_text(batch)
+        image = self.encode(batch)[2]
+        text = self.encode_text(batch)
         logits = [self.heads[1](feature) for feature in (image, text)]
         matching = similarity_distribution_matching(image, text, batch.labels, self.temperature)
         return Losses({"matching": matching, "identity": sum(identity(z, batch.labels) for z in logits)})
@@ -216,7 +218,8 @@ class Sequential(Baseline, LifelongMethod):
         self.position = 0
 
     def begin_domain(self, domain, number):
-        self.data, self.position = domain, number
+        self.data = domain
+        self.position = number
         with chance_of("heads"):
             self.heads = nn.ModuleList(
                 Head(width, self.data.classes, self.recipe.classifier_init_std)
@@ -281,7 +284,8 @@ class LearningWithoutForgetting(FeatureDistillation):
     def begin_domain(self, domain, number):
         if number == 1:
             return super().begin_domain(domain, number)
-        self.data, self.position = domain, number
+        self.data = domain
+        self.position = number
         with chance_of(f"heads of domain {number}"):
             for head in self.heads:
                 head.grow(domain.classes, self.recipe.classifier_init_std)
@@ -354,7 +358,8 @@ class Joint(Sequential):
 
     def __init__(self, recipe, data):
         super().__init__(recipe, data)
-        self.met, self.pretrained = [], copy.deepcopy(self.image.state_dict())
+        self.met = []
+        self.pretrained = copy.deepcopy(self.image.state_dict())
 
     def begin_domain(self, domain, number):
         self.met = [*self.met[: number - 1], domain]

@@ -184,7 +184,8 @@ class ClipReID(VisualPath):
         return self.text.joint_end(self.text(*self.template(identity=self.words(labels))))
 
     def sentence_losses(self, batch):
-        image, text = batch.cached["image"], self.sentences(batch.labels)
+        image = batch.cached["image"]
+        text = self.sentences(batch.labels)
         contrast = (batch.labels, batch.labels, self.recipe.temperature, False)
         return Losses(
             {

@@ -43,16 +43,19 @@ class DMPT(Method):
 
     def __init__(self, recipe, data):
         super().__init__(recipe)
-        self.size, self.data = (recipe.image_height, recipe.image_width), data
+        self.size = (recipe.image_height, recipe.image_width)
+        self.data = data
         self.image, self.text, self.tokenizer = load_clip(recipe.backbone, recipe.pretrained, self.size)
-        spectra, length = data.train.paths.shape[1], recipe.semantic_prompt_tokens_S
+        spectra = data.train.paths.shape[1]
+        length = recipe.semantic_prompt_tokens_S
         prompts = (len(self.image.blocks), length, self.image.width, recipe.prompt_init_uniform)
         self.prompts = nn.ModuleList(DeepPrompts(*prompts) for _ in range(spectra))
         self.head = Head(spectra * self.image.width, data.classes)
 
     def stages(self):
         r = self.recipe
-        low, start = r.lr_peak * r.lr_min_factor, r.lr_peak * r.warmup_factor
+        low = r.lr_peak * r.lr_min_factor
+        start = r.lr_peak * r.warmup_factor
         view = Augmentation(
             "bicubic", *r.norm_mean_std, 0.5, 10, erasing=(Erasing(),), shared=r.augmentation_sync
         )

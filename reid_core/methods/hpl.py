@@ -54,7 +54,8 @@ class HPL(Method):
 
     def __init__(self, recipe, data):
         super().__init__(recipe)
-        self.size, self.data = (recipe.image_height, recipe.image_width), data
+        self.size = (recipe.image_height, recipe.image_width)
+        self.data = data
         self.image, self.text, self.tokenizer = load_clip(
             recipe.backbone, recipe.pretrained, self.size, extra_tokens=1
         )
@@ -66,12 +67,14 @@ class HPL(Method):
             (recipe.id_tokens_per_identity, self.text.width), recipe.id_tokens_init_std
         )
         self.identities.grow(data.classes, old="dropped")
-        self.match, self.head = nn.Linear(width, data.classes), Head(width, data.classes)
+        self.match = nn.Linear(width, data.classes)
+        self.head = Head(width, data.classes)
         self.captions = CaptionTable(data.train.captions, self.tokenizer)
 
     def sampler(self):
         """64 (image, sentence) pairs beside 16 x 4 images; the pairs define the epoch."""
-        r, captioned = self.recipe, np.flatnonzero(self.captions.counts)
+        r = self.recipe
+        captioned = np.flatnonzero(self.captions.counts)
         pairs = CaptionShuffle(captioned, self.captions.counts, r.batch_t2i_pairs)
         identities = r.batch_i2i_images // r.images_per_id
         return Zipped(pairs, IdentityBatches(self.data.labels, identities, r.images_per_id))

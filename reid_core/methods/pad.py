@@ -63,9 +63,12 @@ class PAD(LifelongMethod):
 
     def __init__(self, recipe, data):
         super().__init__(recipe)
-        self.size, self.data, self.position = (recipe.image_height, recipe.image_width), data, 0
+        self.size = (recipe.image_height, recipe.image_width)
+        self.data = data
+        self.position = 0
         self.image, self.text, self.tokenizer = load_clip(recipe.backbone, recipe.pretrained, self.size)
-        depth, length = len(self.image.blocks), recipe.general_tokens_per_layer
+        depth = len(self.image.blocks)
+        length = recipe.general_tokens_per_layer
         self.prompts = DeepPrompts(depth, length, self.image.width, recipe.prompt_init_uniform)
         self.words = GrowingTable((recipe.ta_tokens_per_class, self.text.width), recipe.ta_init_std)
         self.heads = nn.ModuleList(Head(width, 0, bias=True) for width in self.image.widths[1:])
@@ -73,7 +76,8 @@ class PAD(LifelongMethod):
 
     def begin_domain(self, domain, number):
         """New heads and sentences for the domain's identities."""
-        self.data, self.position = domain, number
+        self.data = domain
+        self.position = number
         self.heads = nn.ModuleList(Head(width, domain.classes, bias=True) for width in self.image.widths[1:])
         self.words.grow(domain.classes, old=self.old_words)
 

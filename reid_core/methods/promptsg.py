@@ -156,7 +156,8 @@ class PromptSG(Method):
         super().__init__(recipe)
         r = recipe
         cameras = len(data.cameras) if r.sie else 0
-        self.size, self.data = (r.image_height, r.image_width), data
+        self.size = (r.image_height, r.image_width)
+        self.data = data
         self.image, self.text, self.tokenizer = load_clip(
             r.backbone, r.pretrained, self.size, r.stride, cameras=cameras, sie=r.sie
         )
@@ -276,7 +277,8 @@ class PromptSG(Method):
         return found
 
     def losses(self, batch):
-        r, labels = self.recipe, batch.labels
+        r = self.recipe
+        labels = batch.labels
         f, tokens = self.encode_image(batch)
         f["l"], f["z"] = self.query_patches(f["v"], tokens, r.train_prompt)
         pairs = self.partners(labels)

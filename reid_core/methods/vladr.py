@@ -56,7 +56,9 @@ class VLADR(LifelongMethod):
 
     def __init__(self, recipe, data):
         super().__init__(recipe)
-        self.size, self.data, self.position = (recipe.image_height, recipe.image_width), data, 0
+        self.size = (recipe.image_height, recipe.image_width)
+        self.data = data
+        self.position = 0
         self.image, self.text, self.tokenizer = load_clip(recipe.backbone, recipe.pretrained, self.size)
         width = self.image.joint_width
         self.region_attn = CrossAttention(
@@ -76,7 +78,8 @@ class VLADR(LifelongMethod):
 
     def begin_domain(self, domain, number):
         """Room for the domain's identities; earlier ones keep their rows."""
-        self.data, self.position = domain, number
+        self.data = domain
+        self.position = number
         self.words.grow(domain.classes, old="frozen")
         self.head.grow(domain.classes)
 
@@ -102,7 +105,8 @@ class VLADR(LifelongMethod):
         return Augmentation("bicubic", IMAGENET_MEAN, IMAGENET_STD)
 
     def sampler(self, identities):
-        shots, batch = self.data.train, identities * 4
+        shots = self.data.train
+        batch = identities * 4
         steps = max(len(shots) // batch, 1)
         return CameraBatches(self.data.labels, shots.camids, identities, 4, steps)
 

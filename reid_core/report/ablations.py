@@ -26,14 +26,18 @@ def comparison(specs, metrics, wanted, caption, shelf=BOOK):
     """A table of the paper's numbers beside ours: `specs` {row: [Spec per seed]}, `wanted` {(row, metric):
     printed value}. Numbers on the world stand in a column of their own and are not subtracted from the
     paper's; the protocols of ours stand in the caption."""
-    headings, rows, protocols = ["row"], [], {}
+    headings = ["row"]
     for metric in metrics:
         headings += [f"{metric}, paper", f"{metric}, ours on real data", f"{metric}, ours on the world"]
+    rows = []
+    protocols = {}  # a dictionary for its order: each once, as they come
     for label, row in specs.items():
         runs = found(row, shelf)
-        cells, protocols = [label], protocols | dict.fromkeys(run.protocol() for run in runs)
+        real = [run for run in runs if run.data["origin"] == "real"]
+        world = [run for run in runs if run.data["origin"] == "world"]
+        protocols |= dict.fromkeys(run.protocol() for run in runs)
+        cells = [label]
         for metric in metrics:
-            real, world = ([r for r in runs if r.data["origin"] == kind] for kind in ("real", "world"))
             cells += [printed(wanted.get((label, metric))), ours(real, metric), ours(world, metric)]
         rows.append(cells)
     return table(headings, rows, caption + ranked_how(protocols))
@@ -56,41 +60,44 @@ def ablation(rows, reference, caption, metric="mAP", shelf=BOOK, printed_on=""):
     sign with that of the printed effect, which was measured on the data set `printed_on`. Columns of the
     paper are left out where it prints nothing.
     """
-    lines, protocols, labels = [], {}, {}
     paper = any(row.printed is not None for row in rows.values())
     beside_it = compared(rows, reference, shelf)
+    lines = []
+    protocols = {}  # dictionaries for their order: each once, as they come
+    origins = {}
     for one in beside_it:
-        protocols |= dict.fromkeys(run.protocol(one.row.task) for run in one.runs)
-        labels |= dict.fromkeys(run.data["origin"] for run in one.runs)
-        theirs = [printed(one.row.printed), signed(one.effect, "paper")] * paper
-        lines.append(
-            [
-                one.label,
-                *theirs,
-                ours(one.runs, metric, one.row.task),
-                change_cell(one.change, [*one.runs, *one.others]),
-                spoken(one),
-            ]
-        )
-    headings = two_columns(metric, f", paper{f' on {printed_on}' if printed_on else ''}") * paper
-    headings += two_columns(metric, ", ours" + "".join(f" on {PLACES[one]}" for one in labels))
-    told = table(["row", *headings, "verdict"], lines, caption + finding(beside_it) + ranked_how(protocols))
+        task = one.row.task
+        for run in one.runs:
+            protocols[run.protocol(task)] = None
+            origins[run.data["origin"]] = None
+        line = [one.label]
+        if paper:
+            line += [printed(one.row.printed), signed(one.effect, "paper")]
+        change = change_cell(one.change, [*one.runs, *one.others])
+        lines.append([*line, ours(one.runs, metric, task), change, spoken(one)])
+    headings = ["row"]
+    if paper:
+        headings += two_columns(metric, f", paper on {printed_on}" if printed_on else ", paper")
+    headings += two_columns(metric, ", ours" + "".join(f" on {PLACES[one]}" for one in origins))
+    headings.append("verdict")
+    told = table(headings, lines, caption + finding(beside_it) + ranked_how(protocols))
     return HTML(detectable(rows[reference], shelf) + told.data)
 
 
 def finding(rows):
     """The end of a caption: how many of a list of Compared have which verdict, and the largest effect whose
     interval leaves out zero."""
-    verdicts = Counter(one.verdict for one in rows if one.change and one.verdict != ONE_SEED)
-    if not verdicts:
+    judged_ones = [one for one in rows if one.change and one.verdict != ONE_SEED]
+    if not judged_ones:
         return ""
-    told = (
-        f". {sum(verdicts.values())} compared: "
-        f"{', '.join(f'{many} {said}' for said, many in verdicts.items())}"
-    )
-    sure = [one for one in rows if one.change and one.verdict not in (ONE_SEED, STALE, intervals.UNCERTAIN)]
-    largest = max(sure, key=lambda one: abs(one.change.mean), default=None)
-    return told + (f"; the largest is {largest.change.mean:+.1f}, {largest.label}" if largest else "")
+    verdicts = Counter(one.verdict for one in judged_ones)
+    counts = [f"{many} {said}" for said, many in verdicts.items()]
+    told = f". {len(judged_ones)} compared: {', '.join(counts)}"
+    sure = [one for one in judged_ones if one.verdict not in (STALE, intervals.UNCERTAIN)]
+    if sure:
+        largest = max(sure, key=lambda one: abs(one.change.mean))
+        told += f"; the largest is {largest.change.mean:+.1f}, {largest.label}"
+    return told
 
 
 PLACES = {"world": "the world", "real": "real data"}
@@ -130,29 +137,46 @@ def compared(rows, reference, shelf=BOOK):
 
 def beside(label, row, base, itself, shelf):
     """A Compared of `row` with the reference `base`; `itself` says that it is the reference."""
-    effect = None if None in (row.printed, base.printed) or itself else row.printed - base.printed
-    runs, others = (found(one.specs, shelf, one.task) for one in (row, base))
-    ours, theirs = alike(runs, others), alike(others, runs)
+    runs = found(row.specs, shelf, row.task)
+    others = found(base.specs, shelf, base.task)
+    effect = None
+    if not itself and row.printed is not None and base.printed is not None:
+        effect = row.printed - base.printed
+    ours = alike(runs, others)
+    theirs = alike(others, runs)
+    if itself or not ours:
+        return Compared(label, row, runs, others, effect, None, None, judged(None, effect))
     sides = (ours, theirs, row.task, base.task)
-    change, spread = (
-        work(*sides) if ours and not itself else None for work in (intervals.paired, intervals.spread)
-    )
-    said = ONE_SEED if change and len(ours) == 1 else judged(change, effect)
-    said = STALE if change and any(run.outdated for run in (*ours, *theirs)) else said
+    change = intervals.paired(*sides)
+    spread = intervals.spread(*sides)
+    if any(run.outdated for run in (*ours, *theirs)):
+        said = STALE
+    elif len(ours) == 1:
+        said = ONE_SEED  # its interval counts the people alone, not the luck of training
+    else:
+        said = judged(change, effect)
     return Compared(label, row, runs, others, effect, change, spread, said)
 
 
 def alike(runs, others):
     """The runs with a partner among the others: the same seed and the same data fingerprint."""
-    there = {(run.spec.seed, run.data.get("fingerprint")) for run in others}
-    return [run for run in runs if (run.spec.seed, run.data.get("fingerprint")) in there]
+    there = set(map(seed_and_data, others))
+    return [run for run in runs if seed_and_data(run) in there]
+
+
+def seed_and_data(run):
+    """What two runs of a pair share."""
+    return run.spec.seed, run.data.get("fingerprint")
 
 
 def of_one_world(runs):
     """The runs with the data fingerprint of the first that is not stale (else of the last): an older world
     beside it would not differ by chance alone."""
-    holding = [run for run in runs if not run.outdated] or runs[-1:]
-    return [run for run in runs if run.data.get("fingerprint") == holding[0].data.get("fingerprint")]
+    if not runs:
+        return []
+    leading = next((run for run in runs if not run.outdated), runs[-1])
+    world = leading.data.get("fingerprint")
+    return [run for run in runs if run.data.get("fingerprint") == world]
 
 
 ONE_SEED = "one seed: no verdict"
@@ -166,14 +190,20 @@ def overview(parts, caption, shelf=BOOK):
         for one in compared(rows, reference, shelf):
             said = NOT_RUN if not one.runs else one.verdict
             verdicts.setdefault(said, []).append(one.label)
-        lines += [[name, said, "; ".join(labels)] for said, labels in verdicts.items() if said != "–"]
+        verdicts.pop("–", None)  # the reference itself, and what shares no seed with it
+        for said, labels in verdicts.items():
+            lines.append([name, said, "; ".join(labels)])
     return table(["table", "verdict", "rows"], lines, caption)
 
 
 def found(specs, shelf=BOOK, task=None):
     """The runs that exist, of one world (`of_one_world`) and with this test; None: a run's first."""
-    runs = [run for spec in specs if (run := shelf.find(spec))]
-    return of_one_world([run for run in runs if task is None or run.has(task)])
+    runs = []
+    for spec in specs:
+        run = shelf.find(spec)
+        if run and (task is None or run.has(task)):
+            runs.append(run)
+    return of_one_world(runs)
 
 
 def judged(change, effect):
@@ -181,8 +211,10 @@ def judged(change, effect):
     "better", "worse", "cannot tell"."""
     if change is None:
         return "–"
-    said = intervals.verdict(change, 1.0 if effect is None else effect)
-    return said if effect is not None else {"holds": "better", "fails": "worse"}.get(said, said)
+    if effect is not None:
+        return intervals.verdict(change, effect)
+    said = intervals.verdict(change, 1.0)  # as if a gain had been printed
+    return {"holds": "better", "fails": "worse"}.get(said, said)
 
 
 def detectable(row, shelf=BOOK):

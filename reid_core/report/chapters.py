@@ -3,6 +3,7 @@
 World domains A and D stand for Market-1501 and MSMT17: they differ in cameras, wardrobe and layout.
 """
 
+from operator import attrgetter
 from typing import NamedTuple
 
 from reid_core.methods import METHODS, clip_reid, promptsg
@@ -12,10 +13,19 @@ SEEDS = (0, 1, 2, 3, 4)  # of headline rows; sweeps and readings take the first 
 FEW = SEEDS[:3]
 MARKETS = ("world_market", "world_msmt")
 FULL = ("full",)
-TABLE_3, TABLE_4, TABLE_5 = (promptsg.PAPER.tables[f"Table {number}"] for number in (3, 4, 5))
-LAMBDAS = [row for row in promptsg.CHOICES if row.startswith("lambda")]
-READINGS = [row for row in promptsg.CHOICES if "(D" in row]
-TEMPERATURES = [row for row in promptsg.CHOICES if row.startswith("temperature")]
+TABLE_3 = promptsg.PAPER.tables["Table 3"]
+TABLE_4 = promptsg.PAPER.tables["Table 4"]
+TABLE_5 = promptsg.PAPER.tables["Table 5"]
+
+
+def choices(mark):
+    """The rows of PromptSG's choices with this mark in their name."""
+    return [row for row in promptsg.CHOICES if mark in row]
+
+
+LAMBDAS = choices("lambda")
+READINGS = choices("(D")  # the number of a reading of what the paper leaves open: "(D7)"
+TEMPERATURES = choices("temperature")
 
 
 class Part(NamedTuple):
@@ -66,10 +76,13 @@ PARTS = (
 def wanted():
     """Every spec that the book prints, in order, each once. Rows that differ in the test alone are tests of
     one run, and left out."""
-    headlines = [spec for part in HEADLINES for spec in part.specs()]
-    headlines.sort(key=lambda spec: spec.seed)  # stable: by importance within a seed
-    specs = [*headlines, *(spec for part in PARTS for spec in part.specs())]
-    return list(dict.fromkeys(spec for spec in specs if trains(spec)))
+    specs = []
+    for part in HEADLINES:
+        specs += part.specs()
+    specs.sort(key=attrgetter("seed"))  # stable: by importance within a seed
+    for part in PARTS:
+        specs += part.specs()
+    return list(dict.fromkeys(filter(trains, specs)))
 
 
 def trains(spec):

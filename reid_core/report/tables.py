@@ -16,7 +16,8 @@ from data_prep import catalogue
 from reid_core.runs import intervals
 from reid_core.runs.run import BOOK, OWN, Run
 
-NOT_RUN, STALE = "not run", "stale"
+NOT_RUN = "not run"
+STALE = "stale"
 
 
 class Cell(NamedTuple):
@@ -30,8 +31,12 @@ class Cell(NamedTuple):
 def table(headings, rows, caption):
     """A table for a page: `headings` are texts, `rows` lists of texts, numbers or Cells; the caption states
     the finding."""
-    head = "".join(f"<th>{html.escape(str(text))}</th>" for text in headings)
-    body = "".join(f"<tr>{''.join(map(cell, row))}</tr>" for row in rows)
+    head = ""
+    for text in headings:
+        head += f"<th>{html.escape(str(text))}</th>"
+    body = ""
+    for row in rows:
+        body += f"<tr>{''.join(map(cell, row))}</tr>"
     return HTML(
         f'<div class="scroll"><table class="numbers"><caption>{html.escape(caption)}</caption>'
         f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
@@ -39,9 +44,14 @@ def table(headings, rows, caption):
 
 
 def cell(value):
-    value = value if isinstance(value, Cell) else Cell(str(value))
-    value = aged(value) if any(run.outdated for run in value.runs) else value
-    marks = "".join(f' data-{name}="{html.escape(text)}"' for name, text in marks_of(value.runs).items())
+    """The HTML of a Cell, or of any other value as text."""
+    if not isinstance(value, Cell):
+        value = Cell(str(value))
+    if any(run.outdated for run in value.runs):
+        value = aged(value)
+    marks = ""
+    for name, text in marks_of(value.runs).items():
+        marks += f' data-{name}="{html.escape(text)}"'
     return f'<td class="{value.kind}"{marks}>{html.escape(value.text)}</td>'
 
 
@@ -54,19 +64,26 @@ def marks_of(runs):
     """{data attribute: value} of a cell with numbers of these runs."""
     if not runs:
         return {}
+    names = [run.spec.name for run in runs]
+    origins = {run.data["origin"] for run in runs}
     return {
-        "run": " ".join(run.spec.name for run in runs),
+        "run": " ".join(names),
         "sha": " ".join(map(sha, runs)),
-        "origin": " ".join(sorted({run.data["origin"] for run in runs})),
+        "origin": " ".join(sorted(origins)),
     }
 
 
 def sha(run):
     """Twelve digits of the hash of a run's file. Where both shelves have one of that name, it is the one with
     this run's scores."""
-    paths = [path for path in (shelf.path(run.spec) for shelf in (BOOK, OWN)) if path.exists()]
-    path = next((path for path in paths if Run.read(path).scores == run.scores), paths[0])
-    return hashlib.sha256(path.read_bytes()).hexdigest()[:12]
+    paths = [shelf.path(run.spec) for shelf in (BOOK, OWN)]
+    there = [path for path in paths if path.exists()]
+    own = there[0]
+    for path in there:
+        if Run.read(path).scores == run.scores:
+            own = path
+            break
+    return hashlib.sha256(own.read_bytes()).hexdigest()[:12]
 
 
 def ours(runs, metric="mAP", task=None):
@@ -76,7 +93,10 @@ def ours(runs, metric="mAP", task=None):
     if not runs:
         return Cell(NOT_RUN, "empty")
     values = [run.score(metric, task) for run in runs]
-    spread = intervals.interval(runs, task).half if metric == "mAP" else np.std(values)
+    if metric == "mAP":
+        spread = intervals.interval(runs, task).half
+    else:
+        spread = np.std(values)
     return Cell(f"{np.mean(values):.1f} ± {spread:.1f}", kind_of(runs), tuple(runs))
 
 
@@ -93,38 +113,22 @@ def printed(value):
 def recipe_table(recipe, caption):
     """A line per field of a recipe: published or assumed value, status, place, rule of the profile, value
     used."""
-    rows = [
-        [
-            line.name,
-            short(line.printed),
-            line.status,
-            line.where,
-            line.rule,
-            Cell(short(line.used), "changed" if line.used != line.printed else ""),
-        ]
-        for line in recipe.table()
-    ]
-    return table(
-        ["setting", "published or assumed", "status", "where or why", "rule of the profile", "used"],
-        rows,
-        caption,
-    )
+    rows = []
+    for line in recipe.table():
+        used = Cell(short(line.used), "changed" if line.used != line.printed else "")
+        rows.append([line.name, short(line.printed), line.status, line.where, line.rule, used])
+    headings = ["setting", "published or assumed", "status", "where or why", "rule of the profile", "used"]
+    return table(headings, rows, caption)
 
 
 def stage_table(method, caption):
     """What trains when: a line per stage and group of parameters."""
-    rows = [
-        [
-            stage.name,
-            stage.epochs,
-            f"{sum(p.numel() for p in group.parameters()):,}",
-            f"{group.lr:.2g}",
-            f"{group.weight_decay:.0e}",
-            f"x {group.bias_factor:g}",
-        ]
-        for stage in method.stages()
-        for group in stage.groups
-    ]
+    rows = []
+    for stage in method.stages():
+        for group in stage.groups:
+            count = sum(p.numel() for p in group.parameters())
+            rates = [f"{group.lr:.2g}", f"{group.weight_decay:.0e}", f"x {group.bias_factor:g}"]
+            rows.append([stage.name, stage.epochs, f"{count:,}", *rates])
     headings = ["stage", "epochs", "parameters", "learning rate", "weight decay", "rate of biases"]
     return table(headings, rows, caption)
 
@@ -133,24 +137,31 @@ def short(value):
     """A value of a recipe as text, floats with four digits."""
     if isinstance(value, float):
         return f"{value:.4g}"
-    return "(" + ", ".join(map(short, value)) + ")" if isinstance(value, tuple) else str(value)
+    if isinstance(value, tuple):
+        return f"({', '.join(map(short, value))})"
+    return str(value)
 
 
 def context(rows, caption):
     """Printed numbers of other methods, as `reported.numbers` gives them: a line per method and backbone, mAP
     / R1 per data set. A star, as printed, stands for images larger than 256 x 128."""
     names = list(dict.fromkeys(rows.dataset))
-    values = {(row.method, row.backbone, row.dataset, row.metric): row.value for row in rows.itertuples()}
+    values = {}  # {(method, backbone): {(data set, metric): value}}, in the order of the rows
+    larger = set()  # methods with larger images
+    for row in rows.itertuples():
+        values.setdefault((row.method, row.backbone), {})[row.dataset, row.metric] = row.value
+        if "* =" in row.note:
+            larger.add(row.method)
     lines = []
-    for key in dict.fromkeys((row.method, row.backbone) for row in rows.itertuples()):
-        pairs = [
-            [printed(values.get((*key, name, metric))).text for metric in ("mAP", "R1")] for name in names
-        ]
-        larger = "*" * any("* =" in row.note for row in rows.itertuples() if row.method == key[0])
-        lines.append([key[0] + larger, *key[1:], *(Cell(" / ".join(pair), "paper") for pair in pairs)])
-    return table(
-        ["method", "backbone", *(f"{catalogue.title(name)}, mAP / R1" for name in names)], lines, caption
-    )
+    for (method, backbone), told in values.items():
+        line = [f"{method}*" if method in larger else method, backbone]
+        for name in names:
+            both = [printed(told.get((name, metric))).text for metric in ("mAP", "R1")]
+            line.append(Cell(" / ".join(both), "paper"))
+        lines.append(line)
+    headings = ["method", "backbone"]
+    headings += [f"{catalogue.title(name)}, mAP / R1" for name in names]
+    return table(headings, lines, caption)
 
 
 def sizes(counted, rows, caption):
@@ -163,31 +174,27 @@ def sizes(counted, rows, caption):
         "train_time_ratio": "of CLIP-ReID's time, printed",
     }
     values = {(row.method, row.dataset, row.metric): row.value for row in rows.itertuples()}
-    lines = [
-        [
-            *key[:1],
-            catalogue.title(key[1]),
-            f"{count:.2f}",
-            *(Cell(f"{values[*key, metric]:g}", "paper") for metric in columns),
-        ]
-        for key, count in counted.items()
-    ]
-    off = [
-        f"{name} on {catalogue.title(data)} ({count:.2f}, printed {values[name, data, 'params_M']:g})"
-        for (name, data), count in counted.items()
-        if round(count) != values[name, data, "params_M"]
-    ]
+    lines = []
+    off = []  # what the count does not round to
+    for (name, data), count in counted.items():
+        title = catalogue.title(data)
+        theirs = [Cell(f"{values[name, data, metric]:g}", "paper") for metric in columns]
+        lines.append([name, title, f"{count:.2f}", *theirs])
+        millions = values[name, data, "params_M"]
+        if round(count) != millions:
+            off.append(f"{name} on {title} ({count:.2f}, printed {millions:g})")
     told = f"all but {', '.join(off)} round to what is printed" if off else "all round to what is printed"
     return table(["method", "data set", "millions, counted", *columns.values()], lines, f"{caption}; {told}")
 
 
 def ranked_how(protocols):
     """The end of a caption: the protocols of our numbers."""
-    told = [words for words in protocols if words]
+    told = [words for words in protocols if words]  # runs older than the field have none
     return f". Ours: {'; or '.join(told)}" if told else ""
 
 
 def signed(value, kind=""):
+    """A cell with a difference in points, or a dash for None."""
     return Cell("–" if value is None else f"{value:+.1f}", kind)
 
 
@@ -201,16 +208,17 @@ def change_cell(change, runs):
 def speed(told, printed, caption, names=None):
     """Ratios of one measurement of `bench`, with the smallest and largest of its rounds, beside the printed
     ones {label: ratio}; `names` {label: how the page calls it}."""
-    spread = {label: f" ({low:.2f} to {high:.2f})" for label, (low, high) in told.get("spread", {}).items()}
-    rows = [
-        [(names or {}).get(label, label), signless(printed.get(label)), f"{ratio:.2f}{spread.get(label, '')}"]
-        for label, ratio in told["ratios"].items()
-    ]
-    return table(
-        ["configuration", "paper", "here"],
-        rows,
-        f"{caption} ({told['model']}, batch {told['batch']}, {told['device']})",
-    )
+    names = names or {}
+    spread = told.get("spread", {})
+    rows = []
+    for label, ratio in told["ratios"].items():
+        here = f"{ratio:.2f}"
+        if label in spread:
+            low, high = spread[label]
+            here += f" ({low:.2f} to {high:.2f})"
+        rows.append([names.get(label, label), signless(printed.get(label)), here])
+    machine = f"{told['model']}, batch {told['batch']}, {told['device']}"
+    return table(["configuration", "paper", "here"], rows, f"{caption} ({machine})")
 
 
 def paragraph(text):
@@ -218,4 +226,5 @@ def paragraph(text):
 
 
 def signless(value):
+    """A cell with a printed ratio, or a dash for None."""
     return Cell("–" if value is None else f"{value:.2f}", "paper")

@@ -17,7 +17,8 @@ from reid_core.recipe import PROFILES
 from reid_core.runs import fill, provenance
 from reid_core.runs.run import BOOK, Run
 
-CARD, FORMAT = "bundle.json", 1
+CARD = "bundle.json"  # the file that tells what the archive holds
+FORMAT = 1
 
 
 def pack(path, specs, log=print):
@@ -27,12 +28,9 @@ def pack(path, specs, log=print):
         run = BOOK.find(spec)
         if run is None or run.outdated:
             continue
-        shown = BOOK.pictures(spec)
-        files |= {
-            place.relative_to(BOOK.folder()).as_posix(): place.read_bytes()
-            for place in (BOOK.path(spec), shown)
-            if place.exists()
-        }
+        for place in (BOOK.path(spec), BOOK.pictures(spec)):
+            if place.exists():
+                files[place.relative_to(BOOK.folder()).as_posix()] = place.read_bytes()
     card = {
         "format": FORMAT,
         "commit": provenance.git("rev-parse", "HEAD"),
@@ -51,6 +49,7 @@ def pack(path, specs, log=print):
 
 
 def sha(data):
+    """The hash of a file's bytes."""
     return hashlib.sha256(data).hexdigest()
 
 
@@ -61,11 +60,10 @@ def merge(path, specs, log=print):
     with checkpoint.alone(BOOK.folder(), "fills"):
         card, files = opened(path)
         check_card(card, path)
-        runs = [
-            belonging(name, data, card, wanted, path)
-            for name, data in files.items()
-            if name.endswith(".json")
-        ]
+        runs = []
+        for name, data in files.items():
+            if name.endswith(".json"):  # the others are visuals
+                runs.append(belonging(name, data, card, wanted, path))
         news = [run for run in runs if not known(run)]
         pictures = {run.spec.name: files.get(f"{run.spec.name}.npz") for run in news}
         for run in news:

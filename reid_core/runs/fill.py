@@ -4,6 +4,7 @@ Each run is a process of its own with one thread. An interruption costs at most 
 next call resumes the run.
 """
 
+import itertools
 import os
 import subprocess
 import sys
@@ -73,7 +74,9 @@ def why_due(spec):
     run = BOOK.find(spec)
     if run is None:
         return "missing"
-    return run.outdated or ("" if same_code(run) else provenance.stale(run))
+    if run.outdated or same_code(run):
+        return run.outdated
+    return provenance.stale(run)  # a probe: the code changed, perhaps not in what it computes
 
 
 def same_code(run):
@@ -85,17 +88,17 @@ def same_code(run):
 
 def prepare(specs, log=print):
     """Render worlds and decode images once, before the jobs that share them start."""
-    wanted = {
-        (data, spec.profile): spec
-        for spec in specs
-        for data in (spec.data, catalogue.partner(spec.data))
-        if data
-    }
+    wanted = {}
+    for spec in specs:
+        for data in (spec.data, catalogue.partner(spec.data)):
+            if data:
+                wanted[data, spec.profile] = spec
     for (name, profile), spec in wanted.items():
-        data, recipe = load_data(name, profile), spec.recipe()
-        for split in ("train", "query", "gallery"):
-            for kind in FILTERS if len(getattr(data, split)) else ():
-                data.store(split, (recipe.image_height, recipe.image_width), kind)
+        data = load_data(name, profile)
+        recipe = spec.recipe()
+        splits = [split for split in ("train", "query", "gallery") if len(getattr(data, split))]
+        for split, kind in itertools.product(splits, FILTERS):
+            data.store(split, (recipe.image_height, recipe.image_width), kind)
     if wanted:
         log(f"measure: {len(wanted)} data sets are at hand")
 
@@ -111,9 +114,11 @@ class Job(NamedTuple):
 def process_for(device):
     """A function spec -> the process that measures it on the device."""
     more = ["--device", device] if device else []
-    return lambda spec: begin(
-        spec, "runs", ["measure", "--only", spec.name, "--due", "--threads", "1", *more]
-    )
+
+    def start(spec):
+        return begin(spec, "runs", ["measure", "--only", spec.name, "--due", "--threads", "1", *more])
+
+    return start
 
 
 def begin(spec, shelf, words):
@@ -140,7 +145,11 @@ def end_with_parent():
 def run_all(waiting, until, jobs, start, log=print):
     """Keep `jobs` processes busy until the time `until`. Returns the specs of those that ended well;
     ValueError at the end if any failed."""
-    left, running, done, failed, pace = list(waiting), [], [], [], {}
+    left = list(waiting)
+    running = []  # Jobs
+    done = []  # specs that ended well
+    failed = []  # specs that did not
+    pace = {}  # kind of a run -> seconds that each took
     said = time.time()
     try:
         while (left and time.time() < until) or running:
@@ -180,9 +189,12 @@ def kind_of(spec):
 def progress(total, done, failed, running, left, pace, jobs):
     """One line: how many runs are done, and about how long the rest will take."""
     line = f"measure: {len(done)} of {total} runs done, {len(running)} under way"
-    line += f", {len(failed)} failed" if failed else ""
+    if failed:
+        line += f", {len(failed)} failed"
     seconds = remaining(running, left, pace)
-    return line if seconds is None else f"{line}, about {seconds / jobs / 60:.0f} min left"
+    if seconds is not None:
+        line += f", about {seconds / jobs / 60:.0f} min left"
+    return line
 
 
 def remaining(running, left, pace):
@@ -190,7 +202,12 @@ def remaining(running, left, pace):
     any run has ended."""
     if not pace:
         return None
-    typical = np.mean([seconds for some in pace.values() for seconds in some])
-    expected = lambda spec: np.mean(pace.get(kind_of(spec), [typical]))  # noqa: E731
-    waits = sum(expected(spec) for spec, _ in left)
-    return waits + sum(max(expected(job.spec) - (time.time() - job.began), 0) for job in running)
+    typical = np.mean(np.concatenate(list(pace.values())))  # for a kind of which none has ended
+
+    def expected(spec):
+        return np.mean(pace.get(kind_of(spec), [typical]))
+
+    seconds = sum(expected(spec) for spec, _ in left)
+    for job in running:
+        seconds += max(expected(job.spec) - (time.time() - job.began), 0)
+    return seconds

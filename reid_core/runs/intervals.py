@@ -2,6 +2,7 @@
 and which people are the queries."""
 
 import dataclasses
+import itertools
 from typing import NamedTuple
 
 import numpy as np
@@ -17,6 +18,7 @@ class Interval(NamedTuple):
 
     @property
     def half(self):
+        """Half the width."""
         return (self.high - self.low) / 2
 
 
@@ -39,9 +41,11 @@ def tables_of(runs, others, task=None, other_task=None):
     both = [(run, seeds[run.spec.seed]) for run in runs if run.spec.seed in seeds]
     if not both:
         raise ValueError("expected runs that share seeds, found none; measure both with the same seeds.")
-    sides = zip(zip(*both), (task, other_task))
-    together = by_identity([(run, asked) for side, asked in sides for run in side])
-    return [ByIdentity(half, together.counts) for half in np.split(together.sums, 2)]
+    asked = [(run, task) for run, _ in both]
+    asked += [(other, other_task) for _, other in both]
+    together = by_identity(asked)  # also checks that both sides have the same queries
+    one, two = np.split(together.sums, 2)
+    return ByIdentity(one, together.counts), ByIdentity(two, together.counts)
 
 
 def around(seeds, people):
@@ -54,13 +58,17 @@ def around(seeds, people):
     """
     luck = seeds.var(ddof=1) / len(seeds) if len(seeds) > 1 else 0.0
     half = quantile(0.975, luck, people.var(), len(seeds)) * (luck + people.var()) ** 0.5
-    return Interval(*(100 * (seeds.mean() + shift) for shift in (0.0, -half, half)))
+    mean = seeds.mean()
+    return Interval(100 * mean, 100 * (mean - half), 100 * (mean + half))
 
 
 def quantile(share, luck, people, seeds):
     """Quantile `share` of Student's t for the sum of two variances, `luck` being estimated from so many
     seeds: (luck + people)^2 / (luck^2 / (seeds - 1)) degrees of freedom."""
-    return stats.t.ppf(share, (luck + people) ** 2 / (luck**2 / (seeds - 1)) if luck else np.inf)
+    freedom = np.inf  # as of the normal distribution
+    if luck:
+        freedom = (luck + people) ** 2 / (luck**2 / (seeds - 1))
+    return stats.t.ppf(share, freedom)
 
 
 class ByIdentity(NamedTuple):
@@ -73,16 +81,19 @@ class ByIdentity(NamedTuple):
 def by_identity(asked):
     """The ByIdentity of each (run, task): images of one person are not independent, so identities are
     resampled. ValueError if the queries differ."""
-    tables = []
+    sums = []
+    first = None  # the identities of the first run, and their numbers of queries
     for run, task in asked:
         scores = run.record(task)
         pids, place = np.unique(scores["pids"], return_inverse=True)
-        tables.append((pids, np.bincount(place, scores["ap"]), np.bincount(place)))
-    if any(not np.array_equal(tables[0][0], t[0]) or not np.array_equal(tables[0][2], t[2]) for t in tables):
-        raise ValueError(
-            "expected runs on the same queries, found different ones; compare runs of one data set."
-        )
-    return ByIdentity(np.stack([t[1] for t in tables]), tables[0][2])
+        counts = np.bincount(place)
+        first = first or (pids, counts)
+        if not np.array_equal(first[0], pids) or not np.array_equal(first[1], counts):
+            raise ValueError(
+                "expected runs on the same queries, found different ones; compare runs of one data set."
+            )
+        sums.append(np.bincount(place, scores["ap"]))
+    return ByIdentity(np.stack(sums), first[1])
 
 
 def by_seed(table):
@@ -106,11 +117,19 @@ def detectable(runs, task=None, draws=2000):
     """
     if len(runs) < 2:
         return float("nan")
-    changes = [paired([one], [renamed(two, one)], task, task, draws) for one, two in pairs(runs)]
+    changes = [
+        paired([one], [renamed(two, one)], task, task, draws) for one, two in itertools.combinations(runs, 2)
+    ]
     luck = np.mean([one.mean**2 for one in changes]) / len(runs)
     people = np.mean([(one.half / 1.96) ** 2 for one in changes])
-    factor = sum(quantile(share, luck, people, len(runs)) for share in (0.975, 0.8))
-    return float(factor * (luck + people) ** 0.5)
+    return float(power(luck, people, len(runs)))
+
+
+def power(luck, people, seeds):
+    """The difference that is found with 80 % power: the sum of the quantiles for 95 % confidence and for 80 %
+    power, times the standard deviation."""
+    factor = quantile(0.975, luck, people, seeds) + quantile(0.8, luck, people, seeds)
+    return factor * (luck + people) ** 0.5
 
 
 class Spread(NamedTuple):
@@ -125,9 +144,10 @@ class Spread(NamedTuple):
 def spread(runs, others, task=None, other_task=None, draws=2000):
     """The Spread of `runs` minus `others`, pair by pair of seeds."""
     one, two = tables_of(runs, others, task, other_task)
-    luck = (by_seed(one) - by_seed(two)).var(ddof=1) if len(one.sums) > 1 else float("nan")
+    changes = by_seed(one) - by_seed(two)  # (seeds,)
+    luck = changes.var(ddof=1) if len(changes) > 1 else float("nan")
     people = (by_people(one, draws) - by_people(two, draws)).var()
-    return Spread(float(luck), float(people), float((by_seed(one) - by_seed(two)).mean()))
+    return Spread(float(luck), float(people), float(changes.mean()))
 
 
 MOST_SEEDS = 50  # where `seeds_needed` gives up
@@ -137,9 +157,7 @@ def seeds_needed(found):
     """The number of seeds with which a true difference as large as the one seen is told from zero with 80 %
     power; None where MOST_SEEDS are too few."""
     for seeds in range(2, MOST_SEEDS + 1):
-        luck = found.luck / seeds
-        factor = sum(quantile(share, luck, found.people, seeds) for share in (0.975, 0.8))
-        if factor * (luck + found.people) ** 0.5 <= abs(found.mean):
+        if power(found.luck / seeds, found.people, seeds) <= abs(found.mean):
             return seeds
     return None
 
@@ -147,10 +165,6 @@ def seeds_needed(found):
 def renamed(run, like):
     """The run under the seed of another, so that the two can be paired."""
     return dataclasses.replace(run, spec=run.spec._replace(seed=like.spec.seed))
-
-
-def pairs(items):
-    return [(a, b) for k, a in enumerate(items) for b in items[k + 1 :]]
 
 
 UNCERTAIN = "cannot tell"

@@ -25,11 +25,13 @@ def measure(spec, *, shelf=OWN, device=None, checkpoint_every=None, deterministi
     """Train, test (`test_sets`) and write the run of a spec: the only way a number enters the book. An
     interrupted training is resumed. `checkpoint_every` steps; `deterministic` repeats bits on a GPU, too."""
     spec = spec.check().same
-    profile, place = profile_called(spec.profile), build_folder() / "runs" / spec.name
+    profile = profile_called(spec.profile)
+    place = build_folder() / "runs" / spec.name
     began = time.time()
     method, data = spec.build()
     evaluate.available_tasks(method, data)  # fails before the training, not after it
-    checkpoint.set_aside_other_run(place, key := run_key(spec, method, data), log)
+    key = run_key(spec, method, data)
+    checkpoint.set_aside_other_run(place, key, log)
     how = {
         "seed": spec.seed,
         "precision": profile.precision,
@@ -116,9 +118,11 @@ def test_sets(spec):
         names = catalogue.order(spec.data)
         shown = (*names, *catalogue.unseen(spec.data))
         return [TestSet(name, 1, bare(after)) for after in names for name in shown]
-    number = None if spec.row.split(" + ")[0] == "full" else 1
-    sets = [TestSet(part, number) for part in spec.data.split("+")]
-    other = None if spec.profile == "smoke" else catalogue.partner(spec.data)
+    whole = spec.row.split(" + ")[0] == "full"
+    sets = [TestSet(part, None if whole else 1) for part in spec.data.split("+")]
+    if spec.profile == "smoke":
+        return sets
+    other = catalogue.partner(spec.data)
     return [*sets, TestSet(other, 1)] if other else sets
 
 
@@ -157,25 +161,25 @@ def record(one, task, scores):
 def run_key(spec, method, data):
     """The name of a run, and hashes of recipe, data, weights and pace: a checkpoint of another key is not
     resumed."""
-    lifelong_ = isinstance(method, LifelongMethod)  # there the domains name what is left behind
-    parts = (
-        digest(method.recipe),
-        "lifelong" if lifelong_ else data.manifest.fingerprint,
-        loading.fingerprint(method.recipe.pretrained),
-        pace_of(spec.profile),
-    )
-    return " ".join((spec.name, *parts))
+    seen = data.manifest.fingerprint
+    if isinstance(method, LifelongMethod):
+        seen = "lifelong"  # there the domains name what is left behind
+    weights = loading.fingerprint(method.recipe.pretrained)
+    return " ".join((spec.name, digest(method.recipe), seen, weights, pace_of(spec.profile)))
 
 
 def describe(data, spec=None):
     """What a run keeps of its data; of an order, the counts are those of its first domain."""
     m = data.manifest
-    in_turn = spec is not None and spec.data.startswith(catalogue.LIFELONG)
-    prints = catalogue.fingerprint(spec.data, size_of(spec.profile)) if in_turn else m.fingerprint
+    name = m.name
+    mark = m.fingerprint
+    if spec is not None and spec.data.startswith(catalogue.LIFELONG):
+        name = spec.data
+        mark = catalogue.fingerprint(name, size_of(spec.profile))  # of the whole order
     return {
-        "name": spec.data if in_turn else m.name,
+        "name": name,
         "origin": m.origin,
-        "fingerprint": prints,
+        "fingerprint": mark,
         "seed": m.seed,
         "counts": m.counts(),
         "notes": list(m.notes),
@@ -186,36 +190,48 @@ def what_it_cost(method, history, seconds):
     """The cost of a run; `seconds` is its whole duration. Images per second are those of stages that read
     images: steps on cached features do not count."""
     looking = [h for h in history if h["images"]]
-    images, busy = (sum(h[key] for h in looking) for key in ("images", "seconds"))
-    peak = (
-        torch.cuda.max_memory_allocated()
-        if torch.cuda.is_available()
-        else (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024))
-    )
-    training = sum(h["seconds"] for h in history)
+    images = total(looking, "images")
+    busy = total(looking, "seconds")
     return {
         "minutes": round(seconds / 60, 2),
-        "training minutes": round(training / 60, 2),
+        "training minutes": round(total(history, "seconds") / 60, 2),
         "images per second": round(images / max(busy, 1e-9), 1),
-        "peak memory MB": round(peak / 1e6),
+        "peak memory MB": round(peak_memory() / 1e6),
         "trained parameters": base.learnable(method),
     }
+
+
+def peak_memory():
+    """Bytes: of the GPU where there is one, else of this process."""
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated()
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else 1024 * peak  # macOS counts bytes, Linux kB
+
+
+def total(epochs, key):
+    """The sum of one entry over lines of a history."""
+    return sum(h[key] for h in epochs)
 
 
 def pace(history):
     """What a training takes undisturbed: {"training minutes", "images per second"}. A stage counts as its
     first epoch, which also computes its cache, plus the median of its other epochs times their number. Images
     count as in `what_it_cost`."""
-    stages = {
-        stage: [h for h in history if h["stage"] == stage]
-        for stage in dict.fromkeys(h["stage"] for h in history)
-    }
-    seconds = [epochs[0]["seconds"] + (len(epochs) - 1) * typical(epochs[1:]) for epochs in stages.values()]
+    stages = {}
+    for h in history:
+        stages.setdefault(h["stage"], []).append(h)
+    seconds = 0
+    for first, *others in stages.values():
+        seconds += first["seconds"] + len(others) * typical(others)
     looking = [h for h in history if h["images"]]
-    images, busy = sum(h["images"] for h in looking), len(looking) * typical(looking)
-    return {"training minutes": sum(seconds) / 60, "images per second": images / max(busy, 1e-9)}
+    busy = len(looking) * typical(looking)
+    images = total(looking, "images")
+    return {"training minutes": seconds / 60, "images per second": images / max(busy, 1e-9)}
 
 
 def typical(epochs):
     """Median seconds of some epochs; 0 if there are none."""
-    return float(np.median([h["seconds"] for h in epochs])) if epochs else 0.0
+    if not epochs:
+        return 0.0
+    return float(np.median([h["seconds"] for h in epochs]))

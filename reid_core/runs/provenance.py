@@ -67,7 +67,8 @@ def probe_losses(spec):
 def outdated(run):
     """Why a run is stale, as far as hashes tell: a sentence, or "". Pages use it, as it computes no loss;
     weights and images that are not the project's own need not be there."""
-    recipe, known = run.spec.recipe(), {}
+    recipe = run.spec.recipe()
+    known = {}
     if run.recipe.get("pretrained") in loading.OWN:
         known["weights"] = loading.fingerprint(recipe.pretrained) == run.provenance.get("weights")
     if run.data["origin"] == "world" and "fingerprint" in run.data:
@@ -103,11 +104,9 @@ def of_method(method, asked):
     """Where, when and from what a run was made; `asked` is the precision of its profile, which the device may
     not support."""
     device = next(method.parameters()).device
-    name = (
-        torch.cuda.get_device_name(device)
-        if device.type == "cuda"
-        else f"{platform.machine()}, {os.cpu_count()} cores"
-    )
+    name = f"{platform.machine()}, {os.cpu_count()} cores"
+    if device.type == "cuda":
+        name = torch.cuda.get_device_name(device)
     return {
         "commit": git("rev-parse", "HEAD"),
         "clean": clean_tree(),
@@ -127,12 +126,12 @@ def clean_tree():
 
 def git(*command):
     """The output of a git command on the project, or "unknown"."""
+    words = ["git", "-C", str(ROOT), *command]
     try:
-        return subprocess.run(
-            ["git", "-C", str(ROOT), *command], capture_output=True, text=True, check=True
-        ).stdout.strip()
+        done = subprocess.run(words, capture_output=True, text=True, check=True)
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
+    return done.stdout.strip()
 
 
 def code_between(one, other):

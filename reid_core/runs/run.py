@@ -55,7 +55,8 @@ class Spec(NamedTuple):
         backbone in a profile that has its own."""
         profile_called(self.profile)
         known(METHODS, self.method, "method")
-        paper, row = METHODS[self.method], self.row.split(" + ")[0]
+        paper = METHODS[self.method]
+        row = self.row.split(" + ")[0]
         known(paper.variants, self.variant, f"variant of {self.method}")
         known(paper.rows_of(self.variant), row, f"row of {self.method}'s variant {self.variant}")
         own = profile_called(self.profile).backbone
@@ -67,16 +68,16 @@ class Spec(NamedTuple):
         in_turn = self.data.startswith(catalogue.LIFELONG)
         if in_turn and not issubclass(paper.variants[self.variant].kind, LifelongMethod):
             raise ValueError(
-                f"expected a lifelong method for the order {self.data}, found {self.variant}, which "
-                f"trains once; "
-                "choose another, or join the data sets with +."
+                f"expected a lifelong method for the order {self.data}, found {self.variant}, which trains "
+                "once; choose another, or join the data sets with +."
             )
         return self
 
     def recipe(self):
         """The recipe of this row in this profile; changes after " + " are applied last."""
         row, *changes = self.row.split(" + ")
-        paper, data = METHODS[self.method], self.data.partition("#")[0]
+        paper = METHODS[self.method]
+        data = self.data.partition("#")[0]  # without the world's seed
         recipe = paper.recipe_of(self.variant, row, data).at(profile_called(self.profile))
         return recipe.but(**dict(literal(change) for change in changes))
 
@@ -172,15 +173,13 @@ class Run:
     def record(self, test=None):
         """The record of a test: "image to image", or "image to image on world_msmt" for another data set
         than the run's own; None: the first. ValueError if the run has no such test."""
-        found = [
-            record for record in self.scores if test is None or asked_by(test, record, self.data["name"])
-        ]
-        if not found:
-            raise ValueError(
-                f"expected a test {test!r} in the run {self.spec.name}, found "
-                f"{', '.join(map(title_of, self.scores))}; correct the name."
-            )
-        return found[0]
+        for record in self.scores:
+            if test is None or asked_by(test, record, self.data["name"]):
+                return record
+        raise ValueError(
+            f"expected a test {test!r} in the run {self.spec.name}, found "
+            f"{', '.join(map(title_of, self.scores))}; correct the name."
+        )
 
     def has(self, test):
         """Whether the run holds this test."""
@@ -227,7 +226,12 @@ def as_json(value):
     """Indented JSON with every list of numbers on one line, so that a run takes a few hundred lines."""
     text = json.dumps(value, indent=1)
     numbers = re.compile(r"\[\s*(-?[\d.eE+-]+(?:,\s*-?[\d.eE+-]+)*)\s*\]")
-    return numbers.sub(lambda found: "[" + re.sub(r"\s+", " ", found[1]) + "]", text) + "\n"
+    return numbers.sub(on_one_line, text) + "\n"
+
+
+def on_one_line(found):
+    """The match of a list of numbers in JSON, without its line breaks."""
+    return "[" + re.sub(r"\s+", " ", found[1]) + "]"
 
 
 @dataclass(frozen=True)
@@ -260,9 +264,9 @@ class Shelf:
     def load(self, **wanted):
         """Every run of this shelf whose spec has the `wanted` values, in order of path."""
         runs = [Run.read(path) for path in sorted(self.folder().glob("*/*/*/*.json"))]
-        return [
-            run for run in runs if all(getattr(run.spec, name) == value for name, value in wanted.items())
-        ]
+        for name, value in wanted.items():
+            runs = [run for run in runs if getattr(run.spec, name) == value]
+        return runs
 
     def write(self, run):
         """Save a run, whole or not at all, as the last step of measuring it."""

@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 @pytest.mark.slow
 def test_three_steps_and_an_evaluation_at_full_size(world, tmp_path):
-    from test_clip import openai_archive
+    from test_towers import openai_archive
 
     market = tmp_path / "sets" / "market1501"
     shutil.copytree(world.manifest.root, market)

@@ -195,7 +195,7 @@ def test_an_unknown_name_or_seed_is_one_sentence(tmp_path, arguments, message):
 def test_the_card_counts_what_lies_there(world):
     root = world.manifest.root
     told = json.loads((root / "world.json").read_text())
-    assert told["origin"] == "world" and told["counts"]["train"] == len(
+    assert told["label"] == "world" and told["counts"]["train"] == len(
         list((root / "bounding_box_train").iterdir())
     )
     assert Image.open(root / world.train.paths[0, 0]).size == (64, 128)

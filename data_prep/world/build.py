@@ -163,7 +163,7 @@ def describe(name, plan, paths, profile, seed, size):
             splits += layout.read_as.get(one["split"], (one["split"],))
     return {
         "name": name,
-        "origin": "world",
+        "label": "world",
         "reader": layout.reader,
         "profile": profile,
         "seed": seed,

@@ -64,4 +64,4 @@ def test_three_steps_and_an_evaluation_at_full_size(world, tmp_path):
     assert run["data"]["origin"] == "real" and run["data"]["counts"]["train"]["identities"] == 8
     assert run["history"][0]["images"] >= 3 * 8 and run["recipe"]["image_height"] == 256
     assert run["cost"]["trained parameters"] > 86_000_000 and len(run["provenance"]["weights"]) == 16
-    assert run["scores"]["image to image"]["summary"]["mAP"] > 0
+    assert run["scores"][0]["task"] == "image to image" and run["scores"][0]["summary"]["mAP"] > 0

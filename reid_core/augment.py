@@ -58,9 +58,9 @@ class Choices(NamedTuple):
 def draw_choices(view, rng, shots, spectra, height, width):
     """The random decisions of `view` for one batch, from a numpy generator."""
     shape = (shots, spectra)
-    flip = rng.random(shape) < view.flip
-    top, left = rng.integers(0, 2 * view.pad + 1, (2, *shape))
-    boxes = np.zeros((len(view.erasing), *shape, 4), dtype=np.int64)
+    flip = rng.random(shape) < view.flip  # (B, M)
+    top, left = rng.integers(0, 2 * view.pad + 1, (2, *shape))  # (B, M) each
+    boxes = np.zeros((len(view.erasing), *shape, 4), dtype=np.int64)  # (erasings, B, M, 4)
     for k, erasing in enumerate(view.erasing):
         boxes[k] = draw_boxes(erasing, rng, shots * spectra, height, width).reshape(*shape, 4)
     return share(view.shared, Choices(flip, top, left, boxes))
@@ -68,9 +68,9 @@ def draw_choices(view, rng, shots, spectra, height, width):
 
 def share(what, choices):
     """Give all spectra of a shot the decisions of the first: `what` is a value of `Augmentation.shared`."""
-    first = Choices(*(same(a, axis) for a, axis in zip(choices, (1, 1, 1, 2))))
-    together = {"none": 0, "flip": 1, "geometry": 3, "all": 4}[what]
-    return Choices(*(first[:together] + choices[together:]))
+    first = Choices._make(same(a, axis) for a, axis in zip(choices, (1, 1, 1, 2)))  # axis M of each
+    together = {"none": 0, "flip": 1, "geometry": 3, "all": 4}[what]  # how many fields of Choices
+    return Choices._make(first[:together] + choices[together:])
 
 
 def same(array, axis):
@@ -81,40 +81,41 @@ def same(array, axis):
 def draw_boxes(erasing, rng, number, height, width):
     """Boxes (number, 4); zeros where nothing is erased."""
     shape = (number, erasing.tries)
-    area = rng.uniform(*erasing.area, shape)
+    area = rng.uniform(*erasing.area, shape)  # (number, tries), share of the image
     low, high = np.log(erasing.aspect) if erasing.log_uniform else erasing.aspect
-    aspect = rng.uniform(low, high, shape)
+    aspect = rng.uniform(low, high, shape)  # (number, tries), h / w or its logarithm
     h, w = box_sides(area, np.exp(aspect) if erasing.log_uniform else aspect, height, width)
-    fits = (h < height) & (w < width) & (h > 0) & (w > 0)
-    best = fits.argmax(1)[:, None]
+    fits = (h < height) & (w < width) & (h > 0) & (w > 0)  # (number, tries)
+    best = fits.argmax(1)[:, None]  # (number, 1), the first candidate that fits
     h = np.take_along_axis(h, best, 1)[:, 0]
     w = np.take_along_axis(w, best, 1)[:, 0]
     top, left = (rng.random((2, number)) * np.stack([height - h + 1, width - w + 1])).astype(np.int64)
-    keep = (rng.random(number) < erasing.p) & fits.any(1)
-    return np.stack([top, left, h, w], 1) * keep[:, None]
+    keep = (rng.random(number) < erasing.p) & fits.any(1)  # (number,)
+    return np.where(keep[:, None], np.stack([top, left, h, w], 1), 0)  # (number, 4)
 
 
 def box_sides(area, aspect, height, width):
     """Whole numbers h, w of a box that covers `area` (a fraction) of the image with h / w = `aspect`."""
     covered = area * height * width
-    return np.rint(np.sqrt(covered * aspect)).astype(np.int64), np.rint(np.sqrt(covered / aspect)).astype(
-        np.int64
-    )
+    h = np.rint(np.sqrt(covered * aspect)).astype(np.int64)
+    w = np.rint(np.sqrt(covered / aspect)).astype(np.int64)
+    return h, w
 
 
 def augment(view, pixels, choices, seed):
     """uint8 (B, M, 3, H, W) -> float32 of the same shape. `seed` starts the noise that fills erased boxes."""
     images = normalise(view, moved(view, pixels, choices))
-    for erasing, boxes in zip(
-        view.erasing, torch.from_numpy(choices.boxes).to(pixels.device, non_blocking=True)
-    ):
-        images = torch.where(inside(boxes, *images.shape[-2:]), filling(erasing, images, seed), images)
+    every = torch.from_numpy(choices.boxes).to(pixels.device, non_blocking=True)  # (erasings, B, M, 4)
+    for erasing, boxes in zip(view.erasing, every):
+        erased = inside(boxes, *images.shape[-2:])  # (B, M, 1, H, W)
+        images = torch.where(erased, filling(erasing, images, seed), images)
     return images
 
 
 def normalise(view, pixels):
     """(x / 255 - mean) / std, per channel."""
-    mean, std = (per_channel(tuple(values), pixels.device) for values in (view.mean, view.std))
+    mean = per_channel(tuple(view.mean), pixels.device)  # (3, 1, 1)
+    std = per_channel(tuple(view.std), pixels.device)
     return (pixels.float() / 255 - mean) / std
 
 
@@ -129,31 +130,37 @@ def moved(view, pixels, choices):
     """Flip, pad and crop of uint8 (B, M, 3, H, W), as one gather per side; a constant border is black."""
     if not (view.flip or view.pad):
         return pixels
-    flip, top, left = (
-        torch.from_numpy(np.ascontiguousarray(a)).to(pixels.device, non_blocking=True) for a in choices[:3]
-    )
-    y, y_inside = source(view, pixels.shape[-2], top)
-    x, x_inside = source(view, pixels.shape[-1], left)
-    x = torch.where(flip[..., None], pixels.shape[-1] - 1 - x, x)
-    rows = pixels.gather(3, y[:, :, None, :, None].expand(pixels.shape))
+    flip = on_device(choices.flip, pixels.device)  # (B, M), as the next two
+    top = on_device(choices.top, pixels.device)
+    left = on_device(choices.left, pixels.device)
+    y, y_inside = source(view, pixels.shape[-2], top)  # (B, M, H)
+    x, x_inside = source(view, pixels.shape[-1], left)  # (B, M, W)
+    x = torch.where(flip[..., None], pixels.shape[-1] - 1 - x, x)  # flipped first, then cropped
+    rows = pixels.gather(3, y[:, :, None, :, None].expand(pixels.shape))  # (B, M, 3, H, W)
     moved = rows.gather(4, x[:, :, None, None, :].expand(pixels.shape))
-    return moved * (y_inside[..., :, None] & x_inside[..., None, :])[:, :, None]
+    shown = y_inside[..., :, None] & x_inside[..., None, :]  # (B, M, H, W)
+    return moved.masked_fill(~shown[:, :, None], 0)
+
+
+def on_device(array, device):
+    """A numpy array, which may be a broadcast view, as a tensor."""
+    return torch.from_numpy(np.ascontiguousarray(array)).to(device, non_blocking=True)
 
 
 def source(view, side, offset):
     """For a crop that begins at `offset` (B, M): the pixel that each of `side` places shows (B, M, side), and
     whether it lies on the image."""
-    place = torch.arange(side, device=offset.device) + offset[..., None] - view.pad
+    place = torch.arange(side, device=offset.device) + offset[..., None] - view.pad  # (B, M, side)
     if view.padding == "reflect":
-        place = (side - 1) - (place.abs() - (side - 1)).abs()
+        place = (side - 1) - (place.abs() - (side - 1)).abs()  # the border itself is not repeated
     return place.clamp(0, side - 1), (place >= 0) & (place < side)
 
 
 def inside(boxes, height, width):
     """A mask (B, M, 1, H, W), true within the boxes (B, M, 4)."""
-    top, left, h, w = boxes[..., None, None, None].unbind(2)
-    y = torch.arange(height, device=boxes.device)[:, None]
-    x = torch.arange(width, device=boxes.device)
+    top, left, h, w = boxes[..., None, None, None].unbind(2)  # (B, M, 1, 1, 1) each
+    y = torch.arange(height, device=boxes.device)[:, None]  # (H, 1)
+    x = torch.arange(width, device=boxes.device)  # (W,)
     return (y >= top) & (y < top + h) & (x >= left) & (x < left + w)
 
 

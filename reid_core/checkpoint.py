@@ -18,7 +18,7 @@ def save(folder, number, state):
     name, then rename it. A process killed at any moment leaves the previous ones intact."""
     buffer = io.BytesIO()
     torch.save(state, buffer)
-    data = buffer.getbuffer()
+    data = buffer.getbuffer()  # the bytes themselves, not a copy
     name = f"state-{number:09d}-{hashlib.sha256(data).hexdigest()[:16]}.pt"
     write(Path(folder) / name, data)
     for path in saved(folder)[:-KEPT]:
@@ -32,7 +32,7 @@ def write(path, data):
         with open(part, "wb") as file:
             file.write(data)
             file.flush()
-            os.fsync(file.fileno())
+            os.fsync(file.fileno())  # on disk before the name is
         os.replace(part, path)
     except OSError as error:
         part.unlink(missing_ok=True)

@@ -99,6 +99,7 @@ def check_features(build, data, folder):
         widths = [whole.shape[1] for whole, _ in sides]
         promise(len(set(widths)) == 1, method, f"to have one width of features in {name!r}", widths)
         for whole, part in sides:
+            # the same two rows, in a batch of eight and of two
             worst = (whole[: len(part)] - part).abs().max().item()
             promise(worst < CLOSE, method, f"to embed an image alike in any batch ({name!r})", worst)
 
@@ -126,6 +127,7 @@ def check_files(build, data, folder):
     again = build()
     with torch.no_grad():
         for parameter in method.parameters():
+            # away from the initial values, which the second method has as well
             parameter.add_(0.01 if id(parameter) not in constant(method) else 0.0)
     folder.mkdir(parents=True)
     train.save_weights(method, folder)
@@ -176,10 +178,11 @@ def interrupted(work, steps):
 
 
 def same_state(one, two):
-    states = one.state_dict(), two.state_dict()
-    return states[0].keys() == states[1].keys() and all(
-        torch.equal(value, states[1][name]) for name, value in states[0].items()
-    )
+    first = one.state_dict()
+    second = two.state_dict()
+    if first.keys() != second.keys():
+        return False
+    return all(torch.equal(value, second[name]) for name, value in first.items())
 
 
 def check_domains(kind, recipe, domains, folder):

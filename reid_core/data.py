@@ -34,7 +34,7 @@ class Shots:
 
     paths: np.ndarray  # (S, M)
     tiles: np.ndarray  # (S, M), which third of a file's width; -1 is the whole
-    pids: np.ndarray
+    pids: np.ndarray  # (S,), as the four below
     camids: np.ndarray
     scenes: np.ndarray
     domains: np.ndarray
@@ -47,9 +47,22 @@ class Shots:
 
     def pick(self, index):
         """The rows at `index`, in that order, possibly repeated."""
-        arrays = (self.paths, self.tiles, self.pids, self.camids, self.scenes, self.domains, self.present)
-        said = ([column[k] for k in index] if column else [] for column in (self.captions, self.parts))
-        return Shots(*(array[index] for array in arrays), *said)
+        return Shots(
+            paths=self.paths[index],
+            tiles=self.tiles[index],
+            pids=self.pids[index],
+            camids=self.camids[index],
+            scenes=self.scenes[index],
+            domains=self.domains[index],
+            present=self.present[index],
+            captions=picked(self.captions, index),
+            parts=picked(self.parts, index),
+        )
+
+
+def picked(column, index):
+    """The entries of a list at `index`; of an empty list none, for a split without it."""
+    return [column[k] for k in index] if column else []
 
 
 def shots_of(table):
@@ -65,12 +78,13 @@ def shots_of(table):
             present=np.empty((0, 1), bool),
         )
     order = [name for name in MODALITIES if name in set(table.modality)]
-    paths = table.pivot(index="shot", columns="modality", values="path")[order]
+    paths = table.pivot(index="shot", columns="modality", values="path")[order]  # (S, M)
     if paths.isna().any(axis=None):
         shot = paths.index[paths.isna().any(axis=1)][0]
         raise ValueError(
             f"expected every shot to have {', '.join(order)}, found shot {shot} without one; add the file."
         )
+    # what all spectra of a shot share
     first = table.drop_duplicates("shot").set_index("shot").loc[paths.index]
     tiles = table.pivot(index="shot", columns="modality", values="tile")[order].to_numpy()
     return Shots(
@@ -92,10 +106,12 @@ class PixelStore:
     def __init__(self, root, rows, size, filter, cache=None):
         self.shape = (rows.paths.size, 3, *size)
         self.M = rows.paths.shape[1]
+        # N = S M files, the spectra of a shot side by side
         files = [(Path(root) / path, int(tile)) for path, tile in zip(rows.paths.ravel(), rows.tiles.ravel())]
         self.path = Path(cache or catalogue.cache_folder()) / f"{store_key(files, size, filter)}.u8"
         if not self.path.exists():
             decode_all(files, self.path, size, FILTERS[filter])
+        # "c", copy on write: torch wants a writable array, and the file stays as it is
         self.pixels = torch.from_numpy(np.memmap(self.path, np.uint8, "c", shape=self.shape))
 
     def to(self, device):
@@ -107,16 +123,17 @@ class PixelStore:
 
     def batch(self, rows, device):
         """uint8 (B, M, 3, H, W) on the device, for the shots `rows` (a numpy array)."""
-        index = torch.from_numpy(rows[:, None] * self.M + np.arange(self.M)).to(self.pixels.device)
-        pixels = self.pixels[index]
+        index = torch.from_numpy(rows[:, None] * self.M + np.arange(self.M)).to(self.pixels.device)  # (B, M)
+        pixels = self.pixels[index]  # (B, M, 3, H, W)
         if pixels.device.type == "cpu" and torch.device(device).type == "cuda":
-            pixels = pixels.pin_memory()
+            pixels = pixels.pin_memory()  # so that the copy does not wait
         return pixels.to(device, non_blocking=True)
 
 
 def store_key(files, size, filter):
     """A name that changes with any file, the size and the filter."""
     stats = [(path, tile, stat_of(path)) for path, tile in files]
+    # size and time stand for the content: reading every file takes as long as decoding
     facts = [(str(path), tile, stat.st_size, stat.st_mtime_ns) for path, tile, stat in stats]
     return hashlib.sha256(json.dumps([facts, list(size), filter]).encode()).hexdigest()[:20]
 
@@ -134,13 +151,12 @@ def decode_all(files, path, size, filter):
     """Decode into a file under a temporary name, then rename it: a store exists whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_suffix(f".{os.getpid()}.part")
-    total = len(files) * 3 * size[0] * size[1]
+    total = len(files) * 3 * size[0] * size[1]  # bytes
     try:
         with open(part, "wb") as out:
-            os.posix_fallocate(
-                out.fileno(), 0, max(total, 1)
-            )  # a full disk is an error here, not a crash later
-        pixels = np.memmap(part, np.uint8, "r+", shape=(len(files), 3, *size))
+            # a full disk is an error here, not a crash later
+            os.posix_fallocate(out.fileno(), 0, max(total, 1))
+        pixels = np.memmap(part, np.uint8, "r+", shape=(len(files), 3, *size))  # (N, 3, H, W)
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             for k, image in enumerate(pool.map(lambda file: decode(file[0], size, filter, file[1]), files)):
                 pixels[k] = image
@@ -162,13 +178,11 @@ def decode(path, size, filter, tile=-1):
         with Image.open(path) as image:
             if tile >= 0:
                 image = image.crop((image.width * tile // 3, 0, image.width * (tile + 1) // 3, image.height))
+            # Pillow says (width, height) and gives (H, W, 3)
             return np.asarray(image.convert("RGB").resize(size[::-1], filter)).transpose(2, 0, 1)
     except Exception as error:
-        found = (
-            "an empty file"
-            if path.exists() and not path.stat().st_size
-            else f"{type(error).__name__} ({error})"
-        )
+        empty = path.exists() and not path.stat().st_size
+        found = "an empty file" if empty else f"{type(error).__name__} ({error})"
         raise ValueError(
             f"expected a readable image at {path}, found {found}; replace or remove it."
         ) from error
@@ -180,25 +194,20 @@ class Batch:
     the device."""
 
     index: torch.Tensor  # (B,) positions in the split
-    labels: (
-        torch.Tensor
-    )  # (B,) class indices 0..C-1 of the training identities; -1 for somebody whom training never saw
+    # (B,) class indices 0..C-1 of the training identities; -1 for somebody whom training never saw
+    labels: torch.Tensor
     cameras: torch.Tensor  # (B,) camera indices; -1 for a camera that training never saw
     views: list = field(default_factory=list)  # one (B, M, 3, H, W) per augmentation of the stage
-    present: torch.Tensor | None = (
-        None  # (B, M) which spectra there are; an absent one is black before normalising
-    )
-    text: torch.Tensor | None = (
-        None  # (N, L) token ids of the N <= B rows that carry a sentence, in their order
-    )
+    # (B, M) which spectra there are; an absent one is black before normalising
+    present: torch.Tensor | None = None
+    # (N, L) token ids of the N <= B rows that carry a sentence, in their order
+    text: torch.Tensor | None = None
     lengths: list = field(default_factory=list)  # (N,) tokens of each sentence, on the host
-    captioned: np.ndarray | None = (
-        None  # (B,) which rows carry a sentence, on the host; None where no row does
-    )
+    # (B,) which rows carry a sentence, on the host; None where no row does
+    captioned: np.ndarray | None = None
     sizes: tuple = ()  # of the parts that a sampler zipped
-    cached: dict = field(
-        default_factory=dict
-    )  # name -> (B, ...): what the stage's cache says about these rows
+    # name -> (B, ...): what the stage's cache says about these rows
+    cached: dict = field(default_factory=dict)
     rng: np.random.Generator | None = None  # for a method's own chance, the same on every machine
 
     @property
@@ -209,22 +218,27 @@ class Batch:
     def parts(self):
         """The sub-batches that a sampler zipped, in order; a batch that was not zipped is its own only
         part."""
+        # where each part begins, and the last ends
         ends = np.cumsum([0, *(self.sizes or (len(self.index),))])
         return [self.rows(slice(start, end)) for start, end in itertools.pairwise(ends)]
 
     def rows(self, some):
         """The sub-batch at a slice, sentences included."""
-        before, end = (int(self.carrying()[:place].sum()) for place in (some.start, some.stop))
+        carrying = self.carrying()
+        # sentences have rows of their own: those of the slice follow those of the rows before it
+        sentences = slice(int(carrying[: some.start].sum()), int(carrying[: some.stop].sum()))
+        views = [view[some] for view in self.views]
+        cached = {name: value[some] for name, value in self.cached.items()}
         return Batch(
             index=self.index[some],
             labels=self.labels[some],
             cameras=self.cameras[some],
-            views=[view[some] for view in self.views],
-            present=None if self.present is None else self.present[some],
-            text=None if self.text is None else self.text[before:end],
-            lengths=self.lengths[before:end],
-            captioned=None if self.captioned is None else self.captioned[some],
-            cached={name: value[some] for name, value in self.cached.items()},
+            views=views,
+            present=cut(self.present, some),
+            text=cut(self.text, sentences),
+            lengths=self.lengths[sentences],
+            captioned=cut(self.captioned, some),
+            cached=cached,
             rng=self.rng,
         )
 
@@ -233,16 +247,22 @@ class Batch:
         return np.zeros(len(self.index), bool) if self.captioned is None else self.captioned
 
 
+def cut(value, some):
+    """A slice of what a batch may lack."""
+    return None if value is None else value[some]
+
+
 class ReidData:
     """A manifest ready for training and testing; labels and cameras are numbered by the training split."""
 
     def __init__(self, manifest, cache=None):
         self.manifest = manifest
         self.cache = cache
-        self.train, self.val, self.query, self.gallery = (
-            shots_of(manifest.split(name)) for name in ("train", "val", "query", "gallery")
-        )
-        self.pids, self.labels = np.unique(self.train.pids, return_inverse=True)
+        self.train = shots_of(manifest.split("train"))
+        self.val = shots_of(manifest.split("val"))
+        self.query = shots_of(manifest.split("query"))
+        self.gallery = shots_of(manifest.split("gallery"))
+        self.pids, self.labels = np.unique(self.train.pids, return_inverse=True)  # (C,) sorted, and (S,)
         self.cameras = np.unique(self.train.camids)
 
     @property
@@ -279,11 +299,10 @@ class ReidData:
                 f"expected spectra among {', '.join(order)}, which {self.manifest.name} has, found "
                 f"{unknown[0]!r}; correct the name."
             )
-        gone = np.isin(order, spectra)
+        gone = np.isin(order, spectra)  # (M,)
         other = copy.copy(self)
-        other.query, other.gallery = (
-            replace(shots, present=shots.present & ~gone) for shots in (self.query, self.gallery)
-        )
+        other.query = replace(self.query, present=self.query.present & ~gone)
+        other.gallery = replace(self.gallery, present=self.gallery.present & ~gone)
         return other
 
     def store(self, split, size, filter):
@@ -295,7 +314,7 @@ def place_among(known, values):
     """Position of each value in the sorted array `known`, -1 for one that is not there."""
     if not len(known):
         return np.full(len(values), -1)
-    place = np.searchsorted(known, values).clip(max=len(known) - 1)
+    place = np.searchsorted(known, values).clip(max=len(known) - 1)  # where it would stand
     return np.where(known[place] == values, place, -1)
 
 
@@ -349,7 +368,7 @@ class Loader:
 
     def batch(self, chosen, rng):
         """The Batch of a BatchIndex; `rng` decides its augmentations."""
-        index = torch.from_numpy(chosen.index.astype(np.int64)).to(self.device, non_blocking=True)
+        index = torch.from_numpy(chosen.index.astype(np.int64)).to(self.device, non_blocking=True)  # (B,)
         views = [self.view(k, chosen.index, rng) for k in range(len(self.views))]
         return Batch(
             **self.columns.at(index),
@@ -361,7 +380,7 @@ class Loader:
         )
 
     def view(self, k, index, rng):
-        pixels = self.stores[k].batch(index, self.device)
+        pixels = self.stores[k].batch(index, self.device)  # uint8 (B, M, 3, H, W)
         choices = draw_choices(self.views[k], rng, *pixels.shape[:2], *self.size)
         return augment(self.views[k], pixels, choices, int(rng.integers(2**62)))
 
@@ -370,8 +389,9 @@ class Loader:
         row's own."""
         if self.captions is None:
             return {}
+        # (B,)
         numbers = self.captions.one_each(chosen.index, rng) if chosen.captions is None else chosen.captions
-        text, lengths = self.captions.batch(chosen.index, numbers)
+        text, lengths = self.captions.batch(chosen.index, numbers)  # (N, L) and N numbers
         return {
             "text": text.to(self.device, non_blocking=True),
             "lengths": lengths,
@@ -385,9 +405,9 @@ class Columns:
 
     def __init__(self, data, split, device):
         shots = getattr(data, split)
-        self.labels = torch.from_numpy(data.labels_of(split)).to(device)
-        self.cameras = torch.from_numpy(data.camera_index(shots.camids)).to(device)
-        self.present = torch.from_numpy(shots.present).to(device)
+        self.labels = torch.from_numpy(data.labels_of(split)).to(device)  # (S,)
+        self.cameras = torch.from_numpy(data.camera_index(shots.camids)).to(device)  # (S,)
+        self.present = torch.from_numpy(shots.present).to(device)  # (S, M)
 
     def at(self, index):
         """The fields of a Batch for the shots `index` (B,), a tensor on the device."""
@@ -402,7 +422,7 @@ class Columns:
 def ahead(work, jobs):
     """Results of `work` in order, each begun by a thread while its predecessor is in use."""
     with ThreadPoolExecutor(1) as pool:
-        waiting = None
+        waiting = None  # the one result that is read ahead
         for job in jobs:
             following = pool.submit(work, job)
             if waiting is not None:
@@ -427,9 +447,9 @@ def still_batches(data, split, size, view, device="cpu", batch=256):
 def still(view, store, index, present):
     """Unaugmented images (B, M, 3, H, W) of the shots `index`; a spectrum that is not `present` (B, M) is
     black."""
-    pixels = store.batch(index, present.device)
+    pixels = store.batch(index, present.device)  # uint8 (B, M, 3, H, W)
     if not bool(present.all()):
-        pixels = pixels * present[..., None, None, None]
+        pixels = pixels.masked_fill(~present[..., None, None, None], 0)  # (B, M, 3, H, W)
     return normalise(view, pixels)
 
 
@@ -439,26 +459,25 @@ class CaptionTable:
 
     def __init__(self, captions, tokenizer):
         tokens = [tokenizer.encode(sentence) for shot in captions for sentence in shot]
-        tokens = [
-            [tokenizer.sot_token_id, *ids[: tokenizer.context_length - 2], tokenizer.eot_token_id]
-            for ids in tokens
-        ]
-        self.first = np.cumsum([0, *map(len, captions)])
-        self.start = np.cumsum([0, *map(len, tokens)])
-        self.ids = np.array([token for ids in tokens for token in ids], dtype=np.uint16)
-        self.counts = np.diff(self.first)
+        room = tokenizer.context_length - 2  # between the start and the end token
+        tokens = [[tokenizer.sot_token_id, *ids[:room], tokenizer.eot_token_id] for ids in tokens]
+        self.first = np.cumsum([0, *map(len, captions)])  # (S + 1,) each shot's first sentence
+        self.start = np.cumsum([0, *map(len, tokens)])  # (sentences + 1,) each sentence's first token
+        self.ids = np.array([token for ids in tokens for token in ids], dtype=np.uint16)  # all tokens
+        self.counts = np.diff(self.first)  # (S,) sentences of each shot
 
     def one_each(self, index, rng):
         """The number of one sentence of each row (B,), drawn from its own; -1 where it has none."""
-        counts = self.counts[index]
+        counts = self.counts[index]  # (B,)
         return np.where(counts > 0, (rng.random(len(index)) * counts).astype(np.int64), -1)
 
     def batch(self, rows, numbers):
         """Token ids (B, L), zero after the end, and the lengths; a number of -1 stands for no sentence."""
+        # N <= B numbers of sentences
         found = [self.first[row] + k for row, k in zip(rows, numbers) if k >= 0]
         sentences = [self.ids[self.start[k] : self.start[k + 1]] for k in found]
         lengths = [len(ids) for ids in sentences]
-        text = np.zeros((len(found), max(lengths, default=0)), dtype=np.int64)
+        text = np.zeros((len(found), max(lengths, default=0)), dtype=np.int64)  # (N, L)
         for row, ids in zip(text, sentences):
             row[: len(ids)] = ids
         return torch.from_numpy(text), lengths

@@ -32,11 +32,14 @@ def run_tests(method, data, device=None, precision="fp32", number=None):
     tasks = dict(list(available_tasks(method, data).items())[:number])
     images = [task for task in tasks.values() if task.query_type == "image"]
     texts = [task for task in tasks.values() if task.query_type == "text"]
+    asked = {task.query for task in images}
+    shown = {task.gallery for task in tasks.values()}
+    said = {task.query for task in texts}
     how = {"device": device, "precision": precision}
     seen = {
-        "query": embed_images(method, data, "query", {task.query for task in images}, **how),
-        "gallery": embed_images(method, data, "gallery", {task.gallery for task in tasks.values()}, **how),
-        "sentences": embed_sentences(method, data.gallery, {task.query for task in texts}, **how),
+        "query": embed_images(method, data, "query", asked, **how),  # (Q, D) by name
+        "gallery": embed_images(method, data, "gallery", shown, **how),  # (G, D)
+        "sentences": embed_sentences(method, data.gallery, said, **how),  # (N, D)
     }
     return {name: run_task(task, data, seen) for name, task in tasks.items()}
 
@@ -64,7 +67,7 @@ def run_task(task, data, seen):
         query = seen["sentences"][task.query]
         protocol = task.protocol
         trials = None
-        shots = data.gallery.pick(owners(data.gallery))
+        shots = data.gallery.pick(owners(data.gallery))  # one entry per sentence: whom it describes
     else:
         query = seen["query"][task.query]
         protocol = data.manifest.protocol
@@ -80,7 +83,8 @@ def run_task(task, data, seen):
 def protocol_words(query_type, data, protocol, reranked=False):
     """The protocol in words: query type, what is left out of the gallery, trials, re-ranking."""
     trials = data.manifest.trials
-    words = [f"{'every sentence' if query_type == 'text' else 'images'} asked", WORDS[protocol]]
+    who = "every sentence" if query_type == "text" else "images"
+    words = [f"{who} asked", WORDS[protocol]]
     if query_type == "image" and trials:
         words.append(trials.words)
     elif query_type == "image" and np.array_equal(data.query.paths, data.gallery.paths):
@@ -108,7 +112,7 @@ def score_trials(query, gallery, query_shots, gallery_shots, protocol, trials=No
             protocol,
             reranked,
         )
-        parts.append(part._replace(valid=asked[part.valid]))
+        parts.append(part._replace(valid=asked[part.valid]))  # positions among all queries again
     return concatenated(parts)
 
 
@@ -132,22 +136,22 @@ def unit_features(method, batches, names, device, precision):
     """{name: features (S or N, D)} over all batches, of unit length; each batch is encoded once for all
     names."""
     found = {name: [] for name in names}
-    parts = sorted({part for name in names for part in name.split("+")})
+    parts = sorted({part for name in names for part in name.split("+")})  # in one order on every machine
     with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
         for batch in batches:
-            features = method.features(batch, parts)
+            features = method.features(batch, parts)  # {part: (B, D)}
             for name in names:
                 found[name].append(F.normalize(side_by_side(features, name).float(), dim=1))
-    return {name: torch.cat(some) for name, some in found.items()}
+    return {name: torch.cat(some) for name, some in found.items()}  # (S, D) or (N, D) each
 
 
 def sentence_batches(table, device, size):
     """Batches of sentences without images: all of a CaptionTable, in order."""
-    owner = np.repeat(np.arange(len(table.counts)), table.counts)
-    number = np.concatenate([np.arange(count) for count in table.counts])
+    owner = np.repeat(np.arange(len(table.counts)), table.counts)  # (N,) whose sentence it is
+    number = np.concatenate([np.arange(count) for count in table.counts])  # (N,) which of that shot's
     for start in range(0, len(owner), size):
         some = slice(start, start + size)
-        text, lengths = table.batch(owner[some], number[some])
+        text, lengths = table.batch(owner[some], number[some])  # (B, L) and B numbers
         nobody = torch.full((len(text),), -1, device=device)  # a sentence has no label and no camera
         yield Batch(
             index=torch.from_numpy(owner[some]).to(device),
@@ -173,10 +177,9 @@ def score(query, gallery, query_shots, gallery_shots, protocol="market", reranke
     """Scores of ranking by cosine: features (Q, D) and (G, D) of unit length, and the Shots they belong to.
     `reranked`: after k-reciprocal re-ranking (Zhong et al. 2017) with the parameters of CLIP-ReID's code."""
     column = column_of(protocol)
-    marks = (
-        (np.zeros(len(query)), np.ones(len(gallery)))
-        if column is None
-        else (getattr(query_shots, column), getattr(gallery_shots, column))
-    )
-    distance = rerank(query, gallery) if reranked else None
+    if column is None:  # no query's mark is that of a gallery item: nothing is left out
+        marks = np.zeros(len(query)), np.ones(len(gallery))
+    else:
+        marks = getattr(query_shots, column), getattr(gallery_shots, column)  # (Q,) and (G,)
+    distance = rerank(query, gallery) if reranked else None  # (Q, G)
     return rank(query, gallery, query_shots.pids, gallery_shots.pids, *marks, distance=distance)

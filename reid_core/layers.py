@@ -43,9 +43,8 @@ class Head(nn.Module):
     def resize(self, weight):
         """The classifier with these rows (C, D), however many it had."""
         shape = {"in_features": weight.shape[1], "out_features": len(weight), "bias": False}
-        self.classifier = nn.utils.skip_init(
-            nn.Linear, **shape, device=weight.device
-        )  # no random number is drawn
+        # no random number is drawn: what is made after it stays the same
+        self.classifier = nn.utils.skip_init(nn.Linear, **shape, device=weight.device)
         self.classifier.weight = nn.Parameter(weight)
 
     def _load_from_state_dict(self, state, prefix, *rest):
@@ -77,9 +76,8 @@ class CrossAttention(nn.Module):
         self.proj_out = nn.Linear(width, width)
 
     def forward(self, tokens):
-        q = self.split(
-            self.q_proj(self.queries)[None].expand(len(tokens), -1, -1)
-        )  # (B, heads, Q, D / heads)
+        asking = self.q_proj(self.queries)[None].expand(len(tokens), -1, -1)  # (B, Q, D)
+        q = self.split(asking)  # (B, heads, Q, D / heads)
         k = self.split(self.k_proj(tokens))  # (B, heads, T, D / heads)
         v = self.split(self.v_proj(tokens))  # (B, heads, T, D / heads)
         if self.remember:
@@ -119,9 +117,7 @@ class Inversion(nn.Module):
         for one, two in itertools.pairwise(widths):
             parts += [nn.Linear(one, two), ACTIVATIONS[activation](), nn.Dropout(dropout)]
         self.layers = nn.Sequential(*parts, nn.Linear(widths[-1], count * words))
-        self.norm = (
-            nn.BatchNorm1d(count * words) if norm else nn.Identity()
-        )  # over the batch, each number by itself
+        self.norm = nn.BatchNorm1d(count * words) if norm else nn.Identity()
         if norm:
             nn.init.constant_(self.norm.weight, gamma)
 
@@ -166,9 +162,8 @@ class Interaction(nn.Module):
 
     def forward(self, query, tokens):
         """Sentences (B, Q, E) and tokens (B, T, E) -> z (B, E)."""
-        x = self.gather(
-            self.norm_sentence(query), self.norm_tokens(tokens)
-        )  # (B, Q, E), or (B, T, E) re-weighted
+        # (B, Q, E) what the words gathered, or (B, T, E) re-weighted tokens
+        x = self.gather(self.norm_sentence(query), self.norm_tokens(tokens))
         x = x + self.residual * query[:, self.added]  # the end token alone where all T tokens stay
         for block in self.blocks:
             x = block(x)
@@ -187,7 +182,7 @@ class Interaction(nn.Module):
     def pool(self, query, tokens):
         """Eq. 7: (B, Q, E)."""
         values, share = self.attention(query, tokens)
-        gathered = share.to(values.dtype) @ values  # (B, heads, Q, E / heads); softmax is float32 in autocast
+        gathered = share.to(values.dtype) @ values  # (B, heads, Q, E / heads)
         return self.out_proj(gathered.transpose(1, 2).flatten(2))
 
     def reweight(self, query, tokens):

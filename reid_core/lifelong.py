@@ -6,6 +6,7 @@ The measures are those of the lifelong literature; where papers differ, the conv
 """
 
 import hashlib
+import itertools
 import json
 from pathlib import Path
 
@@ -47,7 +48,7 @@ def learn_one(method, number, place, tests, *, key, log, **how):
     train.save_weights(method, place, key)
     told = {"records": tests(method, number), "history": history}
     checkpoint.write(place / RECORDS, json.dumps(told).encode())
-    checkpoint.clear(place)
+    checkpoint.clear(place)  # not before the records are there: they say that this domain is done
 
 
 def take_up(method, place):
@@ -73,8 +74,9 @@ def score_matrix(records, order, tested=None, task=None, metric="mAP"):
         for record in records
         if record["task"] == wanted
     }
+    cells = itertools.product(order, tested or order)  # row by row
     try:
-        return np.array([[found[after, data] for data in tested or order] for after in order])
+        return np.array([found[cell] for cell in cells]).reshape(len(order), -1)
     except KeyError as missing:
         after, data = missing.args[0]
         raise ValueError(
@@ -97,15 +99,14 @@ def forgetting(matrix):
     """(T - 1,) for each domain but the last: its best score since it was learned, before the last stage,
     minus its score at the end. Negative where later domains helped (the usual convention; PAD's card also
     counts scores from before it was learned)."""
-    last = len(matrix) - 1
+    last = len(matrix) - 1  # T - 1
     return np.array([matrix[d:last, d].max() - matrix[last, d] for d in range(last)])
 
 
 def running_forgetting(matrix):
     """(T,) mean `forgetting` as it stands after each stage; NaN after the first."""
-    return np.array(
-        [np.nan, *(forgetting(matrix[: s + 1, : s + 1]).mean() for s in range(1, len(matrix)))],
-    )
+    means = [forgetting(matrix[: s + 1, : s + 1]).mean() for s in range(1, len(matrix))]
+    return np.array([np.nan, *means])
 
 
 def backward_transfer(matrix):

@@ -40,7 +40,7 @@ def read(path):
             "again."
         ) from error
     if any(key in state for key in OPENAI_EXTRAS):
-        quick_gelu = True
+        quick_gelu = True  # all of OpenAI's models
     tensors = {strip(key): value.float() for key, value in state.items() if key not in OPENAI_EXTRAS}
     return tensors, quick_gelu
 
@@ -60,8 +60,8 @@ def token_table(state, seed):
     ids = state.pop("token_embedding.ids").long()
     rows = state.pop("token_embedding.rows").float()
     chance = torch.Generator().manual_seed(seed)
-    table = torch.randn(VOCABULARY, rows.shape[1], generator=chance) * 0.02
-    table[ids] = rows
+    table = torch.randn(VOCABULARY, rows.shape[1], generator=chance) * 0.02  # (words, D)
+    table[ids] = rows  # (stored words, D)
     return table
 
 
@@ -121,6 +121,7 @@ def temperature(name, first=0.07):
     """What a model divided its cosines by when its pretraining ended; CLIP's `first` one where there are no
     weights."""
     found = locate(name)
+    # the file holds log(1 / temperature)
     return first if found is None else float(read(Path(found))[0]["logit_scale"].neg().exp())
 
 
@@ -230,7 +231,7 @@ def load_file(model, name, path):
     state, quick_gelu = read(path)
     if quick_gelu is not None:
         refuse_other_activation(name, quick_gelu)
-    wanted = model.state_dict()
+    wanted = model.state_dict()  # what the file has beyond it is left out
     for key, value in wanted.items():
         found = tuple(state[key].shape) if key in state else "nothing"
         if found != tuple(value.shape):
@@ -258,12 +259,11 @@ def tokenizer_of(name):
 def load_timm(name, pretrained=None, size=(256, 128), stride=None, cameras=0, sie=1.0, sie_tokens=None):
     """A timm VisionTransformer, or "tiny_vit", the project's own; `pretrained` is None, True (timm's own
     weights), the name of a model of ours or a local file."""
-    model = (
-        timm.create_model(name, pretrained=pretrained is True, num_classes=0)
-        if name != "tiny_vit"
-        else own_vit()
-    )
-    local = None if pretrained in (None, True) else locate(pretrained)
+    if name == "tiny_vit":
+        model = own_vit()
+    else:
+        model = timm.create_model(name, pretrained=pretrained is True, num_classes=0)
+    local = None if pretrained in (None, True) else locate(pretrained)  # None: timm has done it
     if local:
         load_file(model, name, Path(local))
     camera = CameraEmbedding(cameras, model.embed_dim, sie, sie_tokens) if cameras else None

@@ -58,8 +58,10 @@ class Scores(NamedTuple):
 
 def concatenated(parts):
     """The Scores of several rankings as one; `gallery` is that of the smallest."""
-    arrays = (np.concatenate([getattr(part, name) for part in parts]) for name in Scores._fields[:5])
-    return Scores(*arrays, sum(part.skipped for part in parts), min(part.gallery for part in parts))
+    columns = zip(*(part[:5] for part in parts))  # ap, ap_trapezoid, inp, first, valid
+    skipped = sum(part.skipped for part in parts)
+    gallery = min(part.gallery for part in parts)
+    return Scores(*map(np.concatenate, columns), skipped, gallery)
 
 
 def rank(query, gallery, query_pids, gallery_pids, query_marks, gallery_marks, junk=None, distance=None):
@@ -71,12 +73,14 @@ def rank(query, gallery, query_pids, gallery_pids, query_marks, gallery_marks, j
     counted.
     """
     table = Candidates(query_pids, gallery_pids, query_marks, gallery_marks)
+    # positions that no query may find
     everywhere = np.flatnonzero(
         (np.asarray(gallery_pids) == -1) | (False if junk is None else np.asarray(junk))
     )
     ranks = []
     for start in range(0, len(query_pids), BLOCK):
         block = np.arange(start, min(start + BLOCK, len(query_pids)))
+        # (b, G), larger is nearer
         near = -distance[block] if distance is not None else query[block] @ gallery.T
         ranks += table.ranks(block, near, everywhere)
     return from_ranks(ranks, len(gallery_pids))
@@ -86,38 +90,43 @@ class Candidates:
     """For each query, the gallery items of its identity: true matches, and those to leave out."""
 
     def __init__(self, query_pids, gallery_pids, query_marks, gallery_marks):
-        self.marks = np.asarray(query_marks), np.asarray(gallery_marks)
-        self.order = np.argsort(gallery_pids, kind="stable")
-        sorted_pids = np.asarray(gallery_pids)[self.order]
-        self.start, self.end = (np.searchsorted(sorted_pids, query_pids, side) for side in ("left", "right"))
+        self.query_marks = np.asarray(query_marks)  # (Q,)
+        self.gallery_marks = np.asarray(gallery_marks)  # (G,)
+        self.order = np.argsort(gallery_pids, kind="stable")  # (G,), items of one identity side by side
+        sorted_pids = np.asarray(gallery_pids)[self.order]  # (G,)
+        self.start = np.searchsorted(sorted_pids, query_pids, "left")  # (Q,), where its identity begins
+        self.end = np.searchsorted(sorted_pids, query_pids, "right")  # (Q,), and ends
 
     def ranks(self, block, near, everywhere):
         """Ranks (ascending arrays from 1) of the matches of each query in the block; `near` (b, G) is
         overwritten."""
         near[:, torch.from_numpy(everywhere).to(near.device)] = -torch.inf
+        # per query of the block: all of its identity, those to leave out, and the true matches
         same = [np.setdiff1d(self.order[self.start[q] : self.end[q]], everywhere) for q in block]
-        out = [items[self.marks[1][items] == self.marks[0][q]] for q, items in zip(block, same)]
+        out = [items[self.gallery_marks[items] == self.query_marks[q]] for q, items in zip(block, same)]
         matches = [np.setdiff1d(items, left, assume_unique=True) for items, left in zip(same, out)]
         row, column = pairs(out, near.device)
-        near[row, column] = -torch.inf
+        near[row, column] = -torch.inf  # behind everything
         row, column = pairs(matches, near.device)
-        table = near.new_full((len(block), max(map(len, matches), default=0)), torch.inf)
+        table = near.new_full((len(block), max(map(len, matches), default=0)), torch.inf)  # (b, N), padded
+        # column in the table
         place = torch.cat([torch.arange(len(items)) for items in matches]).to(near.device)
         table[row, place] = near[row, column]
         table = table.sort(1).values  # ascending: the nearest match last, before the padding
-        before = count_not_below(near, table).cpu().numpy()
+        before = count_not_below(near, table).cpu().numpy()  # (b, N), largest rank first
         return [spread_ties(np.sort(before[k, : len(items)])) for k, items in enumerate(matches)]
 
 
 def spread_ties(ranks):
     """Consecutive ranks for matches that tie with each other, the last being the worst: (2, 2) -> (1, 2)."""
-    last = np.searchsorted(ranks, ranks, side="right") - 1
+    last = np.searchsorted(ranks, ranks, side="right") - 1  # the last place of each run of equal ranks
     return ranks - (last - np.arange(len(ranks)))
 
 
 def pairs(lists, device):
     """Index tensors of all (k, item) pairs, for the items of the k-th list."""
-    row = np.repeat(np.arange(len(lists)), [len(items) for items in lists])
+    row = np.repeat(np.arange(len(lists)), [len(items) for items in lists])  # (pairs,)
+    # (pairs,); the empty array fixes the type where there are none
     column = np.concatenate([*lists, np.empty(0, dtype=np.int64)]).astype(np.int64)
     return torch.from_numpy(row).to(device), torch.from_numpy(column).to(device)
 
@@ -130,21 +139,23 @@ def count_not_below(near, thresholds):
     binary search.
     """
     if near.device.type == "cpu":
-        found = np.empty(thresholds.shape, dtype=np.int64)
+        found = np.empty(thresholds.shape, dtype=np.int64)  # (b, N)
         count_on_cpu(near.numpy(), thresholds.numpy(), found)
         return torch.from_numpy(found)
     place = torch.searchsorted(thresholds, near, right=True)  # thresholds not above the entry
+    # (b, N + 1)
     hits = torch.zeros(len(near), thresholds.shape[1] + 1, dtype=torch.int64, device=near.device)
     hits.scatter_add_(1, place, torch.ones_like(place))
-    return hits.flip(1).cumsum(1).flip(1)[:, 1:]
+    return hits.flip(1).cumsum(1).flip(1)[:, 1:]  # sums from the right: (b, N)
 
 
 @numba.njit(parallel=True, cache=True)
 def count_on_cpu(near, thresholds, found):
+    """Write the counts of `count_not_below` into `found` (b, N)."""
     for row in numba.prange(near.shape[0]):
         for column in range(thresholds.shape[1]):
             limit = thresholds[row, column]
-            count = np.int32(0)
+            count = np.int32(0)  # 32 bits, as the similarities: both fit one vector register
             for item in range(near.shape[1]):
                 count += np.int32(near[row, item] >= limit)
             found[row, column] = count
@@ -152,16 +163,21 @@ def count_on_cpu(near, thresholds, found):
 
 def from_ranks(ranks, gallery):
     """Scores from the ascending ranks of each query's matches."""
-    valid = np.array([k for k, r in enumerate(ranks) if len(r)], dtype=np.int64)
+    valid = np.array([k for k, r in enumerate(ranks) if len(r)], dtype=np.int64)  # (V,)
     kept = [ranks[k] for k in valid]
-    number = [np.arange(1, len(r) + 1) for r in kept]
-    precision = [n / r for n, r in zip(number, kept)]
+    number = [np.arange(1, len(r) + 1) for r in kept]  # matches up to and including each
+    precision = [n / r for n, r in zip(number, kept)]  # at each match
+    # precision one rank earlier; before rank 1 it is 1, as in the official script
     just_before = [np.where(r > 1, (n - 1) / np.maximum(r - 1, 1), 1.0) for n, r in zip(number, kept)]
+    ap = np.array([p.mean() for p in precision])
+    ap_trapezoid = np.array([((p + b) / 2).mean() for p, b in zip(precision, just_before)])
+    inp = np.array([len(r) / r[-1] for r in kept])
+    first = np.array([r[0] for r in kept])
     return Scores(
-        ap=np.array([p.mean() for p in precision]),
-        ap_trapezoid=np.array([((p + b) / 2).mean() for p, b in zip(precision, just_before)]),
-        inp=np.array([len(r) / r[-1] for r in kept]),
-        first=np.array([r[0] for r in kept]),
+        ap=ap,
+        ap_trapezoid=ap_trapezoid,
+        inp=inp,
+        first=first,
         valid=valid,
         skipped=len(ranks) - len(valid),
         gallery=gallery,

@@ -37,8 +37,15 @@ def make_optimisers(method, groups):
     names = {id(p): name for name, p in method.named_parameters() if p.requires_grad}
     kinds = {RowAdam: [], muon: [], adam: []}
     for group in groups:
-        kinds[RowAdam if group.row_sparse else muon if group.muon else adam] += split_biases(group, names)
+        kinds[rule_of(group)] += split_biases(group, names)
     return [make(kinds[make]) for make in (adam, RowAdam, muon) if kinds[make]]
+
+
+def rule_of(group):
+    """By which rule the parameters of a group learn."""
+    if group.row_sparse:
+        return RowAdam
+    return muon if group.muon else adam
 
 
 def adam(parts):
@@ -60,6 +67,7 @@ def split_biases(group, names):
     for is_bias in (False, True):
         parameters = [p for p in group.parameters() if id(p) in names and ("bias" in names[id(p)]) == is_bias]
         decay = group.bias_decay if is_bias and group.bias_decay is not None else group.weight_decay
+        # the schedule multiplies "base_lr" in every step and writes the product into "lr"
         rate = group.lr * (group.bias_factor if is_bias else 1.0)
         if parameters:
             parts.append(
@@ -96,21 +104,23 @@ class RowAdam(torch.optim.Optimizer):
     @torch.no_grad()
     def step(self):
         for group in self.param_groups:
-            for p in (p for p in group["params"] if p.grad is not None):
-                self.move(p, group)
+            for p in group["params"]:
+                if p.grad is not None:
+                    self.move(p, group)
 
     def move(self, p, group):
+        """One step of a table (C, ...): rows with a gradient move, all others keep their state."""
         state = self.state[p]
-        (beta1, beta2) = group["betas"]
+        beta1, beta2 = group["betas"]
         if not state:
             state |= {"step": p.new_zeros(len(p)), "mean": torch.zeros_like(p), "square": torch.zeros_like(p)}
-        used = (p.grad != 0).flatten(1).any(1)
-        shape = (-1, *[1] * (p.dim() - 1))
-        on = used.view(shape)
-        state["step"] += used
+        used = (p.grad != 0).flatten(1).any(1)  # (C,)
+        shape = (-1,) + (1,) * (p.dim() - 1)
+        on = used.view(shape)  # (C, 1, ...)
+        state["step"] += used  # (C,), each row counts its own
         state["mean"] = torch.where(on, state["mean"].lerp(p.grad, 1 - beta1), state["mean"])
         state["square"] = torch.where(on, state["square"].lerp(p.grad.square(), 1 - beta2), state["square"])
-        count = state["step"].clamp(min=1).view(shape)
+        count = state["step"].clamp(min=1).view(shape)  # (C, 1, ...); rows not used yet are masked below
         mean = state["mean"] / warmed(beta1, count)
         square = state["square"] / warmed(beta2, count)
         p.sub_(group["lr"] * torch.where(on, mean / (square.sqrt() + group["eps"]), 0.0))

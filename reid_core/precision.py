@@ -14,12 +14,14 @@ def in_float32(function):
     @functools.wraps(function)
     def wrapped(*args, **options):
         with torch.autocast("cuda", enabled=False), torch.autocast("cpu", enabled=False):
-            return function(*(widened(a) for a in args), **{name: widened(a) for name, a in options.items()})
+            named = {name: widened(value) for name, value in options.items()}
+            return function(*map(widened, args), **named)
 
     return wrapped
 
 
 def widened(value):
+    """A tensor of half precision in float32; anything else as it is."""
     half = isinstance(value, torch.Tensor) and value.dtype in (torch.bfloat16, torch.float16)
     return value.float() if half else value
 
@@ -35,7 +37,7 @@ def usable(precision, device):
     tiles twice as fast."""
     if torch.device(device).type != "cpu" or precision != "bf16":
         return precision
-    told = getattr(torch.cpu, "get_capabilities", dict)()
+    told = getattr(torch.cpu, "get_capabilities", dict)()  # older versions of torch do not say
     return precision if told.get("avx512_bf16") or told.get("amx_bf16") else "fp32"
 
 

@@ -25,18 +25,19 @@ class PromptTemplate(nn.Module):
     """`"A photo of a {identity} person."`: a sentence with named gaps, called with the vectors for each.
 
     The fixed words are the tower's own embeddings, kept as buffers: they are never trained. A vector (B, D)
-    fills a gap with one word, (B, G, D) with G words.
+    fills a gap with one word, (B, G, D) with G words. ValueError unless every gap gets its vectors.
     """
 
     def __init__(self, sentence, text, tokenizer):
         super().__init__()
-        pieces = re.split(r"\{(\w+)\}", sentence)
+        pieces = re.split(r"\{(\w+)\}", sentence)  # fixed words and names of gaps in turn
         self.sentence = sentence
         self.gaps = pieces[1::2]
-        fixed = [tokenizer.encode(piece) for piece in pieces[::2]]
+        fixed = [tokenizer.encode(piece) for piece in pieces[::2]]  # one more than there are gaps
         fixed[0].insert(0, tokenizer.sot_token_id)
         fixed[-1].append(tokenizer.eot_token_id)
         for k, ids in enumerate(fixed):
+            # (words of the piece, D)
             words = text.embed(torch.tensor(ids, dtype=torch.long)).detach().clone()
             self.register_buffer(f"words_{k}", words, persistent=False)
 
@@ -46,12 +47,13 @@ class PromptTemplate(nn.Module):
             raise ValueError(
                 f"expected vectors for {self.gaps} in {self.sentence!r}, found {sorted(vectors)}."
             )
+        # (B, G, D) each, in the order of the sentence
         filling = [vectors[gap] if vectors[gap].dim() == 3 else vectors[gap][:, None] for gap in self.gaps]
-        batch = len(filling[0]) if filling else 1
+        batch = len(filling[0]) if filling else 1  # a sentence without gaps is one row
         row = [self.words_0.expand(batch, -1, -1)]
         for k, gap in enumerate(filling):
             row += [gap, getattr(self, f"words_{k + 1}").expand(batch, -1, -1)]
-        embeddings = torch.cat(row, 1)
+        embeddings = torch.cat(row, 1)  # (B, L, D)
         return Words(embeddings, torch.full((batch,), embeddings.shape[1] - 1, device=embeddings.device))
 
 
@@ -81,9 +83,10 @@ class ShallowPrompts(nn.Module):
 
     def __init__(self, length, width, spread=0.02):
         super().__init__()
-        self.table = nn.Parameter(torch.empty(length, width).uniform_(-spread, spread))
+        self.table = nn.Parameter(torch.empty(length, width).uniform_(-spread, spread))  # (P, D)
 
     def forward(self, index, x, prompts):
+        """A prompter (`towers.no_prompts`): (B, P, D)."""
         return self.table.expand(len(x), -1, -1) if index == 0 else prompts
 
 
@@ -93,26 +96,29 @@ class DeepPrompts(nn.Module):
 
     def __init__(self, blocks, length, width, spread=0.02):
         super().__init__()
+        # (blocks, P, D)
         self.tables = nn.Parameter(torch.empty(blocks, length, width).uniform_(-spread, spread))
 
     def forward(self, index, x, prompts):
+        """A prompter (`towers.no_prompts`): (B, P, D)."""
         return self.tables[index].expand(len(x), -1, -1) if index < len(self.tables) else prompts
 
 
 class GrowingTable(nn.Module):
-    """One row per identity. `grow` says what becomes of the rows there are: "trained", "frozen" or
-    "dropped"."""
+    """One row of `shape` per identity. `grow` says what becomes of the rows there are: "trained", "frozen" or
+    "dropped"; ValueError for another word."""
 
     def __init__(self, shape, std=0.02, init=None):
         super().__init__()
         self.shape = tuple(shape)
         self.std = std
         self.init = init or (lambda rows: torch.randn(rows, *self.shape) * self.std)
-        self.register_buffer("old", torch.empty(0, *self.shape))
-        self.new = nn.Parameter(torch.empty(0, *self.shape))
+        self.register_buffer("old", torch.empty(0, *self.shape))  # frozen rows
+        self.new = nn.Parameter(torch.empty(0, *self.shape))  # rows that learn
 
     def grow(self, rows, old):
         """Add `rows` rows, normal(0, std) unless the table has an `init` of its own."""
+        # frozen rows move to `old`, dropped ones go, and trained ones stay in front of the fresh ones
         there = self.new.detach()
         if old == "frozen":
             self.old = torch.cat([self.old, there])

@@ -41,38 +41,67 @@ class Profile:
     size: float  # part of the recipe's image height and width
     pretrained_lr: float  # factor on the learning rates of pretrained modules
     new_lr: float  # and of new ones,
-    highest_lr: (
-        float  # which it raises to this much and no higher: Adam's steps have a size, however few there are
-    )
+    # which it raises to this much and no higher: Adam's steps have a size, however few there are
+    highest_lr: float
     fine: bool  # read schedules per step instead of per epoch
     precision: str
     backbone: str | None  # what stands for CLIP; None: as the recipe says
     data: str  # the default data set
-    epoch_images: (
-        int  # an epoch of a smaller data set goes through it several times; 0: once, whatever its size
-    )
+    epoch_images: int  # an epoch of a smaller data set goes through it several times; 0: once, always
 
 
 # The two factors were found once, for the fine-tuned baseline on the development world (results/gates.json,
-# "rates"). Some papers'
-# new modules start from far higher rates than its head does: ten times the rate of the pretrained weights,
-# the ratio that PromptSG
-# prints, is the end for all.
+# "rates"). Some papers' new modules start from far higher rates than its head does: ten times the rate of the
+# pretrained weights, the ratio that PromptSG prints, is the end for all.
 PROFILES = {
-    "smoke": Profile("smoke", 1 / 30, 1 / 2, 1.0, 1.0, INFINITE, True, "fp32", "tiny", "world_market", 0),
-    "laptop": Profile(
-        "laptop", 1 / 2, 1 / 2, 64.0, 256.0, 3.2e-3, True, "bf16", "tiny", "world_market", 2000
+    "smoke": Profile(
+        name="smoke",
+        time=1 / 30,
+        size=1 / 2,
+        pretrained_lr=1.0,
+        new_lr=1.0,
+        highest_lr=INFINITE,
+        fine=True,
+        precision="fp32",
+        backbone="tiny",
+        data="world_market",
+        epoch_images=0,
     ),
-    "paper": Profile("paper", 1.0, 1.0, 1.0, 1.0, INFINITE, False, "bf16", None, "market1501", 0),
+    "laptop": Profile(
+        name="laptop",
+        time=1 / 2,
+        size=1 / 2,
+        pretrained_lr=64.0,
+        new_lr=256.0,
+        highest_lr=3.2e-3,  # ten times 64 x 5e-6, the rate of the pretrained weights here
+        fine=True,
+        precision="bf16",
+        backbone="tiny",
+        data="world_market",
+        epoch_images=2000,
+    ),
+    "paper": Profile(
+        name="paper",
+        time=1.0,
+        size=1.0,
+        pretrained_lr=1.0,
+        new_lr=1.0,
+        highest_lr=INFINITE,
+        fine=False,
+        precision="bf16",
+        backbone=None,
+        data="market1501",
+        epoch_images=0,
+    ),
 }
 RULES = {
     "epochs": lambda value, profile: max(1, round(value * profile.time)) if value else 0,
     "pixels": lambda value, profile: round(value * profile.size),
     "pretrained lr": lambda value, profile: value * profile.pretrained_lr,
     "new lr": lambda value, profile: max(value, min(value * profile.new_lr, profile.highest_lr)),
-    "decay": lambda value, profile: (
-        value ** (1 / profile.time)
-    ),  # per step: fewer steps remember as much of the training
+    # per step: fewer steps remember as much of the training
+    "decay": lambda value, profile: value ** (1 / profile.time),
+    # prompts: as many per patch of the smaller image
     "tokens": lambda value, profile: max(1, round(value * profile.size**2)),
     "backbone": lambda value, profile: profile.backbone or value,
     "weights": lambda value, profile: profile.backbone or value,
@@ -131,15 +160,14 @@ class Recipe:
 
     def at(self, profile):
         """What the recipe becomes in a profile: every field follows its rule, nothing else changes."""
-        rules = {
-            field.name: field.metadata["rule"] for field in dataclasses.fields(self) if field.metadata["rule"]
-        }
+        every = {field.name: field.metadata["rule"] for field in dataclasses.fields(self)}
+        rules = {name: rule for name, rule in every.items() if rule}
         led = {name: rule.removeprefix("as ") for name, rule in rules.items() if rule.startswith("as ")}
-        own = {
-            name: ruled(rule, getattr(self, name), profile) for name, rule in rules.items() if name not in led
-        }
+        free = {name: rule for name, rule in rules.items() if name not in led}
+        own = {name: ruled(rule, getattr(self, name), profile) for name, rule in free.items()}
         ratios = {name: getattr(self, name) / getattr(self, leader) for name, leader in led.items()}
-        return self.but(**own, **{name: ratio * own[led[name]] for name, ratio in ratios.items()})
+        following = {name: ratio * own[led[name]] for name, ratio in ratios.items()}
+        return self.but(**own, **following)
 
     def on(self, data, position=None):
         """The recipe on a data set: with the settings that the paper has for it (`for_data`), and on the

@@ -39,7 +39,7 @@ def warmup_milestones(span, warmup, start, milestones, decay=0.1, unit="epoch"):
 
     def factor(e):
         rising = start + (1 - start) * e / warmup if e < warmup else 1.0
-        return rising * decay ** sum(e >= m for m in milestones)
+        return rising * decay ** sum(e >= m for m in milestones)  # milestones passed so far
 
     return Schedule(factor, span, unit)
 
@@ -50,7 +50,7 @@ def warmup_cosine(span, base, lowest, warmup, start):
 
     def factor(e):
         if e < warmup:
-            return (start + e * (base - start) / warmup) / base
+            return (start + e * (base - start) / warmup) / base  # a factor on `base`
         return (
             (lowest + 0.5 * (base - lowest) * (1 + cos(pi * e / span))) / base if e < span else lowest / base
         )

@@ -255,9 +255,7 @@ class ClipResNet(nn.Module):
         for name in (*STEM, *STAGES, "attnpool"):
             setattr(self, name, getattr(visual, name))
         self.size = size
-        self.grid = grid_of(
-            size, 16, 16
-        )  # stages halve the sides four times: stem twice, stages 2 and 3 once each
+        self.grid = grid_of(size, 16, 16)  # the stem halves the sides twice, stages 2 and 3 once each
         first = self.layer4[0]
         first.avgpool = nn.Identity()  # stride 1 instead of 2 in the last stage
         first.downsample[0] = nn.Identity()
@@ -323,9 +321,8 @@ class TextEncoder(nn.Module):
 
     def __init__(self, model):
         super().__init__()
-        text = getattr(
-            model, "text", model
-        )  # open_clip's CLIP holds the text tower's parts itself, others in `text`
+        # open_clip's CLIP holds the parts of its text tower itself, its other models in `text`
+        text = getattr(model, "text", model)
         mask = getattr(text, "attn_mask", None)
         if mask is None or not hasattr(text, "token_embedding"):
             raise ValueError(

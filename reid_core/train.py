@@ -26,7 +26,7 @@ WEIGHTS = "weights.safetensors"
 def seed_all(seed):
     """Start every generator that building a method may use."""
     torch.manual_seed(seed)
-    np.random.seed(seed % 2**32)
+    np.random.seed(seed % 2**32)  # numpy takes 32 bits
 
 
 def fit(
@@ -105,12 +105,14 @@ def probe_stages(method, batches):
         trainer = Trainer(method.cpu(), method.data, Path(folder), precision="fp32")
         for number, stage in enumerate(method.stages()):
             for name, value in trainer.probe(number, stage, batches):
+                # nine digits tell every float32 apart
                 found[f"{stage.name} | {name}"] = float(f"{value:.9g}")
     return found
 
 
 def length_of(group):
     """Euclidean length of a group's gradient."""
+    # in float64, so that the order of the sum does not show
     found = [p.grad.double().square().sum() for p in group.parameters() if p.grad is not None]
     return float(torch.stack(found).sum().sqrt()) if found else 0.0
 
@@ -177,6 +179,7 @@ class Trainer:
         """All stages, from the newest whole checkpoint or from the beginning."""
         place = self.restore()
         for number, stage in enumerate(stages):
+            # stages after the restored one start afresh
             begin = place if number == place["stage"] else beginning(number)
             if number >= place["stage"] and begin["epoch"] < stage.epochs:
                 self.train(number, stage, begin)
@@ -191,7 +194,7 @@ class Trainer:
         load_optimisers(optimisers, place["optimisers"])
         monitor = LossMonitor(stage, self.last_good, place["sums"])
         self.record("stage", name=stage.name, epochs=stage.epochs)
-        first = place["step"]
+        first = place["step"]  # of the epoch that was interrupted; later ones begin at 0
         for epoch in range(place["epoch"], stage.epochs):
             self.run_epoch(number, stage, loader, loss, optimisers, monitor, epoch, first)
             first = 0
@@ -211,8 +214,8 @@ class Trainer:
         return int(generator(self.seed, "torch", *place).integers(2**62))
 
     def run_epoch(self, number, stage, loader, loss, optimisers, monitor, epoch, first):
-        plan = loader.plan(epoch)
-        began = time.monotonic() - self.caching
+        plan = loader.plan(epoch)  # every step's rows, drawn before the first
+        began = time.monotonic() - self.caching  # caching counts as time of the stage's first epoch
         images = 0
         if not plan:
             raise ValueError(
@@ -223,15 +226,15 @@ class Trainer:
             self.set_rates(stage, optimisers, epoch, step, len(plan))
             torch.manual_seed(self.seed_of(number, epoch, step))  # dropout, wherever a run is taken up
             monitor.add(self.step(stage, loss, batch, optimisers))
-            images += len(batch.index)
-            done = epoch * len(plan) + step + 1
+            images += len(batch.index)  # B
+            done = epoch * len(plan) + step + 1  # steps of the stage so far
             if self.checkpoint_every and done % self.checkpoint_every == 0:
                 monitor.check(epoch, step)
                 self.save(number, epoch, step + 1, optimisers, monitor.sums)
             elif done % CHECK_EVERY == 0:
                 monitor.check(epoch, step)
             self.log_progress(stage, epoch, step + 1, len(plan), time.monotonic() - began, images)
-        rate = self.factor(stage, epoch, len(plan) - 1, len(plan))
+        rate = self.factor(stage, epoch, len(plan) - 1, len(plan))  # of the epoch's last step, for the log
         self.end_epoch(stage, epoch, rate, monitor, time.monotonic() - began, images)
         self.caching = 0.0
         self.save(number, epoch + 1, 0, optimisers, monitor.sums)
@@ -239,14 +242,14 @@ class Trainer:
     def step(self, stage, loss, batch, optimisers):
         """One update; returns the detached terms. Nothing here waits for the device."""
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
-            losses = loss(batch)
-        weighted = total(losses.terms, stage.weights)
+            losses = loss(batch)  # `Losses`: {term: scalar}, and what after_step takes
+        weighted = total(losses.terms, stage.weights)  # scalar, outside autocast
         for optimiser in optimisers:
             optimiser.zero_grad()
         weighted.backward()
         for optimiser in optimisers:
             optimiser.step()
-        stage.after_step(losses.carry)
+        stage.after_step(losses.carry)  # teachers and memories move
         return losses.terms
 
     def probe(self, number, stage, batches):
@@ -256,13 +259,15 @@ class Trainer:
         optimisers = make_optimisers(self.method, stage.groups)
         loss = StageLoss(self.method, stage)
         plans = ((epoch, loader.plan(epoch)) for epoch in itertools.count())
+        # a small data set has fewer batches than asked for: later epochs give the rest
         endless = (batch for epoch, plan in plans for batch in loader.batches(epoch, plan))
         some = list(itertools.islice(endless, batches))
         for k in reversed(range(batches)):  # the first comes last: its gradient is the one that is followed
             terms = loss(some[k]).terms
             self.method.zero_grad()
             total(terms, stage.weights).backward()
-            yield from ((f"{name} of batch {k}", term.item()) for name, term in terms.items())
+            for name, term in terms.items():
+                yield f"{name} of batch {k}", term.item()
             for g, group in enumerate(stage.groups):
                 yield f"gradient {g} of batch {k}", length_of(group)
         self.set_rates(stage, optimisers, 0, 0, len(loader.plan(0)))
@@ -296,7 +301,7 @@ class Trainer:
         """What a frozen tower says about every training row, in row order."""
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
             rows = still_batches(self.data, "train", self.method.size, cached.view, self.device)
-            return torch.cat([cached.compute(batch).float() for batch in rows])
+            return torch.cat([cached.compute(batch).float() for batch in rows])  # (S, ...), one row per shot
 
     def set_rates(self, stage, optimisers, epoch, step, steps):
         """Write the scheduled rates into the optimisers."""
@@ -326,7 +331,7 @@ class Trainer:
         if time.monotonic() - self.logged < LOG_EVERY:
             return
         self.logged = time.monotonic()
-        left = (steps * (stage.epochs - epoch) - step) * seconds / step
+        left = (steps * (stage.epochs - epoch) - step) * seconds / step  # at the pace of this epoch so far
         self.log(
             f"{stage.name}: epoch {epoch + 1}/{stage.epochs}, step {step}/{steps}, {images / seconds:.0f} "
             f"images/s, {left / 60:.1f} min left"
@@ -342,6 +347,7 @@ class Trainer:
             "method": stored(self.method),
             "optimisers": [optimiser.state_dict() for optimiser in optimisers],
         }
+        # a number that grows: up to 1,000 epochs of 100,000 steps
         checkpoint.save(self.folder, (stage * 10**3 + epoch) * 10**5 + step, state)
 
     def restore(self):
@@ -382,17 +388,19 @@ class LossMonitor:
         self.stage = stage
         self.last_good = last_good
         self.names = sorted(stage.weights)
-        self.recent = []
+        self.recent = []  # (terms,) per step since the last look, on the device
+        # of the epoch so far; a run that is taken up gives its own
         self.sums = sums or {"count": 0, "terms": None}
 
     def add(self, terms):
+        """Take the terms of one step, without waiting for them."""
         self.recent.append(torch.stack([terms[name].detach().float() for name in self.names]))
 
     def check(self, epoch, step):
         """Wait for the recent terms; raise for the first that is not finite, else add them to the epoch's
         sums."""
-        recent = torch.stack(self.recent).double().cpu() if self.recent else self.none()
-        bad = (~recent.isfinite()).nonzero()
+        recent = torch.stack(self.recent).double().cpu() if self.recent else self.none()  # (steps, terms)
+        bad = (~recent.isfinite()).nonzero()  # (found, 2): step and term, the first step first
         if len(bad):
             row, term = bad[0].tolist()
             raise FloatingPointError(
@@ -408,6 +416,7 @@ class LossMonitor:
         self.recent = []
 
     def none(self):
+        """(0, terms): no step to look at."""
         return torch.empty(0, len(self.names)).double()
 
     def means(self, epoch):

@@ -63,9 +63,8 @@ def msmt17(root, variant="", **options):
     CLIP-ReID, or list_train alone (variant without_val), as in VLADR. The camera is the third field of a
     file's name."""
     root, version = find_root(root, "msmt17")
-    folder = ("train", "mask_train_v2")[
-        version
-    ]  # of the training images; "test" in its place holds the others
+    # of the training images; the others lie in the folder with "test" in place of "train"
+    folder = ("train", "mask_train_v2")[version]
     rows = []
     for split, name in LISTS.items():
         half = folder if split in ("train", "val") else folder.replace("train", "test")

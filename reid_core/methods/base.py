@@ -63,9 +63,7 @@ class Stage:
     cache: dict = field(default_factory=dict)  # name -> Cached
     captions: Any = None  # a CaptionTable where batches carry sentences
     start: Callable = nothing  # once, before the first step of the first epoch; never when a run is taken up
-    prepare: Callable = (
-        nothing  # whenever the stage begins or is taken up: a pure function of what is frozen in it
-    )
+    prepare: Callable = nothing  # when it begins or is taken up: a pure function of what is frozen in it
     after_step: Callable = nothing  # gets `Losses.carry` after each update: teachers and memories move here
     # of random numbers for draws and augmentations; the stage's name unless told. Equal streams see equal
     # images
@@ -82,6 +80,7 @@ class StageLoss(nn.Module):
         self.losses = stage.losses
 
     def forward(self, batch):
+        """Batch -> Losses."""
         return self.losses(batch)
 
 
@@ -157,9 +156,8 @@ class Paper:
 
     recipe: Any
     variants: dict  # name -> Variant
-    rows: dict = field(
-        default_factory=lambda: {"full": {}}
-    )  # ablation row -> {field: value}, as printed or named by us
+    # ablation row -> {field: value}, as printed or named by us
+    rows: dict = field(default_factory=lambda: {"full": {}})
     tables: dict = field(default_factory=dict)  # "Table 3" -> its rows
     # fields that no training reads: rows that differ in them alone are tests of one run
     test_only: tuple = ()
@@ -195,7 +193,7 @@ class LifelongMethod(Method):
 
 
 def total(terms, weights):
-    """The weighted sum. Terms and weights must name each other."""
+    """The weighted sum, a scalar. ValueError unless terms and weights name each other."""
     if set(terms) != set(weights):
         raise ValueError(
             f"expected a weight for each of the terms {sorted(terms)}, found {sorted(weights)}; name every "
@@ -210,7 +208,7 @@ def freeze_all_but(method, groups):
 
     What owns none goes with what stands around it: dropout drops in a network that is trained.
     """
-    trained = trainable(method, groups)
+    trained = trainable(method, groups)  # by id: tensors compare elementwise
     for parameter in method.parameters():
         parameter.requires_grad_(id(parameter) in trained)
     set_mode(method)
@@ -230,6 +228,8 @@ def learnable(method):
 
 
 def set_mode(module, around=False):
+    """Training mode where a module's own parameters learn (any within it, where it owns none); a module
+    without any parameter is in the mode of the one `around` it."""
     own = list(module.parameters(recurse=False))
     all_ = list(module.parameters())
     module.training = any(p.requires_grad for p in own or all_) if all_ else around
@@ -241,5 +241,7 @@ def set_mode(module, around=False):
 def ema_(teacher, student, decay):
     """teacher <- decay x teacher + (1 - decay) x student, for floating parameters and buffers."""
     pairs = zip(teacher.state_dict().values(), student.state_dict().values())
-    floating = [(t, s) for t, s in pairs if t.is_floating_point()]
-    torch._foreach_lerp_([t for t, _ in floating], [s.to(t) for t, s in floating], 1 - decay)
+    floating = [(t, s) for t, s in pairs if t.is_floating_point()]  # counters stay the teacher's own
+    targets = [t for t, _ in floating]
+    sources = [s.to(t) for t, s in floating]
+    torch._foreach_lerp_(targets, sources, 1 - decay)  # one kernel for all of them on a GPU

@@ -49,13 +49,13 @@ class VisualPath(Method):
     def __init__(self, recipe, data):
         super().__init__(recipe)
         r = recipe
-        cameras = len(data.cameras) if r.sie else 0
+        cameras = len(data.cameras) if r.sie else 0  # a coefficient of 0 makes no embedding
         self.size = (r.image_height, r.image_width)
         self.data = data
         self.image, self.text, self.tokenizer = load_clip(
             r.backbone, r.pretrained, self.size, r.stride, cameras=cameras, sie=r.sie, sie_std=r.sie_init_std
         )
-        _, last, joint = self.image.widths
+        _, last, joint = self.image.widths  # f11 has no head
         with chance_of("heads"):
             self.heads = nn.ModuleList(
                 Head(width, data.classes, r.classifier_init_std) for width in (last, joint)
@@ -63,16 +63,16 @@ class VisualPath(Method):
 
     def encode(self, batch):
         """f11, f12, fp of the first view, (B, D) each."""
+        # images (B, M, 3, H, W) with M = 1
         return self.image.reid_features(self.image(batch.images.flatten(0, 1), batch.cameras))
 
     def visual_losses(self, features, labels):
-        """L_ID summed over the two heads, L_tri over the three features."""
+        """L_ID summed over the two heads, L_tri over the three features, as CLIP-ReID's code (card 1.6)."""
         r = self.recipe
-        logits = [head(feature) for head, feature in zip(self.heads, features[1:])]
-        return {
-            "identity": sum(identity(z, labels, r.label_smoothing) for z in logits),
-            "triplet": sum(batch_hard_triplet(f, labels, r.triplet_margin) for f in features),
-        }
+        logits = [head(feature) for head, feature in zip(self.heads, features[1:])]  # (B, C) of f12 and fp
+        by_identity = [identity(z, labels, r.label_smoothing) for z in logits]
+        by_triplet = [batch_hard_triplet(f, labels, r.triplet_margin) for f in features]
+        return {"identity": sum(by_identity), "triplet": sum(by_triplet)}
 
     def visual_stage(self, name, losses, weights, prepare=nothing, start=nothing):
         """Stage 2 of CLIP-ReID, which is all there is to the baseline."""
@@ -81,6 +81,7 @@ class VisualPath(Method):
         return Stage(
             name=name,
             epochs=r.stage2_epochs,
+            # P x K
             sampler=IdentityBatches(self.data.labels, r.stage2_ids_per_batch, r.stage2_images_per_id),
             views=[self.train_view()],
             losses=losses,
@@ -111,9 +112,10 @@ class VisualPath(Method):
 
     def test_view(self):
         r = self.recipe
-        return Augmentation(r.test_interpolation, r.norm_mean, r.norm_std)
+        return Augmentation(r.test_interpolation, r.norm_mean, r.norm_std)  # without flip and crop
 
     def features(self, batch, names):
+        """f11, f12, fp, (B, D) each."""
         return dict(zip(("f11", "f12", "fp"), self.encode(batch)))
 
     def retrieval_tasks(self):
@@ -171,11 +173,12 @@ class TextBaseline(VisualPath):
         return [matching]
 
     def losses(self, batch):
-        image = self.encode(batch)[2]
-        text = self.encode_text(batch)
-        logits = [self.heads[1](feature) for feature in (image, text)]
+        image = self.encode(batch)[2]  # fp (B, E)
+        text = self.encode_text(batch)  # (B, E): the sampler gives every row a sentence
+        logits = [self.heads[1](feature) for feature in (image, text)]  # (B, C) of each, from one head
         matching = similarity_distribution_matching(image, text, batch.labels, self.temperature)
-        return Losses({"matching": matching, "identity": sum(identity(z, batch.labels) for z in logits)})
+        identities = [identity(z, batch.labels) for z in logits]
+        return Losses({"matching": matching, "identity": sum(identities)})
 
     def encode_text(self, batch):
         """Sentence features (N, E)."""
@@ -191,7 +194,7 @@ class TextBaseline(VisualPath):
 class SpectraBaseline(Baseline):
     """The baseline on some of the spectra: one tower for all of them, features side by side."""
 
-    spectra = (0,)
+    spectra = (0,)  # positions among those of a shot
 
     def __init__(self, recipe, data):
         super().__init__(recipe, data)
@@ -199,13 +202,15 @@ class SpectraBaseline(Baseline):
         self.heads = nn.ModuleList(Head(width, data.classes, recipe.classifier_init_std) for width in widths)
 
     def encode(self, batch):
-        """f11, f12, fp of each of the spectra, side by side."""
-        images = batch.images[:, list(self.spectra)]
-        found = self.image.reid_features(self.image(images.flatten(0, 1)))
+        """f11, f12, fp of each of the spectra, side by side: (B, spectra x D) each."""
+        images = batch.images[:, list(self.spectra)]  # (B, spectra, 3, H, W)
+        found = self.image.reid_features(self.image(images.flatten(0, 1)))  # (B x spectra, D) each
         return tuple(feature.unflatten(0, images.shape[:2]).flatten(1) for feature in found)
 
 
 class HeatBaseline(SpectraBaseline):
+    """The baseline without visible light."""
+
     spectra = (1, 2)
 
 
@@ -243,7 +248,7 @@ class FeatureDistillation(Sequential):
     """Sequential training whose features stay near those of the model before the domain (mean squared
     difference over f11, f12 and fp, PAD's featKD), on images of the new domain alone."""
 
-    weight = 1.0
+    weight = 1.0  # of the term that holds on to what was learned
 
     def __init__(self, recipe, data):
         super().__init__(recipe, data)
@@ -268,6 +273,7 @@ class FeatureDistillation(Sequential):
 
     @torch.no_grad()
     def old_features(self, batch):
+        """f11, f12, fp of the tower as it was before the domain, (B, D) each."""
         return self.old.reid_features(self.old(batch.images.flatten(0, 1), batch.cameras))
 
 
@@ -275,7 +281,7 @@ class LearningWithoutForgetting(FeatureDistillation):
     """LwF (Li and Hoiem 2016): heads grow, and what they say of earlier identities stays what the old heads
     said of the same images, at temperature 2."""
 
-    temperature = 2.0
+    temperature = 2.0  # Li and Hoiem 2016
 
     def __init__(self, recipe, data):
         super().__init__(recipe, data)
@@ -302,7 +308,7 @@ class LearningWithoutForgetting(FeatureDistillation):
 
     def losses(self, batch):
         """Labels count from the first row that belongs to the domain."""
-        first = self.heads[0].classifier.out_features - self.data.classes
+        first = self.heads[0].classifier.out_features - self.data.classes  # identities of earlier domains
         features = self.encode(batch)
         terms = self.visual_losses(features, batch.labels + first)
         return Losses(terms | self.kept_terms(batch, features))
@@ -338,8 +344,8 @@ class Replay(Sequential):
     """Sequential training that also sees exemplars of earlier domains: `memory` images in all, as many of
     each domain, whole identities in their order with four images at most."""
 
-    memory = 500
-    each = 4
+    memory = 500  # images of earlier domains in all
+    each = 4  # images of an identity: K of a batch
 
     def __init__(self, recipe, data):
         super().__init__(recipe, data)
@@ -374,8 +380,9 @@ class Joint(Sequential):
 def exemplars(manifest, images, each):
     """The manifest cut to `images` training images: identities in their order, with at most `each` images."""
     train = manifest.split("train")
+    # whole identities first
     few = train[train.groupby("pid").cumcount() < each].sort_values("pid", kind="stable")
-    kept = few.head(images).sort_index()
+    kept = few.head(images).sort_index()  # in the manifest's order
     print_ = hashlib.sha256(f"{manifest.fingerprint} {images} {each}".encode()).hexdigest()[:16]
     return dataclasses.replace(manifest, table=kept.reset_index(drop=True), scene_fingerprint=print_)
 

@@ -141,15 +141,17 @@ SETTINGS = {
 
 class ClipReID(VisualPath):
     """Stage 1 learns a sentence per identity with both towers frozen; stage 2 teaches the image tower with
-    them."""
+    them (Li et al. 2023; card 1.5-1.8). ValueError for another `text_tower`."""
 
     def __init__(self, recipe, data):
         super().__init__(recipe, data)
         self.text = one_of(TEXT_TOWERS, recipe.text_tower, "text_tower")(self.text, recipe.backbone)
         with chance_of("words"):
+            # (C, n_ctx, width)
             self.words = GrowingTable((recipe.n_ctx_learnable, self.text.width), recipe.ctx_init_std)
             self.words.grow(data.classes, old="dropped")
         self.template = PromptTemplate(recipe.prompt_template, self.text, self.tokenizer)
+        # (C, E)
         self.register_buffer("bank", torch.zeros(data.classes, self.text.joint_width), persistent=False)
 
     def stages(self):
@@ -164,7 +166,7 @@ class ClipReID(VisualPath):
             name="stage 1: prompt learning",
             epochs=r.stage1_epochs,
             sampler=Shuffle(range(len(self.data.train)), r.stage1_batch),
-            views=[],
+            views=[],  # its steps read the cache
             losses=self.sentence_losses,
             weights={"image to text": 1.0, "text to image": 1.0},
             groups=[Group(members=[self.words], lr=r.stage1_lr, weight_decay=r.stage1_weight_decay)],
@@ -176,17 +178,19 @@ class ClipReID(VisualPath):
         )
 
     def joint_feature(self, batch):
-        """fp without the camera embedding: what stage 1 caches."""
+        """fp (B, E) without the camera embedding: what stage 1 caches."""
         return self.image.joint_cls(self.image(batch.images.flatten(0, 1)))
 
     def sentences(self, labels):
         """Sentence features (B, E) of identities (B,)."""
-        return self.text.joint_end(self.text(*self.template(identity=self.words(labels))))
+        words = self.words(labels)  # (B, n_ctx, width of a word)
+        return self.text.joint_end(self.text(*self.template(identity=words)))
 
     def sentence_losses(self, batch):
-        image = batch.cached["image"]
-        text = self.sentences(batch.labels)
-        contrast = (batch.labels, batch.labels, self.recipe.temperature, False)
+        """Stage 1: L_i2t + L_t2i, supervised by identity, on raw dot products."""
+        image = batch.cached["image"]  # (B, E)
+        text = self.sentences(batch.labels)  # (B, E)
+        contrast = (batch.labels, batch.labels, self.recipe.temperature, False)  # False: no cosine
         return Losses(
             {
                 "image to text": supervised_contrastive(image, text, *contrast),
@@ -197,14 +201,17 @@ class ClipReID(VisualPath):
     @torch.no_grad()
     def fill_bank(self):
         """The sentence features (C, E) of all identities, cached: tower and words are frozen in stage 2."""
-        labels = torch.arange(len(self.bank), device=self.bank.device)
+        labels = torch.arange(len(self.bank), device=self.bank.device)  # (C,)
+        # (C, E)
         cached = torch.cat([self.sentences(some) for some in labels.split(self.recipe.stage1_batch)])
+        # the control: everybody gets another's sentence
         self.bank = cached.roll(self.recipe.sentences_moved, 0)
 
     def image_losses(self, batch):
-        features = self.encode(batch)
+        """Stage 2: L_ID, L_tri, and L_i2tce against the sentences of all identities."""
+        features = self.encode(batch)  # f11, f12, fp
         against_all = bank_classification(
-            features[2],
+            features[2],  # fp (B, E)
             self.bank,
             batch.labels,
             1 / self.recipe.temperature,

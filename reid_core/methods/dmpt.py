@@ -39,18 +39,19 @@ class DMPTRecipe(Recipe):
 
 
 class DMPT(Method):
-    """Three spectra through one frozen tower; prompts, projections and the interaction learn. One stage."""
+    """Three spectra through one frozen tower; prompts, projections and the interaction learn. One stage
+    (Sec. 3 and 4.2). NotImplementedError for its losses."""
 
     def __init__(self, recipe, data):
         super().__init__(recipe)
         self.size = (recipe.image_height, recipe.image_width)
         self.data = data
         self.image, self.text, self.tokenizer = load_clip(recipe.backbone, recipe.pretrained, self.size)
-        spectra = data.train.paths.shape[1]
+        spectra = data.train.paths.shape[1]  # M
         length = recipe.semantic_prompt_tokens_S
         prompts = (len(self.image.blocks), length, self.image.width, recipe.prompt_init_uniform)
         self.prompts = nn.ModuleList(DeepPrompts(*prompts) for _ in range(spectra))
-        self.head = Head(spectra * self.image.width, data.classes)
+        self.head = Head(spectra * self.image.width, data.classes)  # on the class tokens side by side
 
     def stages(self):
         r = self.recipe
@@ -77,13 +78,13 @@ class DMPT(Method):
     def features(self, batch, names):
         """ "f" (B, M D), the class tokens of all spectra side by side; those of an absent spectrum are
         zero."""
-        found = [self.spectrum(batch, m) for m in range(batch.images.shape[1])]
+        found = [self.spectrum(batch, m) for m in range(batch.images.shape[1])]  # M times (B, D)
         return {"f": torch.cat(found, 1)}
 
     def spectrum(self, batch, m):
         """The class token (B, D) of one spectrum under its own prompts."""
-        tokens = self.image(batch.images[:, m], prompter=self.prompts[m]).tokens[:, 0]
-        return tokens * batch.present[:, m : m + 1]
+        tokens = self.image(batch.images[:, m], prompter=self.prompts[m]).tokens[:, 0]  # (B, D)
+        return tokens.masked_fill(~batch.present[:, m : m + 1], 0.0)
 
     def test_view(self):
         return Augmentation("bicubic", *self.recipe.norm_mean_std)

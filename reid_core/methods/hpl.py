@@ -50,7 +50,8 @@ class HPLRecipe(Recipe):
 
 
 class HPL(Method):
-    """Stage I builds prompts with frozen towers, stage II learns features. Two class tokens, two tests."""
+    """Stage I builds prompts with frozen towers, stage II learns features. Two class tokens, two tests
+    ("Loss & Training", Eq. 2-13). NotImplementedError for its losses."""
 
     def __init__(self, recipe, data):
         super().__init__(recipe)
@@ -63,20 +64,21 @@ class HPL(Method):
         self.inversion = nn.ModuleDict(
             {side: nn.Linear(width, self.text.width) for side in ("image", "caption")}
         )
+        # (C, tokens of an identity, width of a word)
         self.identities = GrowingTable(
             (recipe.id_tokens_per_identity, self.text.width), recipe.id_tokens_init_std
         )
         self.identities.grow(data.classes, old="dropped")
-        self.match = nn.Linear(width, data.classes)
+        self.match = nn.Linear(width, data.classes)  # the classifier of the text-to-image side
         self.head = Head(width, data.classes)
         self.captions = CaptionTable(data.train.captions, self.tokenizer)
 
     def sampler(self):
         """64 (image, sentence) pairs beside 16 x 4 images; the pairs define the epoch."""
         r = self.recipe
-        captioned = np.flatnonzero(self.captions.counts)
+        captioned = np.flatnonzero(self.captions.counts)  # rows that have a sentence
         pairs = CaptionShuffle(captioned, self.captions.counts, r.batch_t2i_pairs)
-        identities = r.batch_i2i_images // r.images_per_id
+        identities = r.batch_i2i_images // r.images_per_id  # P
         return Zipped(pairs, IdentityBatches(self.data.labels, identities, r.images_per_id))
 
     def stages(self):
@@ -136,10 +138,11 @@ class HPL(Method):
         """ "c1" and "c2", the two class tokens in the joint space (B, E), and "caption" (N, E)."""
         if "caption" in names:
             return {"caption": self.text.sentences(batch.text)}
-        tokens = self.image.joint_tokens(self.image(batch.images.flatten(0, 1)))
+        tokens = self.image.joint_tokens(self.image(batch.images.flatten(0, 1)))  # (B, T, E)
         return {"c1": tokens[:, 0], "c2": tokens[:, 1]}
 
     def readers(self, name):
+        """Each feature is a class token of the tower; KeyError for "caption", which reads no image."""
         return [(self.image, {"c1": 0, "c2": 1}[name])]
 
     def test_view(self):

@@ -59,7 +59,7 @@ class PADRecipe(Recipe):
 
 
 class PAD(LifelongMethod):
-    """What both variants share: parts, domains, teacher."""
+    """What both variants share: parts, domains, teacher (card 2-5). NotImplementedError for its losses."""
 
     def __init__(self, recipe, data):
         super().__init__(recipe)
@@ -70,9 +70,11 @@ class PAD(LifelongMethod):
         depth = len(self.image.blocks)
         length = recipe.general_tokens_per_layer
         self.prompts = DeepPrompts(depth, length, self.image.width, recipe.prompt_init_uniform)
+        # (C, tokens, width)
         self.words = GrowingTable((recipe.ta_tokens_per_class, self.text.width), recipe.ta_init_std)
+        # no domain yet
         self.heads = nn.ModuleList(Head(width, 0, bias=True) for width in self.image.widths[1:])
-        self.teacher = copy.deepcopy(self.image)
+        self.teacher = copy.deepcopy(self.image)  # in no group: it never gets a gradient
 
     def begin_domain(self, domain, number):
         """New heads and sentences for the domain's identities."""
@@ -86,6 +88,7 @@ class PAD(LifelongMethod):
         self.teacher.load_state_dict(self.image.state_dict())
 
     def follow_student(self, _):
+        """After each step: teacher <- alpha teacher + (1 - alpha) student (Key Designs 4)."""
         ema_(self.teacher, self.image, self.recipe.ema_alpha)
 
     @property
@@ -132,14 +135,15 @@ class PAD(LifelongMethod):
 
     def features(self, batch, names):
         """f11, f12, fp of the student, (B, D) each."""
+        # hidden (B, T, D), tokens (B, T, D)
         out = self.image(batch.images.flatten(0, 1), prompter=self.prompts)
         return dict(zip(("f11", "f12", "fp"), self.image.reid_features(out)))
 
     def retrieval_tasks(self):
         return {"image to image": Task("f12+fp", "f12+fp")}
 
-    def distillation(self, **weights):
-        """Terms that exist from the second domain on."""
+    def distillation(self, weights):
+        """{term: weight} of terms that exist from the second domain on."""
         return weights if self.position > 1 else {}
 
 
@@ -151,16 +155,15 @@ class PADReleased(PAD):
     def stages(self):
         r = self.settings
         weights = {"identity": r.id_weight, "triplet": r.triplet_weight, "image to text": r.i2t_weight}
-        weights |= self.distillation(
-            **{"feature distillation": r.lambda_feat, "logit distillation": r.lambda_logit}
-        )
+        kept = {"feature distillation": r.lambda_feat, "logit distillation": r.lambda_logit}
+        weights |= self.distillation(kept)
         visual = self.visual_stage("stage 2: image encoder", weights, self.visual_groups())
         return [self.prompt_learning(), visual]
 
     def prompt_learning(self):
         r = self.settings
         weights = {"image to text": 1.0, "text to image": 1.0}
-        weights |= self.distillation(**{"text distillation": r.lambda_text})
+        weights |= self.distillation({"text distillation": r.lambda_text})
         return Stage(
             name="stage 1: prompt learning",
             epochs=r.stage1_epochs,
@@ -189,13 +192,12 @@ class PADDescribed(PAD):
     def stages(self):
         r = self.settings
         weights = {"image to text": 1.0, "text to image": 1.0, "identity": 1.0, "triplet": 1.0}
-        weights |= self.distillation(
-            **{
-                "text distillation": r.lambda_text,
-                "feature distillation": r.lambda_feat,
-                "logit distillation": r.lambda_logit,
-            }
-        )
+        kept = {
+            "text distillation": r.lambda_text,
+            "feature distillation": r.lambda_feat,
+            "logit distillation": r.lambda_logit,
+        }
+        weights |= self.distillation(kept)
         groups = [*self.visual_groups(), Group(members=[self.words], lr=r.lr_va_prompt)]
         return [self.visual_stage("domain training", weights, groups, start=self.meet_teacher)]
 

@@ -150,25 +150,28 @@ PARTNERS = {
 
 
 class PromptSG(Method):
-    """One stage: L = L_ID + L_triplet + lambda (L_i2t + L_t2i) (Eq. 10)."""
+    """One stage: L = L_ID + L_triplet + lambda (L_i2t + L_t2i) (Eq. 10).
+
+    ValueError for a field of the recipe that names no choice, and for patches alone with "reweight" (D7).
+    """
 
     def __init__(self, recipe, data):
         super().__init__(recipe)
         r = recipe
-        cameras = len(data.cameras) if r.sie else 0
+        cameras = len(data.cameras) if r.sie else 0  # a coefficient of 0 makes no embedding
         self.size = (r.image_height, r.image_width)
         self.data = data
         self.image, self.text, self.tokenizer = load_clip(
             r.backbone, r.pretrained, self.size, r.stride, cameras=cameras, sie=r.sie
         )
         self.text = one_of(TEXT_TOWERS, r.text_tower, "text_tower")(self.text, r.backbone)
-        joint = self.image.joint_width
-        widths = {**self.image.state_widths, "v": joint, "z": joint}
+        joint = self.image.joint_width  # E
+        widths = {**self.image.state_widths, "v": joint, "z": joint}  # of every feature that may have a head
         with chance_of("heads"):
             self.heads = nn.ModuleDict(
                 {name: Head(widths[name], data.classes, r.classifier_init_std) for name in r.id_features}
             )
-        self.shares = dict.fromkeys(r.triplet_features, r.triplet_feature_weight) | {"z": 1.0}
+        self.shares = dict.fromkeys(r.triplet_features, r.triplet_feature_weight) | {"z": 1.0}  # D16
         self.partners = one_of(PARTNERS, r.supcon_positives, "supcon_positives")
         with chance_of("inversion"):
             self.inversion = self.make_inversion(joint)
@@ -179,7 +182,7 @@ class PromptSG(Method):
 
     def make_inversion(self, joint):
         r = self.recipe
-        words = self.text.token_embedding.weight
+        words = self.text.token_embedding.weight  # (vocabulary, W)
         gamma = words.std().item() if r.inversion_bn_gamma_init == "words" else r.inversion_bn_gamma_init
         return Inversion(
             width=joint,
@@ -195,7 +198,7 @@ class PromptSG(Method):
 
     def make_interaction(self, joint):
         r = self.recipe
-        self.first = 0 if r.mim_class_token else 1
+        self.first = 0 if r.mim_class_token else 1  # the first token that the sentence may look at (D6)
         if r.mim_mode == "reweight" and self.first:
             raise ValueError(
                 "expected mim_class_token with mim_mode reweight, whose z is the re-weighted class token "
@@ -218,14 +221,15 @@ class PromptSG(Method):
         """The composed prompt has a gap; the simplified one is read once and for all by the frozen tower."""
         r = self.recipe
         queries = {"end": self.end_token, "words": self.text.joint_tokens}
-        self.query = one_of(queries, r.mim_query, "mim_query")
+        self.query = one_of(queries, r.mim_query, "mim_query")  # TextTokens -> (B, Q, E)
         self.template = PromptTemplate(r.prompt_composed, self.text, self.tokenizer)
         self.compose = ComposedPrompt(
             self.text, self.template, self.inversion, detach=r.detach, normalised=r.inversion_normalised
         )
         plain = PromptTemplate(r.prompt_simplified, self.text, self.tokenizer)
         with torch.no_grad():
-            self.register_buffer("plain", self.query(self.text(*plain())), persistent=False)
+            sentence = self.query(self.text(*plain()))  # (1, Q, E)
+        self.register_buffer("plain", sentence, persistent=False)
 
     def choose_prompts(self):
         """Which sentence asks in training, of the query and of the gallery (D20)."""
@@ -243,7 +247,7 @@ class PromptSG(Method):
 
     def composed(self, v):
         """Sentences (B, Q, E) that image features v (B, E) compose: s* = f(v) in "A photo of a s* person"."""
-        return self.query(self.compose(v))
+        return self.query(self.compose(v))  # all words, or the end token alone (D5)
 
     def simplified(self, v):
         """One sentence for every image, (B, Q, E)."""
@@ -251,14 +255,14 @@ class PromptSG(Method):
 
     def encode_image(self, batch):
         """States of the tower by name and v, (B, D) each, and all tokens in the joint space (B, T, E)."""
-        out = self.image(batch.images.flatten(0, 1), batch.cameras)
-        tokens = self.image.joint_tokens(out)
-        return {**self.image.states(out), "v": tokens[:, 0]}, tokens
+        out = self.image(batch.images.flatten(0, 1), batch.cameras)  # images (B, 1, 3, H, W)
+        tokens = self.image.joint_tokens(out)  # (B, T, E)
+        return {**self.image.states(out), "v": tokens[:, 0]}, tokens  # v: the class token in the joint space
 
     def query_patches(self, v, tokens, prompt):
         """l (B, E), the sentence of image features v (B, E), and z (B, E), what it found among the tokens (B,
         T, E)."""
-        sentence = self.prompts[prompt](v)
+        sentence = self.prompts[prompt](v)  # (B, Q, E), the end token last
         return sentence[:, -1], self.interaction(sentence, tokens[:, self.first :])
 
     def encode_text(self, batch):
@@ -270,20 +274,23 @@ class PromptSG(Method):
         "caption" of sentences."""
         if "caption" in names:
             return {"caption": self.encode_text(batch)}
-        found, tokens = self.encode_image(batch)
+        found, tokens = self.encode_image(batch)  # the tower runs once for all prompts
         for prompt in sorted({name.partition(":")[2] for name in names} - {""}):
             sentence, z = self.query_patches(found["v"], tokens, prompt)
             found |= {f"l:{prompt}": sentence, f"z:{prompt}": z}
         return found
 
     def losses(self, batch):
+        """The terms of Eq. 10 on the first view."""
         r = self.recipe
         labels = batch.labels
         f, tokens = self.encode_image(batch)
         f["l"], f["z"] = self.query_patches(f["v"], tokens, r.train_prompt)
-        pairs = self.partners(labels)
-        contrast = (pairs, pairs, r.supcon_temperature, True, r.supcon_reduction)
+        pairs = self.partners(labels)  # (B,) equal where rows are each other's positives
+        contrast = (pairs, pairs, r.supcon_temperature, True, r.supcon_reduction)  # True: cosines
+        # logits (B, C) of each head
         identities = [identity(head(f[name]), labels, r.label_smoothing) for name, head in self.heads.items()]
+        # each feature is mined for itself: the hardest pairs of z are not those of f12
         triplets = [
             self.shares[name] * batch_hard_triplet(f[name], labels, r.triplet_margin)
             for name in r.triplet_features
@@ -341,10 +348,10 @@ class PromptSG(Method):
         other feature of D9, and what Sec. 5.3 hints at: composed sentences searching images, and captions
         searching composed sentences, beside captions searching images. Where no sentence was composed in
         training, none is in the test."""
-        own, theirs, cheap = (
-            self.tested(prompt) for prompt in (self.recipe.test_prompt, self.gallery_prompt, "simplified")
-        )
-        last = list(self.image.state_widths)[-1]
+        own = self.tested(self.recipe.test_prompt)
+        theirs = self.tested(self.gallery_prompt)
+        cheap = self.tested("simplified")
+        last = list(self.image.state_widths)[-1]  # f12, or f4 of a ResNet
         both = f"{last}+z:{self.recipe.test_prompt}"
         tasks = {
             "image to image": Task(own, theirs),
@@ -369,7 +376,9 @@ class PromptSG(Method):
         return "+".join(names)
 
     def readers(self, name):
-        return [(self.image, 0), *(self.interaction.readers() if "z:" in name else [])]
+        """The tower, and for z the interaction as well."""
+        tower = [(self.image, 0)]
+        return tower + self.interaction.readers() if "z:" in name else tower
 
 
 RECIPE = PromptSGRecipe()
@@ -391,6 +400,8 @@ PRINTED = {
     "+ 1 cross & 2 self-layer; inference: visual=1;text=1": {},
     "+ 1 cross & 2 self-layer; inference: visual=1;text=0": SIMPLE,
 }
+LAMBDAS = {f"lambda {value:g}": {"lambda_supcon": value} for value in (0.0, 0.1, 0.5, 1.0, 2.0)}
+TEMPERATURES = {f"temperature {value:g}": {"supcon_temperature": value} for value in (0.01, 0.02, 0.05, 0.1)}
 CHOICES = {  # what the card leaves open, and how much it matters
     "interaction re-weights tokens (D7)": {"mim_mode": "reweight"},
     "plain contrast": {"supcon_positives": "pair"},
@@ -410,8 +421,8 @@ CHOICES = {  # what the card leaves open, and how much it matters
     "normalised input to the inversion (D1)": {"inversion_normalised": True},
     "period after the sentence (D4)": {"prompt_composed": "A photo of a {identity} person."},
     "four pseudo-words (D4)": {"pseudo_tokens": 4},
-    **{f"lambda {value:g}": {"lambda_supcon": value} for value in (0.0, 0.1, 0.5, 1.0, 2.0)},
-    **{f"temperature {value:g}": {"supcon_temperature": value} for value in (0.01, 0.02, 0.05, 0.1)},
+    **LAMBDAS,
+    **TEMPERATURES,
 }
 CONTROLS = {  # what remains of a gain when the language is taken away
     "control: random text tower": {"text_tower": "random"},
@@ -431,15 +442,16 @@ ABLATIONS = {
     **LONGER,
     **{row: values_of(new) for row, new in SETTINGS.items()},
 }
+TABLES = {
+    "Table 3": [row for row in PRINTED if row[1:3] == "):"],
+    "Table 4": [row for row in PRINTED if row.startswith("Training")],
+    "Table 5": [row for row in PRINTED if "inference" in row],
+}
 PAPER = Paper(
     recipe=RECIPE,
     variants={"promptsg": Variant(PromptSG)},
     rows=ABLATIONS,
-    tables={
-        "Table 3": [row for row in PRINTED if row[1:3] == "):"],
-        "Table 4": [row for row in PRINTED if row.startswith("Training")],
-        "Table 5": [row for row in PRINTED if "inference" in row],
-    },
+    tables=TABLES,
     test_only=("test_prompt", "gallery_prompt", "retrieval_features"),
     pictured=("full", "Training w/o composed"),
 )

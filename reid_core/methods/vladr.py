@@ -52,7 +52,8 @@ class VLADRRecipe(Recipe):
 
 
 class VLADR(LifelongMethod):
-    """What both variants share: parts, domains, the old model."""
+    """What both variants share: parts, domains, the old model (card 1-3). NotImplementedError for its losses
+    and its fusion."""
 
     def __init__(self, recipe, data):
         super().__init__(recipe)
@@ -68,9 +69,10 @@ class VLADR(LifelongMethod):
             std=recipe.query_init_std,
         )
         self.region_proj = nn.Linear(width, width)
+        # (C, tokens, width)
         self.words = GrowingTable((recipe.ctx_tokens, self.text.width), recipe.ctx_init_std)
-        self.head = Head(self.image.width, 0, bias=True)
-        self.old = copy.deepcopy(self.student())
+        self.head = Head(self.image.width, 0, bias=True)  # no domain yet
+        self.old = copy.deepcopy(self.student())  # in no group: it never gets a gradient
 
     def student(self):
         """What the fusion averages and the old model remembers."""
@@ -106,8 +108,8 @@ class VLADR(LifelongMethod):
 
     def sampler(self, identities):
         shots = self.data.train
-        batch = identities * 4
-        steps = max(len(shots) // batch, 1)
+        batch = identities * 4  # four images each
+        steps = max(len(shots) // batch, 1)  # an epoch looks at every image about once
         return CameraBatches(self.data.labels, shots.camids, identities, 4, steps)
 
     def schedule(self, span):
@@ -121,7 +123,7 @@ class VLADR(LifelongMethod):
         return Stage(
             name=name,
             epochs=r.stage1_epochs,
-            sampler=self.sampler(4),
+            sampler=self.sampler(4),  # batch 16
             views=[],
             losses=self.losses,
             weights=weights,
@@ -137,10 +139,10 @@ class VLADR(LifelongMethod):
         return Stage(
             name=name,
             epochs=r.stage2_epochs,
-            sampler=self.sampler(16),
+            sampler=self.sampler(16),  # batch 64
             views=views,
             losses=self.losses,
-            weights=weights | self.since_the_second_domain(**{"domain alignment": r.dalign_weight}),
+            weights=weights | self.since_the_second_domain({"domain alignment": r.dalign_weight}),
             groups=[
                 Group(members=[self.image, self.head, self.region_proj], lr=r.stage2_lr, **decay),
                 Group(members=[self.region_attn], lr=r.stage2_lr_region_attn),
@@ -149,7 +151,8 @@ class VLADR(LifelongMethod):
             **more,
         )
 
-    def since_the_second_domain(self, **weights):
+    def since_the_second_domain(self, weights):
+        """{term: weight} of terms that exist from the second domain on."""
         return weights if self.position > 1 else {}
 
 

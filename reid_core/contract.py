@@ -78,15 +78,7 @@ def first_batch(method, stage, data):
         with torch.no_grad():
             rows = still_batches(data, "train", method.size, one.view)
             cached[name] = torch.cat([one.compute(batch) for batch in rows])
-    loader = Loader(
-        method.data,
-        size=method.size,
-        sampler=stage.sampler,
-        views=stage.views,
-        stream=stage.stream or stage.name,
-        cached=cached,
-        captions=stage.captions,
-    )
+    loader = Loader.of_stage(method.data, method.size, stage, cached=cached)
     return next(iter(loader.batches(0, loader.plan(0))))
 
 
@@ -143,11 +135,11 @@ def constant(method):
 
 
 def check_resumption(build, data, folder):
-    """A training that is interrupted after its second step and taken up ends with the same bits."""
+    """A training that is interrupted after its first step and taken up ends with the same bits."""
     whole = build()
     again = build()
     fit_quietly(whole, folder / "whole")
-    interrupted(lambda: fit_quietly(build(), folder / "broken"), steps=2)
+    interrupted(lambda: fit_quietly(build(), folder / "broken"), steps=1)
     fit_quietly(again, folder / "broken")
     promise(same_state(whole, again), whole, "to end alike after an interruption", "other weights")
 
@@ -158,7 +150,8 @@ def fit_quietly(method, folder):
 
 
 def interrupted(work, steps):
-    """Do some work whose training is interrupted before step number `steps`, from 0."""
+    """Do some work whose training is interrupted before step number `steps`, from 0. ValueError if it ends
+    before that: then nothing was interrupted."""
     real = train.Trainer.step
     taken = []
 
@@ -172,9 +165,10 @@ def interrupted(work, steps):
     try:
         work()
     except KeyboardInterrupt:
-        pass
+        return
     finally:
         train.Trainer.step = real
+    raise ValueError(f"expected a training of more than {steps} steps, found {len(taken)}; train for longer.")
 
 
 def same_state(one, two):

@@ -352,6 +352,19 @@ class Loader:
         self.stores = [data.store("train", size, view.filter).to(device) for view in views]
         self.columns = Columns(data, "train", device)
 
+    @classmethod
+    def of_stage(cls, data, size, stage, **more):
+        """The Loader that a `methods.base.Stage` asks for."""
+        return cls(
+            data,
+            size=size,
+            sampler=stage.sampler,
+            views=stage.views,
+            stream=stage.stream or stage.name,
+            captions=stage.captions,
+            **more,
+        )
+
     def plan(self, epoch):
         """The `BatchIndex` of every step of an epoch."""
         rng = SamplerRng(self.seed, "draws", self.stream, epoch)

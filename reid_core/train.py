@@ -283,18 +283,8 @@ class Trainer:
         began = time.monotonic()
         cached = {name: self.compute(cached) for name, cached in stage.cache.items()}
         self.caching = time.monotonic() - began
-        return Loader(
-            self.data,
-            size=self.method.size,
-            sampler=stage.sampler,
-            views=stage.views,
-            seed=self.seed,
-            device=self.device,
-            stream=stage.stream or stage.name,
-            cached=cached,
-            captions=stage.captions,
-            passes=self.passes,
-        )
+        more = {"seed": self.seed, "device": self.device, "passes": self.passes}
+        return Loader.of_stage(self.data, self.method.size, stage, cached=cached, **more)
 
     @torch.no_grad()
     def compute(self, cached):

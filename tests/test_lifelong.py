@@ -6,6 +6,7 @@ import torch
 
 from data_prep import catalogue
 from reid_core import lifelong, train
+from reid_core.contract import interrupted, same_state
 from reid_core.data import load_data
 from reid_core.evaluate import run_tests
 from reid_core.methods.base import freeze_all_but, total
@@ -82,35 +83,16 @@ def test_an_order_that_begins_alike_is_taken_up_and_ends_alike(domains, tmp_path
     assert len(fits) == 1, "the first domain was not trained again"
     assert more[: len(records)] == records
     whole, again, _ = learned(Sequential, domains, tmp_path / "afresh")
-    assert again == more and same(whole, both)
+    assert again == more and same_state(whole, both)
 
 
 @pytest.mark.parametrize("stop_after", [1, 5])
 @pytest.mark.parametrize("kind", [LearningWithoutForgetting, Replay])
-def test_an_order_interrupted_within_a_domain_ends_with_the_same_bits(
-    kind, stop_after, domains, tmp_path, monkeypatch
-):
+def test_an_order_interrupted_within_a_domain_ends_with_the_same_bits(kind, stop_after, domains, tmp_path):
     whole, records, _ = learned(kind, domains, tmp_path / "whole", checkpoint_every=1)
-    steps, real = [], train.Trainer.step
-
-    def step(trainer, *args):
-        if len(steps) == stop_after:
-            raise KeyboardInterrupt
-        steps.append(0)
-        return real(trainer, *args)
-
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(train.Trainer, "step", step)
-        learned(kind, domains, tmp_path / "broken", checkpoint_every=1)
+    interrupted(lambda: learned(kind, domains, tmp_path / "broken", checkpoint_every=1), stop_after)
     again, resumed, _ = learned(kind, domains, tmp_path / "broken", checkpoint_every=1)
-    assert same(whole, again) and resumed == records
-
-
-def same(one, two):
-    states = one.state_dict(), two.state_dict()
-    return states[0].keys() == states[1].keys() and all(
-        torch.equal(value, states[1][name]) for name, value in states[0].items()
-    )
+    assert same_state(whole, again) and resumed == records
 
 
 def test_heads_that_grew_teach_the_new_identities_and_keep_the_old_rows(domains):

@@ -23,10 +23,7 @@ OTHERS = {
 
 
 def loader_of(method, stage, data, passes=1):
-    stream = stage.stream or stage.name
-    return Loader(
-        data, size=method.size, sampler=stage.sampler, views=stage.views, stream=stream, passes=passes
-    )
+    return Loader.of_stage(data, method.size, stage, passes=passes)
 
 
 def first_batches(method, data, number=2):

@@ -1,7 +1,7 @@
 """fit(): what trains, what is frozen, and that a run can be taken up anywhere."""
 
+import functools
 import json
-from contextlib import contextmanager
 
 import pytest
 import torch
@@ -10,6 +10,7 @@ from torch import nn
 
 from reid_core import checkpoint, optim, precision, train
 from reid_core.augment import Augmentation
+from reid_core.contract import interrupted, same_state
 from reid_core.layers import Neck
 from reid_core.methods.base import Cached, Losses, Method, Stage, ema_, freeze_all_but, total
 from reid_core.optim import Group
@@ -78,30 +79,8 @@ class Toy(Method):
         self.seen.append(carry["rows"])
 
 
-@contextmanager
-def stopped_after(steps):
-    """While this lasts, a training is interrupted before its step number `steps` (from 0)."""
-    real, taken = train.Trainer.step, []
-
-    def step(trainer, *args):
-        if len(taken) == steps:
-            raise KeyboardInterrupt
-        taken.append(0)
-        return real(trainer, *args)
-
-    train.Trainer.step = step
-    try:
-        yield
-    finally:
-        train.Trainer.step = real
-
-
 def fit(method, folder, **options):
     return train.fit(method, method.data, folder, precision="fp32", key="toy", log=lambda *_: None, **options)
-
-
-def same(one, two):
-    return all(torch.equal(a, b) for a, b in zip(one.state_dict().values(), two.state_dict().values()))
 
 
 def test_the_history_names_stage_epoch_terms_and_rates(world, tmp_path):
@@ -145,11 +124,10 @@ def test_a_run_taken_up_anywhere_ends_with_the_same_bits(world, tmp_path, stop_a
     whole = Toy(world)
     history = fit(whole, tmp_path / "whole")
     broken = Toy(world)
-    with stopped_after(stop_after), pytest.raises(KeyboardInterrupt):
-        fit(broken, tmp_path / "broken", checkpoint_every=every)
+    interrupted(lambda: fit(broken, tmp_path / "broken", checkpoint_every=every), stop_after)
     again = Toy(world)
     resumed = fit(again, tmp_path / "broken", checkpoint_every=every)
-    assert same(whole, again)
+    assert same_state(whole, again)
     assert [h["losses"] for h in resumed] == [h["losses"] for h in history]
 
 
@@ -161,7 +139,7 @@ def test_a_damaged_checkpoint_costs_time_and_no_bits(world, tmp_path):
     last.write_bytes(last.read_bytes()[:-50])
     again = Toy(world)
     fit(again, tmp_path / "broken")
-    assert same(whole, again)
+    assert same_state(whole, again)
 
 
 def test_a_checkpoint_of_another_run_is_refused(world, tmp_path):
@@ -209,7 +187,7 @@ def test_weights_are_the_callers_to_write_and_are_read_back_strictly(world, tmp_
     train.save_weights(method, tmp_path, "toy")
     state, again = load_file(tmp_path / train.WEIGHTS), Toy(world)
     train.load_state(again, state, tmp_path)
-    assert same(method, again)
+    assert same_state(method, again)
     with pytest.raises(ValueError, match="found no words; it is of other code"):
         train.load_state(again, {key: value for key, value in state.items() if key != "words"}, tmp_path)
     with pytest.raises(ValueError, match="found more, which it does not have; it is of other code"):
@@ -223,10 +201,9 @@ def test_a_stage_starts_once_and_never_when_it_is_taken_up(world, tmp_path):
     assert first.started == 1
     for stop_after, started in ((2, 1), (13, 0), (17, 0)):
         broken, again, place = Toy(world), Toy(world), tmp_path / str(stop_after)
-        with stopped_after(stop_after), pytest.raises(KeyboardInterrupt):
-            fit(broken, place, checkpoint_every=1)
+        interrupted(functools.partial(fit, broken, place, checkpoint_every=1), stop_after)
         fit(again, place, checkpoint_every=1)
-        assert again.started == started and same(first, again)
+        assert again.started == started and same_state(first, again)
 
 
 def test_progress_says_how_long_it_will_take(world, tmp_path, monkeypatch):
@@ -300,4 +277,4 @@ def test_bf16_stays_close_to_fp32(world, tmp_path, monkeypatch):
     one, two = Toy(world), Toy(world)
     fit(one, tmp_path / "one")
     train.fit(two, world, tmp_path / "two", precision="bf16", log=lambda *_: None)
-    assert not same(one, two) and (one.tower.weight - two.tower.weight).abs().mean() < 0.005
+    assert not same_state(one, two) and (one.tower.weight - two.tower.weight).abs().mean() < 0.005

@@ -69,16 +69,7 @@ def first_batch(method, stage, seed):
     """A batch of the first images of the stage, ROWS of each part that its sampler zips, with the cached
     features of frozen towers."""
     device = next(method.parameters()).device
-    loader = Loader(
-        method.data,
-        size=method.size,
-        sampler=stage.sampler,
-        views=stage.views,
-        seed=seed,
-        device=device,
-        stream=stage.stream or stage.name,
-        captions=stage.captions,
-    )
+    loader = Loader.of_stage(method.data, method.size, stage, seed=seed, device=device)
     batch = loader.batch(few(loader.plan(0)[0]), generator(seed, "flow"))
     cached = {}
     with torch.no_grad():

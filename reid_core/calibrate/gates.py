@@ -128,7 +128,7 @@ class World:
             build_folder() / "gates" / f"orders-{self.profile}-{self.seed}",
             tests=lambda method, number: [],
             seed=self.seed,
-            key=f"{provenance.digest(self.recipe)} {loading.fingerprint('tiny')}",
+            key=f"{provenance.digest(self.recipe)} {loading.fingerprint('tiny')} {provenance.code()}",
             precision=pace.precision,
             epoch_images=pace.epoch_images,
             log=lambda text: None,

@@ -42,7 +42,24 @@ from reid_core.schedules import warmup_milestones
 TESTED = "f12+fp"  # the test feature: class token and joint feature side by side, before the necks
 
 
-class VisualPath(Method):
+class PublishedViews:
+    """How CLIP-ReID's code augments training images and resizes test images (card 1.1); PromptSG takes it
+    over."""
+
+    def train_view(self):
+        r = self.recipe
+        area = (r.random_erasing_area_min, r.random_erasing_area_max)
+        erasing = Erasing(r.random_erasing_p, area, r.random_erasing_aspect)
+        return Augmentation(
+            r.train_interpolation, r.norm_mean, r.norm_std, r.flip_p, r.pad, erasing=(erasing,)
+        )
+
+    def test_view(self):
+        r = self.recipe
+        return Augmentation(r.test_interpolation, r.norm_mean, r.norm_std)  # without flip and crop
+
+
+class VisualPath(PublishedViews, Method):
     """What the baseline and CLIP-ReID share: the image tower, two necks with classifiers, and the features
     f11, f12 (class tokens before and after the last block) and fp (joint space)."""
 
@@ -101,18 +118,6 @@ class VisualPath(Method):
             prepare=prepare,
             stream=IMAGES,
         )
-
-    def train_view(self):
-        r = self.recipe
-        area = (r.random_erasing_area_min, r.random_erasing_area_max)
-        erasing = Erasing(r.random_erasing_p, area, r.random_erasing_aspect)
-        return Augmentation(
-            r.train_interpolation, r.norm_mean, r.norm_std, r.flip_p, r.pad, erasing=(erasing,)
-        )
-
-    def test_view(self):
-        r = self.recipe
-        return Augmentation(r.test_interpolation, r.norm_mean, r.norm_std)  # without flip and crop
 
     def features(self, batch, names):
         """f11, f12, fp, (B, D) each."""

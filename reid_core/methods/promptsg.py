@@ -18,11 +18,12 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from reid_core.augment import HALF, IMAGENET_MEAN, IMAGENET_STD, Augmentation, Erasing
+from reid_core.augment import HALF, IMAGENET_MEAN, IMAGENET_STD
 from reid_core.layers import Head, Interaction, Inversion, NoInteraction
 from reid_core.loading import TEXT_TOWERS, load_clip
 from reid_core.losses import REDUCTIONS, batch_hard_triplet, identity, supervised_contrastive
 from reid_core.methods.base import IMAGES, Losses, Method, Paper, Stage, Task, Variant, chance_of
+from reid_core.methods.baseline import PublishedViews
 from reid_core.optim import Group
 from reid_core.prompts import ComposedPrompt, PromptTemplate
 from reid_core.recipe import Recipe, assumed, one_of, stated, values_of
@@ -149,7 +150,7 @@ PARTNERS = {
 }
 
 
-class PromptSG(Method):
+class PromptSG(PublishedViews, Method):
     """One stage: L = L_ID + L_triplet + lambda (L_i2t + L_t2i) (Eq. 10).
 
     ValueError for a field of the recipe that names no choice, and for patches alone with "reweight" (D7).
@@ -330,18 +331,6 @@ class PromptSG(Method):
             stream=IMAGES,
         )
         return [end_to_end]
-
-    def train_view(self):
-        r = self.recipe
-        area = (r.random_erasing_area_min, r.random_erasing_area_max)
-        erasing = Erasing(r.random_erasing_p, area, r.random_erasing_aspect)
-        return Augmentation(
-            r.train_interpolation, r.norm_mean, r.norm_std, r.flip_p, r.pad, erasing=(erasing,)
-        )
-
-    def test_view(self):
-        r = self.recipe
-        return Augmentation(r.test_interpolation, r.norm_mean, r.norm_std)
 
     def retrieval_tasks(self):
         """The prompt of the recipe first; then the cheap prompt of Table 5, the tower without a question, the

@@ -157,16 +157,17 @@ class Chapter:
     """The tables of a page about one paper, a call per cell, in the profile and on the data of the page.
 
     A label is an ablation row of the chapter's method, the name of a method (its full row), or both: "CLIP
-    fine-tune, twice the epochs". `on` names another data set than the page's; where the profile has none, the
-    table is a placeholder. Tables on the page's data are gathered for `overview`.
+    fine-tune, twice the epochs". `on` names another data set than the page's, such as `away`; where that
+    is "", because the profile has none, the table is a placeholder. Tables on the page's data are gathered
+    for `overview`.
     """
 
     def __init__(self, page, name):
         self.page, self.name, self.made = page, name, {}
         self.paper = METHODS[NAMES[name][0]]
-        own = [page.seed] if page.profile == "smoke" else sorted({*chapters.SEEDS, page.seed})
-        self.seeds = own
-        self.away = None if page.profile == "smoke" else catalogue.partner(page.data)
+        smoke = page.profile == "smoke"
+        self.seeds = [page.seed] if smoke else sorted({*chapters.SEEDS, page.seed})
+        self.away = "" if smoke else catalogue.partner(page.data) or ""
 
     def meaning(self, label):
         """(name of a method, ablation row) of a label."""
@@ -182,8 +183,9 @@ class Chapter:
     def table(self, title, against, *, on=None, reference=None, tests=None, rows=None):
         """A printed ablation table beside ours, each row against the `reference`, the first unless told.
         `tests` {label: (row, test)} names what differs in the test alone."""
-        data, labels = on or self.page.data, list(rows or self.paper.tables[title])
-        if on and not self.away:
+        data = on or self.page.data
+        labels = list(rows or self.paper.tables[title])
+        if on == "":
             return missing(f"{title} on the other data set, in this profile")
         caption = f"{title} on {catalogue.title(data)}, against {against}"
         printed = self.printed(title, labels, data)
@@ -192,17 +194,27 @@ class Chapter:
             for label in labels
         }
         return self.ablation(
-            made, reference or labels[0], caption, title if not on else None, printed_on=self.beside(data)
+            made, reference or labels[0], caption, None if on else title, printed_on=self.beside(data)
         )
 
     def sweep(self, name, labels, caption, *, reference="full", on=None, tests=None):
         """An ablation without printed numbers, each row against the `reference`; `tests` as in `table`."""
-        if on and not self.away:
+        if on == "":
             return missing(f"{caption} on the other data set, in this profile")
         made = {label: self.row(label, on, (tests or {}).get(label)) for label in labels}
         return self.ablation(
             made, reference, f"{caption}: {catalogue.title(on or self.page.data)}", None if on else name
         )
+
+    def elsewhere(self, labels, *, reference):
+        """The same models on the data set that their training did not see."""
+        if not self.away:
+            return missing("The test on another data set, in this profile")
+        test = f"image to image on {self.away.partition('#')[0]}"
+        made = {label: self.row(label, test=(label, test)) for label in labels}
+        trained, tested = catalogue.title(self.page.data), catalogue.title(self.away)
+        caption = f"Trained on {trained}, tested on {tested}, which no training saw"
+        return self.ablation(made, reference, caption)
 
     def first_ranks(self, title):
         """R1 of a printed table, on the page's data set and on the other one."""
@@ -219,7 +231,7 @@ class Chapter:
         """mAP and R1 of whole methods beside the printed ones; `wanted` is {name: columns that pick its line
         of reported.csv}."""
         data = on or self.page.data
-        if on and not self.away:
+        if on == "":
             return missing("The other data set, in this profile")
         there = catalogue.stands_for(data)
         printed = reported.printed({name: {**row, "dataset": there} for name, row in wanted.items()})
@@ -235,7 +247,7 @@ class Chapter:
     def gain(self, wanted, reference, caption, *, on=None):
         """Whole methods against the `reference`, beside the printed differences."""
         data = on or self.page.data
-        if on and not self.away:
+        if on == "":
             return missing("The difference on the other data set, in this profile")
         there = catalogue.stands_for(data)
         printed = reported.printed({name: {**row, "dataset": there} for name, row in wanted.items()})

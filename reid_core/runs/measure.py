@@ -83,7 +83,8 @@ def in_order(method, data, spec, place, how):
         return tested(learned, None, spec, own, how["log"])
 
     shared = place.parent / f"orders-{spec.profile}-s{spec.seed}"
-    prefix = {**how, "key": how["key"].partition(" ")[2]}  # without the name of the order
+    key = f"{how['key'].partition(' ')[2]} {provenance.code()}"  # without the name of the order
+    prefix = {**how, "key": key}
     if how["device"]:
         method.to(how["device"])
     return lifelong.learn(method, domains, shared, tests=tests, **prefix)

@@ -139,6 +139,14 @@ def code_between(one, other):
     return git("diff", "--name-only", one, other, "--", "reid_core", "data_prep")
 
 
+@functools.cache
+def code():
+    """Sixteen digits of all that the packages hold in Python: what is kept only to save time is kept of one
+    state of the code."""
+    files = sorted(path for name in ("data_prep", "reid_core") for path in (ROOT / name).rglob("*.py"))
+    return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()[:16]
+
+
 def is_ancestor(commit):
     """Whether `commit` is HEAD or an ancestor of HEAD."""
     return git("merge-base", "--is-ancestor", commit, "HEAD") == ""

@@ -6,13 +6,12 @@ B vectors or sequences, D width, C identities, Q queries, T tokens, E width of t
 import itertools
 
 import torch
-import torch.nn.functional as F
 from open_clip.transformer import ResidualAttentionBlock
 from torch import nn
 
-from reid_core.precision import in_float32
+from reid_core.precision import attend, in_float32
 from reid_core.recipe import one_of
-from reid_core.towers import QuickGELU
+from reid_core.towers import QuickGELU, quicken
 
 
 class Neck(nn.BatchNorm1d):
@@ -82,7 +81,7 @@ class CrossAttention(nn.Module):
         v = self.split(self.v_proj(tokens))  # (B, heads, T, D / heads)
         if self.remember:
             self.maps = (q @ k.mT / q.shape[-1] ** 0.5).softmax(-1).detach()  # (B, heads, Q, T)
-        read = F.scaled_dot_product_attention(q, k, v)  # (B, heads, Q, D / heads)
+        read = attend(q, k, v)  # (B, heads, Q, D / heads)
         return self.proj_out(read.transpose(1, 2).flatten(2))  # (B, Q, D)
 
     def split(self, x):
@@ -157,6 +156,7 @@ class Interaction(nn.Module):
         self.blocks = nn.ModuleList(
             ResidualAttentionBlock(width, heads, mlp_ratio, act_layer=QuickGELU) for _ in range(blocks)
         )
+        quicken(self.blocks)
         self.norm = nn.LayerNorm(width)
         init_as_clip(self, width, max(1, blocks))
 

@@ -13,6 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from reid_core.precision import attend
+
 
 class ImageTokens(NamedTuple):
     """What an image tower says. `hidden[i]` is the raw residual stream after block i."""
@@ -77,12 +79,33 @@ class QuickGELU(nn.Module):
         return F.silu(1.702 * x) / 1.702  # silu(y) = y sigmoid(y), and y / 1.702 = x
 
 
-def quicken(transformer):
-    """Put the QuickGELU above in the place of open_clip's."""
-    for block in transformer.resblocks:
+class SelfAttention(nn.Module):
+    """The self-attention of an open_clip block with one product for queries, keys and values, and without
+    the copies of `nn.MultiheadAttention`, whose parameters it takes over under their names."""
+
+    def __init__(self, published):
+        super().__init__()
+        self.heads = published.num_heads
+        self.in_proj_weight = published.in_proj_weight  # (3 D, D)
+        self.in_proj_bias = published.in_proj_bias  # (3 D,)
+        self.out_proj = published.out_proj
+
+    def forward(self, x, keys=None, values=None, need_weights=False, attn_mask=None):
+        """x (B, T, D), as open_clip's block calls it, mask (T, T) -> ((B, T, D), None)."""
+        joined = F.linear(x, self.in_proj_weight, self.in_proj_bias)  # (B, T, 3 D)
+        split = joined.unflatten(2, (3, self.heads, -1))  # (B, T, 3, heads, D / heads)
+        q, k, v = split.permute(2, 0, 3, 1, 4)  # (B, heads, T, D / heads) each
+        read = attend(q, k, v, attn_mask)  # (B, heads, T, D / heads)
+        return self.out_proj(read.transpose(1, 2).flatten(2)), None
+
+
+def quicken(blocks):
+    """Put the attention and the QuickGELU above in the place of open_clip's."""
+    for block in blocks:
+        if isinstance(block.attn, nn.MultiheadAttention):  # not of a tower that was opened before
+            block.attn = SelfAttention(block.attn)
         if isinstance(block.mlp.gelu, open_clip.transformer.QuickGELU):
             block.mlp.gelu = QuickGELU()
-    return transformer
 
 
 def embed_patches(images, weight, bias, stride):
@@ -146,7 +169,8 @@ class ClipViT(TokenEncoder):
             resize_positions(visual.positional_embedding.detach(), self.grid, visual.grid_size)
         )
         self.ln_pre = visual.ln_pre
-        self.transformer = quicken(visual.transformer)
+        self.transformer = visual.transformer
+        quicken(self.transformer.resblocks)
         self.ln_post = visual.ln_post
         self.proj = visual.proj
         self.camera = camera or NoCamera()
@@ -304,7 +328,7 @@ class ClipResNet(nn.Module):
         q = self.split(pool.q_proj(asking))  # (B, heads, Q, D / heads)
         k = self.split(pool.k_proj(tokens))  # (B, heads, T, D / heads)
         v = self.split(pool.v_proj(tokens))  # (B, heads, T, D / heads)
-        read = F.scaled_dot_product_attention(q, k, v)  # (B, heads, Q, D / heads)
+        read = attend(q, k, v)  # (B, heads, Q, D / heads)
         return pool.c_proj(read.transpose(1, 2).flatten(2))
 
     def split(self, x):
@@ -331,7 +355,8 @@ class TextEncoder(nn.Module):
             )
         self.token_embedding = text.token_embedding
         self.positional_embedding = text.positional_embedding
-        self.transformer = quicken(text.transformer)
+        self.transformer = text.transformer
+        quicken(self.transformer.resblocks)
         self.ln_final = text.ln_final
         self.text_projection = text.text_projection
         self.register_buffer("attn_mask", mask, persistent=False)  # (context, context)

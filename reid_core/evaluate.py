@@ -32,12 +32,12 @@ def run_tests(method, data, device=None, precision="fp32", number=None):
     tasks = dict(list(available_tasks(method, data).items())[:number])
     images = [task for task in tasks.values() if task.query_type == "image"]
     texts = [task for task in tasks.values() if task.query_type == "text"]
-    asked = {task.query for task in images}
+    named = {task.query for task in images}
     shown = {task.gallery for task in tasks.values()}
     said = {task.query for task in texts}
     how = {"device": device, "precision": precision}
     seen = {
-        "query": embed_images(method, data, "query", asked, **how),  # (Q, D) by name
+        "query": embed_images(method, data, "query", named, **how),  # (Q, D) by name
         "gallery": embed_images(method, data, "gallery", shown, **how),  # (G, D)
         "sentences": embed_sentences(method, data.gallery, said, **how),  # (N, D)
     }
@@ -83,8 +83,8 @@ def run_task(task, data, seen):
 def protocol_words(query_type, data, protocol, reranked=False):
     """The protocol in words: query type, what is left out of the gallery, trials, re-ranking."""
     trials = data.manifest.trials
-    who = "every sentence" if query_type == "text" else "images"
-    words = [f"{who} asked", WORDS[protocol]]
+    kind = "sentence" if query_type == "text" else "image"
+    words = [f"{kind} queries", WORDS[protocol]]
     if query_type == "image" and trials:
         words.append(trials.words)
     elif query_type == "image" and np.array_equal(data.query.paths, data.gallery.paths):
@@ -101,18 +101,18 @@ def score_trials(query, gallery, query_shots, gallery_shots, protocol, trials=No
     if trials is None:
         return score(query, gallery, query_shots, gallery_shots, protocol, reranked)
     parts = []
-    for asked, shown in trials.draws:
-        asked = np.array(asked, np.int64)
+    for chosen, shown in trials.draws:
+        chosen = np.array(chosen, np.int64)
         shown = np.array(shown, np.int64)
         part = score(
-            query[asked],
+            query[chosen],
             gallery[shown],
-            query_shots.pick(asked),
+            query_shots.pick(chosen),
             gallery_shots.pick(shown),
             protocol,
             reranked,
         )
-        parts.append(part._replace(valid=asked[part.valid]))  # positions among all queries again
+        parts.append(part._replace(valid=chosen[part.valid]))  # positions among all queries again
     return concatenated(parts)
 
 

@@ -27,8 +27,13 @@ TRAIN = ["-m", "reid_core", "train", "clip_reid", "--profile", "smoke"]
 def place(tmp_path_factory, world):
     """A build folder of its own that already holds the smoke world."""
     folder = tmp_path_factory.mktemp("build")
-    shutil.copytree(world.manifest.root, folder / "world" / "world_market-smoke-0")
+    copy_world(world, folder)
     return folder
+
+
+def copy_world(world, folder):
+    root = Path(world.manifest.root)
+    shutil.copytree(root, folder / "world" / root.name)
 
 
 def python(*arguments, place=None, code=2, **more):
@@ -149,8 +154,6 @@ def test_an_unknown_name(arguments, words):
 
 
 def test_weights_of_another_architecture(place, tmp_path):
-    pass
-
     torch.save(open_model("tiny").state_dict(), tmp_path / "tiny.pt")
     change = ["--set", "backbone=ViT-B-32-quickgelu", "--set", f"pretrained={tmp_path / 'tiny.pt'}"]
     one_sentence(typed(*TRAIN[1:], *change, place=place), "for ViT-B-32-quickgelu", "name the architecture")
@@ -192,7 +195,7 @@ def weights(folder):
 def test_a_run_killed_at_three_steps_and_within_a_write_ends_with_the_same_bits(tmp_path, world):
     """The last kill leaves a truncated checkpoint as well: it is reported, and the one before is used."""
     for name in ("whole", "killed"):
-        shutil.copytree(world.manifest.root, tmp_path / name / "world" / "world_market-smoke-0")
+        copy_world(world, tmp_path / name)
     assert python("-m", "reid_core", *KILLED, place=tmp_path / "whole").returncode == 0
     steps = random.Random(20261121).choices(range(2, 5), k=3)
     for step, write in [(steps[0], 0), (steps[1], 0), (0, 2), (steps[2], 0)]:

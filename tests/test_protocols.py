@@ -129,7 +129,7 @@ def test_the_two_protocols_of_pad_give_different_numbers_and_say_which(tmp_path)
 def test_every_sentence_of_a_test_image_asks_and_nothing_is_left_out(tmp_path):
     _, scores = scored("cuhk_pedes", tmp_path, Sentences)
     assert len(scores.ap) == 2 and scores.pids.tolist() == [4, 4] and (scores.ap == 1).all()
-    assert scores.protocol == "every sentence asked; no gallery image left out"
+    assert scores.protocol == "sentence queries; no gallery image left out"
 
 
 def test_a_distractor_stays_and_junk_does_not(market, tmp_path):

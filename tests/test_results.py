@@ -97,7 +97,7 @@ def test_a_row_that_nobody_ran_is_none():
         (Spec("clip_reid", "base"), "a variant of clip_reid among baseline, clip_reid, found 'base'"),
         (
             Spec("clip_reid", "baseline", "ful"),
-            "a row of clip_reid's variant baseline among full, as it comes, .*, found 'ful'",
+            "a row of clip_reid's variant baseline among full, zero-shot, .*, found 'ful'",
         ),
         (Spec("clip_reid", "baseline", profile="desk"), "a profile among smoke, laptop, paper, found 'desk'"),
     ],
@@ -439,7 +439,7 @@ def test_a_joint_set_is_tested_part_by_part_each_with_its_gallery_and_protocol(w
     joint = load_data(spec.data, "smoke")
     assert len(joint.train) > len(world.train) and set(joint.train.domains) == {"world_market", "world_text"}
     method, _ = spec.build(joint)
-    found = measure.tested(method, joint, spec, measure.test_sets(spec._replace(row="as it comes")))
+    found = measure.tested(method, joint, spec, measure.test_sets(spec._replace(row="zero-shot")))
     assert [(one["data"], one["task"]) for one in found] == [
         ("world_market", "image to image"),
         ("world_text", "caption to image"),

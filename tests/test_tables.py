@@ -72,10 +72,10 @@ def test_a_caption_counts_the_verdicts_and_names_the_largest_effect(kept):
 
 def test_a_table_says_how_its_numbers_were_ranked(kept):
     one = run("full", 0, 0.6)
-    one.record()["protocol"] = "images asked; nothing left out"
+    one.record()["protocol"] = "image queries; nothing left out"
     BOOK.write(one)
     assert (
-        "Ours: images asked; nothing left out"
+        "Ours: image queries; nothing left out"
         in ablations.ablation({"full": row("full")}, "full", "caption").data
     )
 

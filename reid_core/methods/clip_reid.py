@@ -228,7 +228,7 @@ ROWS = {  # what CLIP-ReID itself takes apart; its tables could not be read, so 
     "4 tokens": {},
     "8 tokens": {"n_ctx_learnable": 8},
     "no image-to-text loss": {"i2t_weight": 0.0},
-    "as it comes": {"stage1_epochs": 0, "stage2_epochs": 0},
+    "zero-shot": {"stage1_epochs": 0, "stage2_epochs": 0},
 }
 CONTROLS = {  # what remains of a gain when the language is taken away
     "control: random text tower": {"text_tower": "random"},
@@ -242,7 +242,7 @@ ABLATIONS = {
     **LONGER,
     **{row: values_of(changes) for row, changes in SETTINGS.items()},
 }
-WITHOUT_LANGUAGE = ("full", "as it comes", *LONGER, *SETTINGS)  # the rows that a baseline has, too
+WITHOUT_LANGUAGE = ("full", "zero-shot", *LONGER, *SETTINGS)  # the rows that a baseline has, too
 ClipReidRecipe.for_data = {"veri776": values_of(VERI), "vehicleid": values_of(VEHICLEID)}
 PAPER = Paper(
     recipe=RECIPE,

@@ -424,7 +424,7 @@ LONGER = {  # whether the interaction, which starts from random weights, only la
 }
 ABLATIONS = {
     "full": {},
-    "as it comes": {"epochs": 0},
+    "zero-shot": {"epochs": 0},
     **PRINTED,
     **CHOICES,
     **CONTROLS,

@@ -61,7 +61,7 @@ HEADLINES = (  # all of them seed by seed, so that compared rows have the same s
     headline("clip_reid", "clip_reid", *clip_reid.CONTROLS),
 )
 PARTS = (
-    Part("clip_reid", "baseline", ("as it comes",), MARKETS),
+    Part("clip_reid", "baseline", ("zero-shot",), MARKETS),
     Part("promptsg", "promptsg", tuple(TABLE_5)),
     Part("clip_reid", "clip_reid", tuple(clip_reid.ROWS)),
     Part("clip_reid", "baseline", tuple(clip_reid.LONGER), MARKETS),

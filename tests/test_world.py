@@ -63,13 +63,13 @@ def test_another_seed_set_or_size_is_another_world():
 
 
 def test_a_new_property_changes_no_old_one(monkeypatch):
-    before, draw = people.identity(0, "x:7"), people.draw_identity
+    before, draw = people.identity(0, "x:7"), people.draw_told
 
     def draw_more(seed, key, wardrobe):
         new = pick(seed, ("left", "right"), "a property that did not exist", *key)
         return {"handedness": new, **draw(seed, key, wardrobe)}
 
-    monkeypatch.setattr(people, "draw_identity", draw_more)
+    monkeypatch.setattr(people, "draw_told", draw_more)
     after = people.identity(0, "x:7")
     assert after.pop("handedness") in ("left", "right") and after == before
 

@@ -112,41 +112,54 @@ def identity(seed, who, wardrobe="mixed", bucket="evaluation"):
     share no tuple of the attributes that words can tell; in "pretraining" no held-out pair of colour and
     garment occurs."""
     for attempt in range(1000):  # rejection sampling: one in four attempts is of the bucket "evaluation"
-        person = draw_identity(seed, (who, attempt), wardrobe)
-        forbidden = bucket == "pretraining" and wears_held_out(person)
-        if bucket_of(person) == bucket and not forbidden:
-            return person
+        told = draw_told(seed, (who, attempt), wardrobe)
+        forbidden = bucket == "pretraining" and wears_held_out(told)
+        if bucket_of(told) == bucket and not forbidden:
+            return completed(seed, (who, attempt), told)
     raise AssertionError(f"no attribute tuple of the bucket {bucket} for {who}")
 
 
 def draw_identity(seed, key, wardrobe):
     """One person of any bucket; `key` names them."""
+    return completed(seed, key, draw_told(seed, key, wardrobe))
+
+
+def draw_told(seed, key, wardrobe):
+    """The attributes TOLD of one person."""
 
     def draw(name, options):
         return pick(seed, options, name, *key)
 
     uppers, lowers, colours = WARDROBES[wardrobe]
     noun = draw("noun", tuple(SHAPES))
-    shape = SHAPES[noun]
-    person = {
+    short = SHAPES[noun].short_hair  # per cent
+    return {
         "noun": noun,
-        "height": near(seed, shape.height, 55, "height", *key),  # millimetres
-        "build": near(seed, 100, 8, "build", *key),  # per cent of the mean's widths
-        "skin": draw("skin", range(len(SKIN))),
         "hair": draw("hair", {"black": 35, "brown": 30, "blonde": 15, "grey": 12, "red": 8}),
-        "hair length": draw("hair length", {"short": shape.short_hair, "long": 100 - shape.short_hair}),
+        "hair length": draw("hair length", {"short": short, "long": 100 - short}),
         "upper": draw("upper", uppers),
         "upper colour": draw("upper colour", colours),
         "pattern": draw("pattern", {"plain": 60, "striped": 16, "checked": 12, "dotted": 12}),
-        "pattern colour": draw("pattern colour", tuple(COLOURS)),
         "lower": draw("lower", lowers),
         "lower colour": draw("lower colour", colours),
         "shoes": draw("shoes", {"black": 35, "white": 25, "brown": 20, "red": 10, "blue": 10}),
         "backpack": draw("backpack", {"": 65, **dict.fromkeys(COLOURS, 3)}),  # its colour, or "" for none
         "hat": draw("hat", {"": 75, **dict.fromkeys(COLOURS, 2)}),
-        "print": draw("print", {"": 80, "yes": 20}),
     }
-    # what words never tell: how far off the named colour (of 255), near-infrared albedo and warmth (per cent)
+
+
+def completed(seed, key, told):
+    """A whole person: the attributes TOLD, and what words never tell."""
+    shape = SHAPES[told["noun"]]
+    person = {
+        **told,
+        "height": near(seed, shape.height, 55, "height", *key),  # millimetres
+        "build": near(seed, 100, 8, "build", *key),  # per cent of the mean's widths
+        "skin": pick(seed, range(len(SKIN)), "skin", *key),
+        "pattern colour": pick(seed, tuple(COLOURS), "pattern colour", *key),
+        "print": pick(seed, {"": 80, "yes": 20}, "print", *key),
+    }
+    # how far off the named colour (of 255), near-infrared albedo and warmth (per cent)
     for part in ("upper", "lower"):
         for k in range(3):
             person[f"hue {part} {k}"] = between(seed, -14, 14, "hue", part, k, *key)

@@ -22,6 +22,11 @@ def numbers(seed, *names):
     return [int.from_bytes(found[k : k + 8]) for k in range(0, 32, 8)]  # 8 bytes each, big-endian
 
 
+def number(seed, *names):
+    """The first of `numbers`."""
+    return int.from_bytes(digest(seed, *names)[:8])
+
+
 def stream(seed, *names):
     """A numpy generator that depends on the seed and the names alone, as in stream(0, "height", 17), for
     whoever needs many numbers."""
@@ -30,7 +35,7 @@ def stream(seed, *names):
 
 def pick(seed, options, *names):
     """One of `options`: a sequence, all equally likely, or a dict {option: whole weight}."""
-    chance = numbers(seed, *names)[0]
+    chance = number(seed, *names)
     if not isinstance(options, dict):
         return options[chance % len(options)]
     thresholds = list(accumulate(options.values()))  # option k is taken below thresholds[k]
@@ -40,10 +45,10 @@ def pick(seed, options, *names):
 
 def between(seed, low, high, *names):
     """A whole number from low to high, both included."""
-    return low + numbers(seed, *names)[0] % (high - low + 1)
+    return low + number(seed, *names) % (high - low + 1)
 
 
 def near(seed, mean, spread, *names):
     """A whole number around `mean`: half the sum of four uniform ones from -spread to spread is added. It is
     never more than twice `spread` off, and its standard deviation is about 0.6 `spread`."""
-    return mean + sum(number % (2 * spread + 1) - spread for number in numbers(seed, *names)) // 2
+    return mean + sum(one % (2 * spread + 1) - spread for one in numbers(seed, *names)) // 2

@@ -35,24 +35,33 @@ ON_GPU = ", on a GPU"
 def kept(name, gpu=False):
     """What `python -m reid_core bench --into-book` measured under this name, or None."""
     path = BOOK.folder() / "bench.json"
-    return json.loads(path.read_text()).get(name + ON_GPU * gpu) if path.exists() else None
+    if not path.exists():
+        return None
+    if gpu:
+        name += ON_GPU
+    return json.loads(path.read_text()).get(name)
 
 
 def keep(name, told):
     """Add one measurement to results/bench.json, with its machine, commit and date; a GPU's stands beside a
     CPU's under a name of its own."""
-    name += ON_GPU if torch.cuda.is_available() else ""
+    machine = f"{platform.machine()}, {os.cpu_count()} cores"
+    if torch.cuda.is_available():
+        name += ON_GPU
+        machine = torch.cuda.get_device_name()
     path = BOOK.folder() / "bench.json"
-    before = json.loads(path.read_text()) if path.exists() else {}
-    here = {
-        "device": torch.cuda.get_device_name()
-        if torch.cuda.is_available()
-        else f"{platform.machine()}, {os.cpu_count()} cores",
+    everything = {}
+    if path.exists():
+        everything = json.loads(path.read_text())
+    everything[name] = {
+        **told,
+        "device": machine,
         "commit": git("rev-parse", "HEAD"),
         "date": datetime.date.today().isoformat(),
         "torch": torch.__version__,
     }
-    checkpoint.write(path, (json.dumps({**before, name: {**told, **here}}, indent=1) + "\n").encode())
+    text = json.dumps(everything, indent=1) + "\n"
+    checkpoint.write(path, text.encode())
 
 
 def run(parts=(), into_book=False):
@@ -70,29 +79,45 @@ def run(parts=(), into_book=False):
 
 def tower(device, name="tiny", size=(128, 64), batch=64):
     """A training step of our image tower against one of open_clip's, in turn: the same work and optimiser."""
-    ours, plain = load_clip(name, None, size).image.to(device), open_model(name).visual.to(device)
-    images = torch.randn(batch, 3, *size, device=device)
+    ours = load_clip(name, None, size).image.to(device)
+    plain = open_model(name).visual.to(device)
+    images = torch.randn(batch, 3, *size, device=device)  # (B, 3, H, W)
     steps = {
-        "ours": (lambda: ours.joint_cls(ours(images)), torch.optim.Adam(ours.parameters(), 1e-4, fused=True)),
-        "open_clip": (lambda: plain(images), torch.optim.Adam(plain.parameters(), 1e-4, fused=True)),
+        "ours": (
+            lambda: ours.joint_cls(ours(images)),  # our tower returns all tokens, open_clip's the class token
+            torch.optim.Adam(ours.parameters(), 1e-4, fused=True),
+        ),
+        "open_clip": (
+            lambda: plain(images),
+            torch.optim.Adam(plain.parameters(), 1e-4, fused=True),
+        ),
     }
     times = alternate(steps, device)
-    ratio = statistics.median(a / b for a, b in zip(times["ours"], times["open_clip"]))
-    speed = {who: batch / statistics.median(t) for who, t in times.items()}
+    ratio = median_ratio(times["ours"], times["open_clip"])
+    our_speed = batch / statistics.median(times["ours"])
+    plain_speed = batch / statistics.median(times["open_clip"])
     print(
-        f"training step of {name} at {size[0]}x{size[1]}, batch {batch}, bf16: ours {speed['ours']:.0f} "
-        f"images/s, open_clip {speed['open_clip']:.0f}; time ratio {ratio:.2f}"
+        f"training step of {name} at {size[0]}x{size[1]}, batch {batch}, bf16: ours {our_speed:.0f} "
+        f"images/s, open_clip {plain_speed:.0f}; time ratio {ratio:.2f}"
     )
 
 
+def median_ratio(times, others):
+    """Median over the rounds of time / other time. Both times of a round are taken one after the other, so
+    a slow spell of the machine cancels out of their ratio."""
+    return statistics.median(one / other for one, other in zip(times, others))
+
+
 def alternate(steps, device, warm=3, rounds=10):
-    """Seconds of each step, taken in turn so that a drifting machine does not favour one."""
+    """Seconds of each step {name: (forward, optimiser)}, taken in turn so that a drifting machine does not
+    favour one: {name: [seconds per round]}."""
     times = {name: [] for name in steps}
     with attention_backend(device, False):
         for k in range(warm + rounds):
             for name, (forward, optimiser) in steps.items():
-                seconds = timed(lambda f=forward, o=optimiser: train_step(f, o, device), device)
-                if k >= warm:
+                step = functools.partial(train_step, forward, optimiser, device)
+                seconds = timed(step, device)
+                if k >= warm:  # the first steps allocate the optimiser's state and choose kernels
                     times[name].append(seconds)
     return times
 
@@ -109,7 +134,7 @@ def train_step(forward, optimiser, device):
 def timed(work, device):
     """Seconds of `work`, a GPU's included."""
     if device.type == "cuda":
-        torch.cuda.synchronize()
+        torch.cuda.synchronize()  # calls return before the GPU is done: wait for earlier work, then for ours
     began = time.perf_counter()
     work()
     if device.type == "cuda":
@@ -124,33 +149,27 @@ def prompts(device, name="ViT-B-16-quickgelu", size=(256, 128), batch=16, rounds
         backbone=name, pretrained="random", image_height=size[0], image_width=size[1]
     )
     method = promptsg.PromptSG(recipe, SimpleNamespace(classes=751, cameras=[1])).to(device).eval()
-    nobody = torch.zeros(batch, dtype=torch.long, device=device)
-    images = torch.randn(batch, 1, 3, *size, device=device)
+    nobody = torch.zeros(batch, dtype=torch.long, device=device)  # no label is read at test time
+    images = torch.randn(batch, 1, 3, *size, device=device)  # (B, M, 3, H, W) of one spectrum
     some = Batch(index=nobody, labels=nobody, cameras=nobody, views=[images])
-    times = {label: [] for label in INFERENCE}
     with (
         torch.inference_mode(),
         torch.autocast(device.type, torch.bfloat16),
         attention_backend(device, False),
     ):
-        for k in range(rounds + 1):
-            for label, (blocks, prompt) in INFERENCE.items():
-                work = functools.partial(see, method, some, blocks, prompt)
-                seconds = timed(work, device)
-                times[label] += [seconds] if k else []  # the first round warms up
+        times = inference_seconds(method, some, rounds, device)
         sentences = sentence_seconds(method, batch, device)
-    alone = statistics.median(times["tower alone"])
-    ratios = {label: round(alone / statistics.median(seconds), 3) for label, seconds in times.items()}
-    each = {label: [one / other for one, other in zip(times["tower alone"], times[label])] for label in times}
+    ratios, spread = beside_tower_alone(times)
+    longer = sentences[77] / sentences[8]
     print(
         f"test features of {name} at {size[0]}x{size[1]}, batch {batch}, bf16, relative to the tower alone: "
-        + ", ".join(f"{label} {ratio:.2f}" for label, ratio in ratios.items())
+        f"{listed(ratios)}"
     )
-    print(f"its sentences: 77 positions take {sentences[77] / sentences[8]:.1f} times as long as 8")
+    print(f"its sentences: 77 positions take {longer:.1f} times as long as 8")
     return {
         "ratios": ratios,
-        "spread": {label: [round(min(some), 3), round(max(some), 3)] for label, some in each.items()},
-        "77 positions over 8": round(sentences[77] / sentences[8], 2),
+        "spread": spread,
+        "77 positions over 8": round(longer, 2),
         "batch": batch,
         "model": name,
     }
@@ -165,11 +184,43 @@ INFERENCE = {  # label -> (self-attention blocks after the cross-attention, prom
 }
 
 
+def inference_seconds(method, batch, rounds, device):
+    """{label of INFERENCE: [seconds per round]} of the test features of a batch, one label after the other
+    in every round."""
+    times = {label: [] for label in INFERENCE}
+    for k in range(rounds + 1):
+        for label, (blocks, prompt) in INFERENCE.items():
+            work = functools.partial(see, method, batch, blocks, prompt)
+            seconds = timed(work, device)
+            if k:  # the first round warms up
+                times[label].append(seconds)
+    return times
+
+
+def beside_tower_alone(times):
+    """Speeds relative to the image tower alone, from {label: [seconds per round]}: {label: ratio of the
+    medians}, and {label: [smallest, largest ratio of a round]}."""
+    alone = times["tower alone"]
+    ratios = {}
+    spread = {}
+    for label, seconds in times.items():
+        ratios[label] = round(statistics.median(alone) / statistics.median(seconds), 3)
+        each = [one / other for one, other in zip(alone, seconds)]
+        spread[label] = [round(min(each), 3), round(max(each), 3)]
+    return ratios, spread
+
+
+def listed(ratios):
+    """{label: ratio} as text: "a 1.00, b 0.52"."""
+    return ", ".join(f"{label} {ratio:.2f}" for label, ratio in ratios.items())
+
+
 def see(method, batch, blocks, prompt):
     """The test feature z with the first `blocks` self-attention blocks of the interaction; None: the features
     of the image tower."""
     if blocks is None:
-        return method.image.reid_features(method.image(batch.images.flatten(0, 1)))
+        tokens = method.image(batch.images.flatten(0, 1))  # (B, M, 3, H, W) -> (B * M, T, width)
+        return method.image.reid_features(tokens)
     every = method.interaction.blocks
     method.interaction.blocks = every[:blocks]
     try:
@@ -181,7 +232,7 @@ def see(method, batch, blocks, prompt):
 def learnable(kind, recipe, classes):
     """Millions of parameters that a method of this recipe trains for so many identities (PromptSG, Table
     6)."""
-    labels = np.repeat(np.arange(classes), 4)
+    labels = np.repeat(np.arange(classes), 4)  # four images each: the count depends on identities alone
     told = SimpleNamespace(classes=classes, cameras=[1], labels=labels, train=labels)
     method = kind(recipe.but(pretrained=None), told)
     return base.learnable(method) / 1e6
@@ -191,22 +242,33 @@ def sentence_seconds(method, batch, device):
     """{positions: seconds} of encoding a batch of sentences: 8, as long as needed, and 77, CLIP's context."""
     words = method.template(identity=torch.randn(batch, 1, method.text.width, device=device))
     padding = method.text.embed(torch.zeros(batch, 77 - 8, dtype=torch.long, device=device))
-    whole = words._replace(embeddings=torch.cat([words.embeddings, padding], 1))
-    read = {8: lambda: method.text(*words), 77: lambda: method.text(*whole)}
-    return {length: statistics.median(timed(work, device) for _ in range(5)) for length, work in read.items()}
+    whole = words._replace(embeddings=torch.cat([words.embeddings, padding], 1))  # (B, 8, D) -> (B, 77, D)
+    seconds = {}
+    for length, sentences in {8: words, 77: whole}.items():
+        work = functools.partial(method.text, *sentences)
+        seconds[length] = statistics.median(timed(work, device) for _ in range(5))
+    return seconds
 
 
 def ranking(device, queries=3368, gallery=19732, width=1280):
     """All metrics at Market-1501's size, relative to the matrix product of queries and gallery."""
     rng = np.random.default_rng(0)
-    q, g = (F.normalize(torch.randn(n, width, device=device), dim=1) for n in (queries, gallery))
-    pids = np.arange(queries) % 750, rng.integers(0, 751, gallery)
-    cams = rng.integers(0, 6, queries), rng.integers(0, 6, gallery)
-    work = lambda: metrics.rank(q, g, *pids, *cams)  # noqa: E731
-    metrics.rank(q[:64], g, pids[0][:64], pids[1], cams[0][:64], cams[1])  # compiles
+    q = F.normalize(torch.randn(queries, width, device=device), dim=1)  # (queries, width)
+    g = F.normalize(torch.randn(gallery, width, device=device), dim=1)  # (gallery, width)
+    q_pids = np.arange(queries) % 750  # as many identities and cameras as Market-1501's test split
+    g_pids = rng.integers(0, 751, gallery)
+    q_cams = rng.integers(0, 6, queries)
+    g_cams = rng.integers(0, 6, gallery)
+    metrics.rank(q[:64], g, q_pids[:64], g_pids, q_cams[:64], g_cams)  # compiles
+    work = functools.partial(metrics.rank, q, g, q_pids, g_pids, q_cams, g_cams)
     grown = extra_memory(work, device)
-    both = [(timed(work, device), timed(lambda: q @ g.T, device)) for _ in range(5)]
-    ratio, product = statistics.median(a / b for a, b in both), statistics.median(b for _, b in both)
+    ranked = []
+    multiplied = []
+    for _ in range(5):  # in turn: `median_ratio` compares the two of a round
+        ranked.append(timed(work, device))
+        multiplied.append(timed(lambda: q @ g.T, device))
+    ratio = median_ratio(ranked, multiplied)
+    product = statistics.median(multiplied)
     print(
         f"ranking {queries} x {gallery} x {width}: {ratio:.2f} x the fp32 product ({product:.2f} s), "
         f"{grown / 1e6:.0f} MB beyond the features"
@@ -229,29 +291,30 @@ def extra_memory(work, device):
 def high_water():
     """Peak resident memory of this process in bytes (Linux)."""
     lines = Path("/proc/self/status").read_text().splitlines()
-    return 1024 * int(next(line for line in lines if line.startswith("VmHWM")).split()[1])
+    peak = next(line for line in lines if line.startswith("VmHWM"))  # "VmHWM:   123456 kB"
+    return 1024 * int(peak.split()[1])
 
 
 def pixels(device, images=1500, size=(256, 128), rounds=5):
     """The pixel store against Pillow on as many threads: the same files, decoded and resized alike."""
+    store = []
+    pillow = []
     with tempfile.TemporaryDirectory() as folder:
         paths = [Path(folder) / f"{k}.jpg" for k in range(images)]
         for k, path in enumerate(paths):
             random_photograph(k).save(path, quality=90)
         rows = SimpleNamespace(
-            paths=np.array([[str(path)] for path in paths]), tiles=np.full((images, 1), -1)
+            paths=np.array(list(map(str, paths)))[:, None],  # (N, 1): one spectrum
+            tiles=np.full((images, 1), -1),  # -1: the image is the whole file
         )
-        work = {
-            "store": lambda k: PixelStore("", rows, size, "bicubic", Path(folder) / f"cache {k}"),
-            "pillow": lambda k: with_pillow(paths, size),
-        }
-        times = {name: [] for name in work}
         for k in range(rounds):
-            for name, decode in work.items():
-                times[name].append(both_clocks(lambda decode=decode, k=k: decode(k)))
-    wall, busy = (
-        statistics.median(b[c] / a[c] for a, b in zip(times["store"], times["pillow"])) for c in (0, 1)
-    )
+            cache = Path(folder) / f"cache {k}"  # a new one, or the later rounds would only read the first's
+            store.append(both_clocks(functools.partial(PixelStore, "", rows, size, "bicubic", cache)))
+            pillow.append(both_clocks(functools.partial(with_pillow, paths, size)))
+    store_wall, store_busy = zip(*store)
+    pillow_wall, pillow_busy = zip(*pillow)
+    wall = median_ratio(pillow_wall, store_wall)
+    busy = median_ratio(pillow_busy, store_busy)
     print(
         f"decoding {images} files of 128x64 to {size[0]}x{size[1]}: the store at {wall:.0%} of the rate of "
         f"Pillow on {os.cpu_count()} threads; {busy:.0%} by processor time, which other programs do not "
@@ -261,9 +324,10 @@ def pixels(device, images=1500, size=(256, 128), rounds=5):
 
 def both_clocks(work):
     """Seconds on the wall, and of all threads' processor time."""
-    began = time.perf_counter(), time.process_time()
+    wall = time.perf_counter()
+    busy = time.process_time()
     work()
-    return time.perf_counter() - began[0], time.process_time() - began[1]
+    return time.perf_counter() - wall, time.process_time() - busy
 
 
 def random_photograph(seed, size=(16, 8)):
@@ -293,8 +357,10 @@ def index(device):
         done = subprocess.run([sys.executable, "-c", CHECK, folder], capture_output=True, text=True)
         seconds = time.perf_counter() - began - made
     said = done.stderr.strip() or "ready for training"
-    memory = int(done.stdout.splitlines()[-1]) / 1e6 if done.returncode == 0 else float("nan")
-    busy = sum(resource.getrusage(resource.RUSAGE_CHILDREN)[:2])
+    memory = float("nan")
+    if done.returncode == 0:
+        memory = int(done.stdout.splitlines()[-1]) / 1e6  # the last line of CHECK, in MB
+    busy = sum(resource.getrusage(resource.RUSAGE_CHILDREN)[:2])  # in user mode and in the kernel
     print(
         f"indexing and checking {images} images, headers only: {seconds:.1f} s ({busy:.1f} s of processor "
         f"time), {memory:.0f} MB at most, {said} (made in {made:.0f} s)"
@@ -320,9 +386,10 @@ CAMERAS = 15
 def like_msmt17(folder):
     """Write the tree; each identity goes through the cameras in turn, so that every query has a match."""
     random_photograph(0).save(folder / "one.jpg")
-    content = (folder / "one.jpg").read_bytes()
+    content = (folder / "one.jpg").read_bytes()  # of every file: only headers are read
     for split, (images, people) in MSMT17.items():
-        half, lines = "train" if split in ("train", "val") else "test", []
+        half = "train" if split in ("train", "val") else "test"  # MSMT17 has two folders, and four lists
+        lines = []
         for k in range(images):
             pid = k % people
             camid = 1 + (k // people + pid) % CAMERAS
@@ -343,7 +410,8 @@ def contention(device):
     spinning: images per second of one training, relative to one that runs alone."""
     found = {}
     for wait, turns in WAITS.items():
-        one, narrow = pace_of(turns), pace_of(turns, processor.SINGLE)
+        one = pace_of(turns)
+        narrow = pace_of(turns, processor.SINGLE)
         found[f"alone, {wait}"] = together([one])
         found[f"beside a busy program, {wait}"] = together([one], busy=True)
         found[f"two at once, {wait}"] = together([one, one])
@@ -352,35 +420,34 @@ def contention(device):
     ratios = {name: round(images / alone, 3) for name, images in found.items()}
     print(
         f"training of tiny at 128x64 on {os.cpu_count()} cores: {alone:.0f} images/s alone; relative to "
-        f"that, each training: " + ", ".join(f"{name} {ratio:.2f}" for name, ratio in ratios.items())
+        f"that, each training: {listed(ratios)}"
     )
     return {"ratios": ratios, "images per second alone": round(alone, 1), "batch": 64, "model": "tiny"}
 
 
 def pace_of(turns, more=None):
     """The environment of a training whose waiting threads spin so many turns."""
+    # in the environment, since OpenMP reads it once, when the library is loaded
     return {**os.environ, "GOMP_SPINCOUNT": turns, **(more or {})}
 
 
 def together(environments, busy=False):
     """Mean images per second of trainings that run at the same time, perhaps beside a program that keeps one
     core busy."""
-    begun = [
-        subprocess.Popen(
-            [
-                sys.executable,
-                "-c",
-                f"from reid_core.analysis.bench import train_for; print(train_for({SECONDS}))",
-            ],
-            stdout=subprocess.PIPE,
-            text=True,
-            env=one,
-        )
-        for one in environments
-    ]
-    other = subprocess.Popen([sys.executable, "-c", "while True: pass"]) if busy else None
+    training = f"from reid_core.analysis.bench import train_for; print(train_for({SECONDS}))"
+    begun = []
+    for environment in environments:
+        command = [sys.executable, "-c", training]
+        begun.append(subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment))
+    other = None
+    if busy:
+        other = subprocess.Popen([sys.executable, "-c", "while True: pass"])
+    speeds = []
     try:
-        return statistics.mean(float(one.communicate()[0].splitlines()[-1]) for one in begun)
+        for one in begun:
+            output, _ = one.communicate()
+            speeds.append(float(output.splitlines()[-1]))  # images per second, after whatever else it prints
+        return statistics.mean(speeds)
     finally:
         if other:
             other.kill()
@@ -389,14 +456,15 @@ def together(environments, busy=False):
 def train_for(seconds, batch=64):
     """Images per second of training steps of the tiny image tower, over so many seconds."""
     image = load_clip("tiny", None, (128, 64)).image
-    optimiser, images = torch.optim.Adam(image.parameters(), 1e-4, fused=True), torch.randn(batch, 3, 128, 64)
-    step = functools.partial(
-        train_step, lambda: image.joint_cls(image(images)), optimiser, torch.device("cpu")
-    )
-    with attention_backend(torch.device("cpu"), False):
-        for _ in range(3):
+    optimiser = torch.optim.Adam(image.parameters(), 1e-4, fused=True)
+    images = torch.randn(batch, 3, 128, 64)  # (B, 3, H, W)
+    processor_only = torch.device("cpu")  # threads that wait are those of a processor, GPU or not
+    step = functools.partial(train_step, lambda: image.joint_cls(image(images)), optimiser, processor_only)
+    with attention_backend(processor_only, False):
+        for _ in range(3):  # warm up
             step()
-        began, steps = time.perf_counter(), 0
+        steps = 0
+        began = time.perf_counter()
         while time.perf_counter() - began < seconds:
             step()
             steps += 1

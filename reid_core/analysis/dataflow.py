@@ -86,7 +86,8 @@ def few(chosen):
         picked += range(start, start + min(ROWS, size))
         start += size
     captions = None if chosen.captions is None else chosen.captions[picked]
-    return BatchIndex(chosen.index[picked], captions, tuple(min(ROWS, size) for size in chosen.sizes))
+    sizes = tuple(min(ROWS, size) for size in chosen.sizes)
+    return BatchIndex(chosen.index[picked], captions, sizes)
 
 
 def unaugmented(method, batch, view):
@@ -123,7 +124,9 @@ def parts_of(method):
 
 def kind_of(part, trained):
     """A module is trained if any of its parameters is; `trained` holds their ids."""
-    return "trained" if any(id(p) in trained for p in part.parameters()) else "frozen"
+    if any(id(p) in trained for p in part.parameters()):
+        return "trained"
+    return "frozen"
 
 
 class Ran:
@@ -254,7 +257,12 @@ def draw(parts):
             arrow(axis, places[name], places[part.name])
     axis.set(xlim=(0, across), ylim=(top, 0.1))
     axis.axis("off")
-    present = {part.kind for part in parts}
+    legend(axis, {part.kind for part in parts})
+    return figure
+
+
+def legend(axis, present):
+    """A legend below the figure: the colour and edge of each of KINDS that is `present`."""
     marks = []
     for kind, (face, style) in KINDS.items():
         if kind in present:
@@ -267,7 +275,6 @@ def draw(parts):
         frameon=False,
         fontsize=8,
     )
-    return figure
 
 
 def height_of(part):

@@ -37,16 +37,20 @@ def watched(**modules):
     Fused kernels do not return their maps. Inside this context they are replaced by softmax(q k^T / sqrt d)
     v: the same output up to rounding, and a map that has a gradient. The modules themselves are not changed.
     """
-    maps, inside, kernel = {name: [] for name in modules}, [], F.scaled_dot_product_attention
-    hooks = [hook for name, module in modules.items() for hook in marks(module, name, inside)]
+    maps = {name: [] for name in modules}
+    inside = []  # names of the modules that run now, the innermost last
+    kernel = F.scaled_dot_product_attention
+    hooks = []
+    for name, module in modules.items():
+        hooks += marks(module, name, inside)
 
     def attend(q, k, v, attn_mask=None, dropout_p=0.0, is_causal=False, scale=None):
-        weights = attention_weights(q, k, attn_mask, is_causal, scale)
+        weights = attention_weights(q, k, attn_mask, is_causal, scale)  # (B, heads, Q, T)
         if inside:
             maps[inside[-1]].append(weights)
         return F.dropout(weights, dropout_p) @ v
 
-    F.scaled_dot_product_attention = attend
+    F.scaled_dot_product_attention = attend  # for the whole process: not to be used beside other threads
     try:
         yield maps
     finally:
@@ -71,8 +75,10 @@ def attention_weights(q, k, mask=None, causal=False, scale=None):
     """(..., Q, d), (..., T, d) -> (..., Q, T): softmax over the T keys."""
     logits = q @ k.mT * (scale or q.shape[-1] ** -0.5)
     if causal:
-        mask = torch.full(logits.shape[-2:], -torch.inf, device=q.device).triu(1)
-    return (logits if mask is None else logits + mask).softmax(-1)
+        mask = torch.full(logits.shape[-2:], -torch.inf, device=q.device).triu(1)  # (Q, T)
+    if mask is not None:
+        logits = logits + mask
+    return logits.softmax(-1)
 
 
 def relevance(method, batch, score, name=None):
@@ -86,17 +92,27 @@ def relevance(method, batch, score, name=None):
     """
     name = name or query_of(method)
     (tower, token), *others = readers_of(method, name)
-    modules = {"tower": tower} | {f"reader {k}": module for k, (module, _) in enumerate(others)}
+    modules = {"tower": tower}
+    for k, (module, _) in enumerate(others):
+        modules[f"reader {k}"] = module
     with torch.enable_grad(), watched(**modules) as maps:
+        # no image depends on another, so the gradient of the sum is that of each score by its own image
         total = score(method.embed(with_gradient(batch), name)).sum()
     read = own_maps(others)
     for k in range(len(others)):
         read += maps[f"reader {k}"]
     weighed = weigh_all([*maps["tower"], *read], total)
-    count, depth = class_tokens(tower) + tower.grid[0] * tower.grid[1], len(maps["tower"])
-    found = through_blocks([a[:, :count, :count] for a in weighed[:depth]])
-    row = read_by(weighed[depth:], found, others[-1][1]) if read else found[:, token]
-    return spectra_kept(row[:, class_tokens(tower) :].unflatten(1, tower.grid), batch)
+    depth = len(maps["tower"])
+    first = class_tokens(tower)
+    count = first + tower.grid[0] * tower.grid[1]  # prompts stand behind the patches, and are cut off
+    found = through_blocks([a[:, :count, :count] for a in weighed[:depth]])  # (B, T, T)
+    if read:
+        answer = others[-1][1]
+        row = read_by(weighed[depth:], found, answer)  # (B, T)
+    else:
+        row = found[:, token]  # (B, T, T) -> (B, T)
+    patches = row[:, first:].unflatten(1, tower.grid)  # (B * M, T) -> (B * M, h, w)
+    return spectra_kept(patches, batch)
 
 
 def readers_of(method, name):
@@ -109,7 +125,8 @@ def readers_of(method, name):
             "Grad-CAM."
         )
     for module, _ in others:
-        module.remember, module.maps = True, None
+        module.remember = True
+        module.maps = None  # no map of an earlier pass may be taken for one of this
     return [(tower, token), *others]
 
 
@@ -120,18 +137,21 @@ def own_maps(readers):
     for module, _ in readers:
         if module.maps is not None and module.maps.requires_grad:
             found.append(module.maps)
-        module.remember, module.maps = False, None
+        module.remember = False
+        module.maps = None  # a kept map would hold the whole graph in memory
     return found
 
 
 def spectra_kept(maps, batch):
     """(B * M, h, w) of M spectra -> (B, M, h, w); (B, h, w) where there is one."""
-    return maps.unflatten(0, (len(batch.index), -1)) if len(maps) > len(batch.index) else maps
+    if len(maps) <= len(batch.index):
+        return maps
+    return maps.unflatten(0, (len(batch.index), -1))  # (B * M, h, w) -> (B, M, h, w)
 
 
 def weigh_all(maps, total):
     """A-bar (`weigh`) of each map, by the gradient of the summed score."""
-    gradients = torch.autograd.grad(total, maps, allow_unused=True)
+    gradients = torch.autograd.grad(total, maps, allow_unused=True)  # None where the score ignores a map
     return [weigh(a.detach(), g) for a, g in zip(maps, gradients)]
 
 
@@ -140,7 +160,7 @@ def weigh(attention, gradient):
     map that the score does not depend on (gradient None)."""
     if gradient is None:
         return torch.zeros_like(attention[:, 0])
-    return (gradient * attention).clamp(min=0).mean(1)
+    return (gradient * attention).clamp(min=0).mean(1)  # (B, heads, Q, T) -> (B, Q, T)
 
 
 def through_blocks(weighed):
@@ -149,9 +169,10 @@ def through_blocks(weighed):
 
     Prompts are left out, which is exact for deep prompts: the next block replaces them.
     """
-    found = torch.eye(weighed[0].shape[-1], device=weighed[0].device).expand_as(weighed[0])
+    itself = torch.eye(weighed[0].shape[-1], device=weighed[0].device)  # (T, T)
+    found = itself.expand_as(weighed[0])  # (B, T, T)
     for a in weighed:
-        found = found + a @ found
+        found = found + a @ found  # not +=: the first one is a view of a single matrix
     return found
 
 
@@ -164,17 +185,22 @@ def read_by(weighed, tokens, answer):
     query, *blocks = weighed
     tokens = normalised(tokens)[:, -query.shape[2] :]  # a reader may leave the class token out
     passed = not blocks or blocks[0].shape[-1] == query.shape[1]
-    found = query @ tokens if passed else query.mean(1)[..., None] * tokens
+    if passed:  # the blocks see the queries
+        found = query @ tokens  # (B, Q, T) of the reader, (B, T, T) -> (B, Q, T)
+    else:  # the blocks see the tokens, each multiplied by its mean weight over the queries
+        found = query.mean(1)[..., None] * tokens  # (B, T, T)
     for a in blocks:
         found = found + a @ found
-    return found[:, answer]
+    return found[:, answer]  # (B, T)
 
 
 def normalised(relevances):
     """I + (R - I) / sum_j (R - I)_ij: what each token gathered from others sums to one (Chefer et al., ICCV
     2021, before a cross-attention)."""
-    itself = torch.eye(relevances.shape[-1], device=relevances.device)
-    gathered = relevances - itself
+    itself = torch.eye(relevances.shape[-1], device=relevances.device)  # (T, T)
+    gathered = (
+        relevances - itself
+    )  # (B, T, T); a row of zeros where a token gathered nothing: hence the clamp
     return gathered / gathered.sum(-1, keepdim=True).clamp(min=1e-12) + itself
 
 
@@ -191,7 +217,10 @@ def class_tokens(tower):
 def with_gradient(batch, images=None):
     """The batch with images that gradients reach, even through a frozen tower; `images` (B * M, 3, H, W)
     instead of its own."""
-    images = batch.images if images is None else images.unflatten(0, batch.images.shape[:2])
+    if images is None:
+        images = batch.images
+    else:
+        images = images.unflatten(0, batch.images.shape[:2])  # (B * M, 3, H, W) -> (B, M, 3, H, W)
     return dataclasses.replace(batch, views=[images.detach().clone().requires_grad_()])
 
 
@@ -210,7 +239,7 @@ class PatchCAM(GradCAM):
     """The package's Grad-CAM, left at the resolution of the patches."""
 
     def get_target_width_height(self, images):
-        return self.model.method.image.grid[::-1]
+        return self.model.method.image.grid[::-1]  # (h, w) -> (w, h), as the package wants it
 
 
 class Encoder(nn.Module):
@@ -218,7 +247,9 @@ class Encoder(nn.Module):
 
     def __init__(self, method, batch, name):
         super().__init__()
-        self.method, self.batch, self.name = method, batch, name
+        self.method = method
+        self.batch = batch
+        self.name = name
 
     def forward(self, images):
         return self.method.embed(with_gradient(self.batch, images), self.name)
@@ -229,10 +260,11 @@ def grad_cam(method, batch, score, name=None):
     score depends on, without class and prompt tokens: (B, h, w) from 0 to 1; (B, M, h, w) for M > 1 spectra.
     """
     name = name or query_of(method)
-    model, count = Encoder(method, batch, name), len(batch.images)
+    model = Encoder(method, batch, name)
+    targets = [AllAtOnce(score, len(batch.images)).part] * len(batch.images)  # one object: it gathers
     with torch.enable_grad(), PatchCAM(model, [layer_of(method, name)], patches_of(method.image)) as cam:
-        found = cam(batch.images.flatten(0, 1), [AllAtOnce(score, count).part] * count)
-    method.zero_grad(set_to_none=True)
+        found = cam(batch.images.flatten(0, 1), targets)  # (B, M, 3, H, W) -> (B * M, h, w)
+    method.zero_grad(set_to_none=True)  # the package calls backward: gradients of the weights remain
     return spectra_kept(torch.from_numpy(found), batch)
 
 
@@ -241,13 +273,15 @@ class AllAtOnce:
     features are gathered until all are there. The sum over the batch, and its gradients, are the same."""
 
     def __init__(self, score, number):
-        self.score, self.number, self.waiting = score, number, []
+        self.score = score
+        self.number = number
+        self.waiting = []
 
     def part(self, feature):
         self.waiting.append(feature)
         if len(self.waiting) < self.number:
-            return feature.sum() * 0
-        return self.score(torch.stack(self.waiting)).sum()
+            return feature.sum() * 0  # adds nothing to the loss, and belongs to its graph
+        return self.score(torch.stack(self.waiting)).sum()  # features (D,) -> (B, D)
 
 
 def layer_of(method, name):
@@ -259,28 +293,36 @@ def layer_of(method, name):
     if len(method.readers(name)) > 1:
         return tower.final_norm
     last = tower.blocks[-1]
-    return last.ln_1 if hasattr(last, "ln_1") else last.norm1
+    return last.ln_1 if hasattr(last, "ln_1") else last.norm1  # as open_clip calls it, or timm
 
 
 def patches_of(tower):
     """The function that turns the layer's tokens into (B, D, h, w); None for a ResNet."""
     if not hasattr(tower, "blocks"):
         return None
-    first, (rows, columns) = class_tokens(tower), tower.grid
-    return lambda tokens: tokens[:, first : first + rows * columns].mT.unflatten(2, (rows, columns))
+    first = class_tokens(tower)
+    rows, columns = tower.grid
+
+    def patches(tokens):
+        image = tokens[:, first : first + rows * columns]  # prompts stand behind
+        return image.mT.unflatten(2, (rows, columns))  # (B, h * w, D) -> (B, D, h, w)
+
+    return patches
 
 
 def stretched(maps):
     """Each map (B, h, w) from its lowest value at 0 to its highest at 1, as it is drawn; a flat map is 0."""
-    flat = maps.flatten(1)
-    low, high = (value[:, None, None] for value in (flat.amin(1), flat.amax(1)))
+    flat = maps.flatten(1)  # (B, h, w) -> (B, h * w)
+    low = flat.amin(1)[:, None, None]  # (B, 1, 1)
+    high = flat.amax(1)[:, None, None]
     return (maps - low) / (high - low).clamp(min=1e-12)
 
 
 def spread(found, size):
     """A map (h, w) over the pixels (H, W) of the image, as the overlay shows it."""
-    wide = torch.as_tensor(np.asarray(found, np.float32))[None, None]
-    return F.interpolate(wide, tuple(size), mode="bilinear", align_corners=False)[0, 0].numpy()
+    patches = torch.as_tensor(np.asarray(found, np.float32))[None, None]  # (1, 1, h, w): a batch, for torch
+    pixels = F.interpolate(patches, tuple(size), mode="bilinear", align_corners=False)
+    return pixels[0, 0].numpy()  # (1, 1, H, W) -> (H, W)
 
 
 def pointing(found, region):
@@ -292,23 +334,29 @@ def pointing(found, region):
 def energy(found, region):
     """Share of the map that lies inside the region. A map that is nowhere above zero counts as a uniform
     one."""
-    return float((found * region).sum() / found.sum()) if found.sum() > 0 else float(region.mean())
+    whole = found.sum()
+    if whole > 0:
+        return float((found * region).sum() / whole)
+    return float(region.mean())
 
 
 def overlap(found, region, bright=BRIGHT):
     """Intersection over union of the region with the pixels that reach `bright` of the peak."""
     marked = found >= bright * found.max()
-    return float((marked & region).sum() / max((marked | region).sum(), 1))
+    shared = (marked & region).sum()
+    either = (marked | region).sum()
+    return float(shared / max(either, 1))
 
 
 def group(mask, name):
     """Where a mask (H, W) of numbers into REGIONS shows a group: (H, W) of truth."""
-    return np.isin(mask, [REGIONS.index(region) for region in GROUPS[name]])
+    return np.isin(mask, list(map(REGIONS.index, GROUPS[name])))
 
 
 def judge(found, mask):
     """{score: value} of a map (h, w) against the mask (H, W) of its image: all of SCORES."""
-    wide, person = spread(found, mask.shape), group(mask, "person")
+    wide = spread(found, mask.shape)  # (h, w) -> (H, W): small regions are smaller than a patch
+    person = group(mask, "person")
     inside = {name: energy(wide, group(mask, name)) for name in GROUPS}
     return {"pointing": pointing(wide, person), "overlap": overlap(wide, person), **inside}
 
@@ -331,6 +379,7 @@ def fullest(masks, name, number, pids):
     """The images (positions in `masks`) that a group fills most, at most one per person: figures are chosen
     by this rule, not by eye."""
     share = np.array([group(mask, name).mean() for mask in masks])
-    order = np.argsort(-share, kind="stable")
-    rows = order[np.sort(np.unique(np.asarray(pids)[order], return_index=True)[1])][:number]
+    order = np.argsort(-share, kind="stable")  # (N,) positions, the fullest first
+    _, first = np.unique(np.asarray(pids)[order], return_index=True)  # the fullest of each person
+    rows = order[np.sort(first)][:number]
     return Chosen(rows, [name] * len(rows), share[rows])

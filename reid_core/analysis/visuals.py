@@ -79,25 +79,29 @@ def task_of(method):
 
 def embed(method, data, task):
     """Features of the query split (A, D) and of the gallery (G, D), of unit length."""
-    sides = ((task.query, "query"), (task.gallery, "gallery"))
-    return [evaluate.embed_images(method, data, split, {name})[name] for name, split in sides]
+    found = []
+    for name, split in ((task.query, "query"), (task.gallery, "gallery")):
+        features = evaluate.embed_images(method, data, split, {name})
+        found.append(features[name])
+    return found
 
 
 def coordinates(query, gallery, data, maps):
     """Embeddings in the plane of all images of the first PEOPLE of the query split."""
-    pids = np.concatenate([data.query.pids, data.gallery.pids])
-    points = np.flatnonzero(np.isin(pids, np.unique(data.query.pids)[:PEOPLE]))
-    features = torch.cat([query, gallery])[points].cpu().numpy()
-    found = {
-        name: draw(features) if name in maps else np.zeros((0, 2), np.float16) for name, draw in MAPS.items()
-    }
+    pids = np.concatenate([data.query.pids, data.gallery.pids])  # (A + G,)
+    people = np.unique(data.query.pids)[:PEOPLE]  # sorted: the same people for every method
+    points = np.flatnonzero(np.isin(pids, people))  # (N,)
+    features = torch.cat([query, gallery])[points].cpu().numpy()  # (N, D)
+    found = {}
+    for name, draw in MAPS.items():
+        found[name] = draw(features) if name in maps else np.zeros((0, 2), np.float16)
     return {"points": points.astype(np.int32), "pids": pids[points].astype(np.int32), **found}
 
 
 def tsne(features, seed=0):
     """t-SNE (van der Maaten and Hinton 2008) of (N, D) by cosine, initialised by the first principal
     components: (N, 2)."""
-    width = min(30, (len(features) - 1) / 3)
+    width = min(30, (len(features) - 1) / 3)  # the usual 30, or what so few points allow
     found = TSNE(init="pca", perplexity=width, metric="cosine", random_state=seed, n_jobs=1)
     with threadpool_limits(1):  # the same sums in the same order, and no threads that wait for each other
         return scaled(found.fit_transform(features))
@@ -117,7 +121,7 @@ def umap(features, seed=0):
 def scaled(points):
     """Centred, and divided by the largest coordinate: neither embedding has a unit."""
     points = points - points.mean(0)
-    return (points / np.abs(points).max()).astype(np.float16)
+    return (points / np.abs(points).max()).astype(np.float16)  # to three digits: more than a plot shows
 
 
 MAPS = {"tsne": tsne, "umap": umap}
@@ -127,9 +131,10 @@ def ranked_lists(query, gallery, data, protocol, scores):
     """The first PLACES of the ranked lists of a few queries, chosen by their average precision."""
     picked = hardest_median_best(scores.ap, data.query.pids[scores.valid])
     rows = scores.valid[picked]
-    near, same = (query[rows] @ gallery.T).cpu().numpy(), data.gallery.pids == data.query.pids[rows, None]
+    near = (query[rows] @ gallery.T).cpu().numpy()  # (K, D) and (G, D) -> cosines (K, G)
     near[left_out(data, protocol, rows)] = -np.inf
-    order = np.argsort(-near, axis=1, kind="stable")[:, :PLACES]
+    same = data.gallery.pids == data.query.pids[rows, None]  # (K, G)
+    order = np.argsort(-near, axis=1, kind="stable")[:, :PLACES]  # (K, S)
     return {
         "queries": rows.astype(np.int32),
         "ap": scores.ap[picked].astype(np.float32),
@@ -141,33 +146,38 @@ def ranked_lists(query, gallery, data, protocol, scores):
 def hardest_median_best(ap, pids):
     """Positions of the FAILURES lowest average precisions, one per person, then of a median one and the
     best."""
-    order = np.argsort(ap, kind="stable")
-    first = np.unique(pids[order], return_index=True)[1]
-    return np.concatenate([order[np.sort(first)][:FAILURES], order[[len(order) // 2, -1]]])
+    order = np.argsort(ap, kind="stable")  # the hardest first
+    _, first = np.unique(pids[order], return_index=True)  # the hardest of each person
+    hardest = order[np.sort(first)][:FAILURES]
+    return np.concatenate([hardest, order[[len(order) // 2, -1]]])
 
 
 def left_out(data, protocol, rows):
     """(K, G), true for what the protocol leaves out of each query's list: its identity on the same camera (or
     scene), and junk (pid -1)."""
-    query, gallery, column = data.query, data.gallery, evaluate.column_of(protocol)
-    out = np.broadcast_to(gallery.pids == -1, (len(rows), len(gallery)))
+    query = data.query
+    gallery = data.gallery
+    column = evaluate.column_of(protocol)
+    junk = np.broadcast_to(gallery.pids == -1, (len(rows), len(gallery)))  # (G,) -> (K, G)
     if column is None:
-        return out
-    marks = getattr(gallery, column) == getattr(query, column)[rows, None]
-    return out | ((gallery.pids == query.pids[rows, None]) & marks)
+        return junk
+    same_place = getattr(gallery, column) == getattr(query, column)[rows, None]  # (K, G)
+    same_person = gallery.pids == query.pids[rows, None]
+    return junk | (same_person & same_place)
 
 
 def explanations(method, data, task, query, gallery, valid):
     """Maps of the first query of each person for its cosine to the mean of its true matches, and their scores
     against the masks."""
-    rows = valid[np.sort(np.unique(data.query.pids[valid], return_index=True)[1])][:EXPLAINED]
-    matches = (data.gallery.pids == data.query.pids[rows, None]) & ~left_out(
-        data, data.manifest.protocol, rows
-    )
-    targets = torch.from_numpy(matches).to(gallery) @ gallery  # the sum points where the mean does
+    _, first = np.unique(data.query.pids[valid], return_index=True)
+    rows = valid[np.sort(first)][:EXPLAINED]  # (Q,)
+    same = data.gallery.pids == data.query.pids[rows, None]  # (Q, G)
+    matches = same & ~left_out(data, data.manifest.protocol, rows)
+    # (Q, G) and (G, D) -> (Q, D); the sum points where the mean does, and only its direction counts
+    targets = torch.from_numpy(matches).to(gallery) @ gallery
     masks = masks_of(data, rows)
     maps = {name: explain_all(how, method, data, task, rows, targets) for name, how in HOW.items()}
-    by_chance = judge(np.ones((len(rows), 1, 1)), masks)
+    by_chance = judge(np.ones((len(rows), 1, 1)), masks)  # a map of one patch is uniform
     judged = np.stack([judge(found, masks) for found in maps.values()])
     why, share = reasons(masks, data.query.pids[rows])
     return {
@@ -184,23 +194,20 @@ def explain_all(how, method, data, task, rows, targets):
     """Maps (Q, h, w) uint8; none for the relevance of a tower without attention."""
     if how is explain.relevance and not hasattr(method.image, "blocks"):
         return np.zeros((0, *method.image.grid), np.uint8)
-    parts = torch.arange(len(rows)).split(TOGETHER)
-    found = [
-        how(
-            method,
-            batch_of(method, data, torch.from_numpy(rows[part])),
-            explain.nearness(targets[part]),
-            task.query,
-        )
-        for part in parts
-    ]
-    return (255 * explain.stretched(torch.cat(found))).round().byte().cpu().numpy()
+    found = []
+    for part in torch.arange(len(rows)).split(TOGETHER):
+        batch = batch_of(method, data, torch.from_numpy(rows[part]))
+        score = explain.nearness(targets[part])
+        found.append(how(method, batch, score, task.query))
+    maps = explain.stretched(torch.cat(found))  # (Q, h, w), each from 0 to 1
+    return (255 * maps).round().byte().cpu().numpy()
 
 
 def batch_of(method, data, rows):
     """A Batch of some queries, unaugmented as in testing; `rows` is a tensor of positions in the query
     split."""
-    view, device = method.test_view(), next(method.parameters()).device
+    view = method.test_view()
+    device = next(method.parameters()).device
     told = Columns(data, "query", device).at(rows.to(device))
     store = data.store("query", method.size, view.filter)
     return Batch(**told, views=[still(view, store, rows.numpy(), told["present"])])
@@ -217,42 +224,55 @@ def masks_of(data, rows):
 def judge(maps, masks):
     """Scores (Q, scores) of maps (Q, h, w) against the masks; NaN without masks or without maps."""
     if not len(masks) or not len(maps):
+        # as many rows as there are queries, so that both kinds of map fit one array
         return np.full((max(len(maps), len(masks)), len(explain.SCORES)), np.nan, np.float16)
-    found = [explain.judge(one, mask) for one, mask in zip(maps, masks)]
-    return np.array([[scores[name] for name in explain.SCORES] for scores in found], np.float16)
+    found = []
+    for one, mask in zip(maps, masks):
+        scores = explain.judge(one, mask)
+        found.append([scores[name] for name in explain.SCORES])  # the order of the columns
+    return np.array(found, np.float16)
 
 
 def reasons(masks, pids):
     """(why, share) of the explained queries: the one of AROUND that a query is shown for, or "", and how much
     of the image that fills. The choice is by rule (`explain.fullest`), not by eye."""
-    why, share = np.full(len(pids), "", "U12"), np.zeros(len(pids), np.float32)
-    for name in AROUND if len(masks) else ():
+    why = np.full(len(pids), "", "U12")
+    share = np.zeros(len(pids), np.float32)
+    if not len(masks):
+        return why, share
+    for name in AROUND:
         picked = explain.fullest(masks, name, SHOWN, pids)
-        fresh = (why[picked.rows] == "") & (picked.share > 0)
-        why[picked.rows[fresh]], share[picked.rows[fresh]] = name, picked.share[fresh]
+        fresh = (why[picked.rows] == "") & (picked.share > 0)  # the first reason stands
+        rows = picked.rows[fresh]
+        why[rows] = name
+        share[rows] = picked.share[fresh]
     return why, share
 
 
 def shown(found):
     """Positions of the explained queries that are shown: group by group of AROUND, the fullest first; without
     masks, the first ones."""
-    picked = [k for k in range(len(found.why)) if found.why[k]]
-    by_rule = sorted(picked, key=lambda k: (AROUND.index(found.why[k]), -found.share[k]))
-    return by_rule or list(range(min(len(AROUND) * SHOWN, len(found.rows))))
+    picked = [k for k, reason in enumerate(found.why) if reason]
+    if not picked:
+        return list(range(min(len(AROUND) * SHOWN, len(found.rows))))
+    return sorted(picked, key=lambda k: (AROUND.index(found.why[k]), -found.share[k]))
 
 
 def beside_chance(found, how="relevance", score="person"):
     """The Interval of a score minus that of a uniform map, image by image, in points."""
     column = explain.SCORES.index(score)
-    return mean(found.judged[list(HOW).index(how)][:, column] - found.chance[:, column])
+    judged = found.judged[list(HOW).index(how)]  # (2, Q, scores) -> (Q, scores)
+    return mean(judged[:, column] - found.chance[:, column])
 
 
 def mean(values, draws=2000):
     """Mean of one score (Q,) in per cent, with the interval of a bootstrap over the queries, one per
     person."""
-    values = 100 * np.asarray(values, np.float64)
+    values = 100 * np.asarray(values, np.float64)  # kept in half precision, in which sums lose digits
     picks = np.random.default_rng(0).integers(len(values), size=(draws, len(values)))
-    return Interval(values.mean(), *np.quantile(values[picks].mean(1), (0.025, 0.975)))
+    means = values[picks].mean(1)  # (draws, Q) -> (draws,)
+    low, high = np.quantile(means, (0.025, 0.975))
+    return Interval(values.mean(), low, high)
 
 
 LIMIT = 300_000  # bytes of a file
@@ -262,7 +282,8 @@ UNTRAINED = "not trained"
 def keep(method, data, run, shelf=BOOK):
     """Compute the Visuals of the method that a run trained, and write them beside the run. ValueError for a
     file of more than LIMIT bytes."""
-    found, buffer = visualise(method, data, run.key), io.BytesIO()
+    found = visualise(method, data, run.key)
+    buffer = io.BytesIO()  # in memory first: a file that is too large is never written
     np.savez_compressed(buffer, **found._asdict())
     if buffer.tell() > LIMIT:
         raise ValueError(
@@ -275,10 +296,13 @@ def keep(method, data, run, shelf=BOOK):
 
 def find(spec, shelf=BOOK):
     """The Visuals of a run, or None: "not run". ValueError if they are those of another run of that name."""
-    run, path = shelf.at(spec), shelf.pictures(spec)
+    run = shelf.at(spec)
+    path = shelf.pictures(spec)
     if run and path.exists():
         return belonging(read(path), run)
-    return find(spec, shelf.behind) if shelf.behind else None
+    if shelf.behind:
+        return find(spec, shelf.behind)
+    return None
 
 
 def belonging(found, run):
@@ -301,7 +325,8 @@ def read(path):
             f"expected a whole file at {path.name}, found one that cannot be read ({error}); run python -m "
             "reid_core visuals."
         ) from error
-    return Visuals(**{**kept, "key": str(kept["key"])})
+    kept["key"] = str(kept["key"])  # saved as an array of no dimension
+    return Visuals(**kept)
 
 
 def measure_and_keep(spec, *, shelf=OWN, **options):
@@ -333,11 +358,14 @@ def trained(spec):
             "-m reid_core train."
         )
     with safe_open(path, "pt") as file:
-        key, state = file.metadata()["key"], {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    if key != measure.run_key(spec, method, data):
+        key = file.metadata()["key"]
+        names = file.keys()  # the file itself cannot be iterated
+        state = {name: file.get_tensor(name) for name in names}
+    expected = measure.run_key(spec, method, data)
+    if key != expected:
         raise ValueError(
-            f"expected weights of {measure.run_key(spec, method, data)}, found those of {key}; train it "
-            "again with python -m reid_core train."
+            f"expected weights of {expected}, found those of {key}; train it again with python -m reid_core "
+            "train."
         )
     train.load_state(method, state, path)
     return method, data
@@ -364,13 +392,16 @@ def for_page(page, wanted):
     page's shelf; with `page.retrain`, of runs that are trained now. Where there are none at all, those of the
     image tower before training (zero-shot) are computed, under the label UNTRAINED."""
     specs = {label: Spec(*parts, page.data, page.profile, page.seed) for label, parts in wanted.items()}
-    for spec in specs.values() if page.retrain and page.profile != "smoke" else ():
-        run = measure.measure(spec)
-        keep(*trained(run.spec), run, OWN)
+    if page.retrain and page.profile != "smoke":
+        for spec in specs.values():
+            run = measure.measure(spec)
+            keep(*trained(run.spec), run, OWN)
     found = {label: find(spec, page.shelf) for label, spec in specs.items()}
-    method, data = Spec("clip_reid", "baseline", "full", page.data, page.profile, page.seed).build()
+    untrained = Spec("clip_reid", "baseline", "full", page.data, page.profile, page.seed)
+    method, data = untrained.build()
     if not any(found.values()):
-        found = {UNTRAINED: visualise(method, data, maps=("tsne",)), **found}
+        untrained_visuals = visualise(method, data, maps=("tsne",))
+        found = {UNTRAINED: untrained_visuals, **found}  # first, as the page draws them in this order
     return found, data
 
 
@@ -379,9 +410,8 @@ def caveat(page, found):
     if UNTRAINED not in found:
         return ""
     recipe = Spec("clip_reid", "baseline", profile=page.profile).recipe()
-    tower = (
-        "a tower of random weights"
-        if loading.locate(recipe.pretrained) is None
-        else "CLIP's tower as it comes"
-    )
+    if loading.locate(recipe.pretrained) is None:
+        tower = "a tower of random weights"
+    else:
+        tower = "CLIP's tower, zero-shot"
     return f" No run is kept for this page: shown is {tower}, not trained to re-identify."

@@ -60,33 +60,41 @@ def ablation(rows, reference, caption, metric="mAP", shelf=BOOK, printed_on=""):
     sign with that of the printed effect, which was measured on the data set `printed_on`. Columns of the
     paper are left out where it prints nothing.
     """
-    paper = any(row.printed is not None for row in rows.values())
     beside_it = compared(rows, reference, shelf)
+    with_paper = any(row.printed is not None for row in rows.values())
     lines = []
     protocols = {}  # dictionaries for their order: each once, as they come
     origins = {}
     for one in beside_it:
-        task = one.row.task
         for run in one.runs:
-            protocols[run.protocol(task)] = None
+            protocols[run.protocol(one.row.task)] = None
             origins[run.data["origin"]] = None
-        line = [one.label]
-        if paper:
-            line += [printed(one.row.printed), signed(one.effect, "paper")]
-        change = change_cell(one.change, [*one.runs, *one.others])
-        lines.append([*line, ours(one.runs, metric, task), change, spoken(one)])
+        lines.append(line_of(one, metric, with_paper))
     headings = ["row"]
-    if paper:
+    if with_paper:
         headings += two_columns(metric, f", paper on {printed_on}" if printed_on else ", paper")
-    headings += two_columns(metric, ", ours" + "".join(f" on {PLACES[one]}" for one in origins))
+    places = [f" on {PLACES[origin]}" for origin in origins]
+    headings += two_columns(metric, f", ours{''.join(places)}")
     headings.append("verdict")
     told = table(headings, lines, caption + finding(beside_it) + ranked_how(protocols))
     return HTML(detectable(rows[reference], shelf) + told.data)
 
 
+def line_of(one, metric, with_paper):
+    """The cells of a Compared in the table of `ablation`."""
+    line = [one.label]
+    if with_paper:
+        line += [printed(one.row.printed), signed(one.effect, "paper")]
+    line.append(ours(one.runs, metric, one.row.task))
+    line.append(change_cell(one.change, [*one.runs, *one.others]))
+    line.append(spoken(one))
+    return line
+
+
 def finding(rows):
     """The end of a caption: how many of a list of Compared have which verdict, and the largest effect whose
     interval leaves out zero."""
+    # without the reference and what shares no seed with it: they have no change
     judged_ones = [one for one in rows if one.change and one.verdict != ONE_SEED]
     if not judged_ones:
         return ""
@@ -112,7 +120,7 @@ def spoken(one):
     """A verdict as a table says it; "cannot tell" with the number of seeds that would be needed."""
     if one.verdict != intervals.UNCERTAIN:
         return one.verdict
-    seeds = intervals.seeds_needed(one.spread)
+    seeds = intervals.seeds_needed(one.spread)  # None: more than MOST_SEEDS
     more = f"{seeds} seeds would" if seeds else f"no {intervals.MOST_SEEDS} seeds would"
     return f"{one.verdict} ({more})"
 
@@ -139,17 +147,17 @@ def beside(label, row, base, itself, shelf):
     """A Compared of `row` with the reference `base`; `itself` says that it is the reference."""
     runs = found(row.specs, shelf, row.task)
     others = found(base.specs, shelf, base.task)
-    effect = None
+    effect = None  # a paper prints numbers, not effects: theirs is the difference of two of them
     if not itself and row.printed is not None and base.printed is not None:
         effect = row.printed - base.printed
-    ours = alike(runs, others)
+    ours = alike(runs, others)  # the table shows all runs; an effect counts those that form pairs
     theirs = alike(others, runs)
     if itself or not ours:
         return Compared(label, row, runs, others, effect, None, None, judged(None, effect))
     sides = (ours, theirs, row.task, base.task)
     change = intervals.paired(*sides)
     spread = intervals.spread(*sides)
-    if any(run.outdated for run in (*ours, *theirs)):
+    if any(run.outdated for run in (*ours, *theirs)):  # a stale run gives a difference, never a verdict
         said = STALE
     elif len(ours) == 1:
         said = ONE_SEED  # its interval counts the people alone, not the luck of training
@@ -174,7 +182,11 @@ def of_one_world(runs):
     beside it would not differ by chance alone."""
     if not runs:
         return []
-    leading = next((run for run in runs if not run.outdated), runs[-1])
+    leading = runs[-1]
+    for run in runs:
+        if not run.outdated:
+            leading = run
+            break
     world = leading.data.get("fingerprint")
     return [run for run in runs if run.data.get("fingerprint") == world]
 

@@ -8,13 +8,7 @@ import matplotlib
 import numpy as np
 from matplotlib import pyplot as plt
 
-COLOURS = dict(
-    zip(
-        ("baseline", "clip_reid", "promptsg", "hpl", "dmpt", "pad", "vladr"),
-        matplotlib.color_sequences["okabe_ito"],
-    )
-)
-STYLES = {
+STYLES = {  # never colour alone: lines of neighbouring colours differ in style
     "baseline": "-",
     "clip_reid": "--",
     "promptsg": "-.",
@@ -23,6 +17,7 @@ STYLES = {
     "pad": "--",
     "vladr": "-.",
 }
+COLOURS = dict(zip(STYLES, matplotlib.color_sequences["okabe_ito"]))  # in the order of STYLES
 DPI = 110
 
 
@@ -30,7 +25,7 @@ def as_html(figure, caption, alt):
     """HTML of the figure as a PNG, with its caption (the finding) and alt text (what it looks like)."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=DPI, bbox_inches="tight")
-    plt.close(figure)
+    plt.close(figure)  # or the notebook would show it a second time
     data = base64.b64encode(buffer.getvalue()).decode()
     return (
         f'<figure><img src="data:image/png;base64,{data}" alt="{html.escape(alt)}" style="max-width:100%">'
@@ -40,13 +35,14 @@ def as_html(figure, caption, alt):
 
 def losses(history, colour=None):
     """Every loss term over the epochs of a run's history, a panel per stage."""
-    stages = list(dict.fromkeys(line["stage"] for line in history))
+    stages = list(dict.fromkeys(line["stage"] for line in history))  # each once, as they ran
     figure, axes = plt.subplots(1, len(stages), figsize=(4.2 * len(stages), 2.8), squeeze=False)
     for axis, stage in zip(axes[0], stages):
         lines = [line for line in history if line["stage"] == stage]
+        epochs = [line["epoch"] for line in lines]
         for k, term in enumerate(lines[0]["losses"]):
             axis.plot(
-                [line["epoch"] for line in lines],
+                epochs,
                 [line["losses"][term] for line in lines],
                 label=term,
                 color=colour or f"C{k}",
@@ -62,9 +58,10 @@ def losses(history, colour=None):
 def schedule(stage):
     """The factor on a stage's learning rates over the span of its published schedule."""
     span = stage.schedule.span
-    places = np.linspace(0, span, 400)[1:]
+    places = np.linspace(0, span, 400)[1:]  # a warm-up may start from 0, which has no logarithm
+    factors = list(map(stage.schedule.factor, places))
     figure, axis = plt.subplots(figsize=(4.2, 2.4))
-    axis.plot(places, [stage.schedule.factor(place) for place in places], color=COLOURS["baseline"])
+    axis.plot(places, factors, color=COLOURS["baseline"])
     axis.set(
         xlabel=f"{stage.schedule.unit} of the published schedule", ylabel="factor on the rate", yscale="log"
     )
@@ -75,15 +72,16 @@ def triplet(points, pids):
     """Points (N, 2) of identities `pids` (N,): a solid line from each to its farthest positive, a dashed one
     to its nearest negative."""
     figure, axis = plt.subplots(figsize=(3.6, 3))
-    distance = (points[:, None] - points).norm(dim=2)
+    distance = (points[:, None] - points).norm(dim=2)  # (N, 2) -> (N, N)
     same = pids[:, None] == pids
-    far = distance.masked_fill(~same, -1).argmax(1)
-    near = distance.masked_fill(same, float("inf")).argmin(1)
+    far = distance.masked_fill(~same, -1).argmax(1).tolist()  # N positions
+    near = distance.masked_fill(same, float("inf")).argmin(1).tolist()
+    places = points.numpy()
     for k in range(len(points)):
+        # shifted, as a line each way may join the same two points
         for other, style, shift in ((far[k], "-", 0.03), (near[k], "--", -0.03)):
-            axis.plot(
-                *(np.array([points[k].numpy(), points[other].numpy()]) + shift).T, style, color="grey", lw=1
-            )
+            x, y = (places[[k, other]] + shift).T  # (2, 2): two points -> both x, both y
+            axis.plot(x, y, style, color="grey", lw=1)
     for pid, marker in zip(pids.unique(), "os^"):
         axis.scatter(*points[pids == pid].T.numpy(), marker=marker, s=70, label=f"person {pid}", zorder=3)
     for k, (x, y) in enumerate(points.tolist()):
@@ -98,14 +96,9 @@ def growth(lines, start, until=5000):
     figure, axis = plt.subplots(figsize=(5, 2.8))
     identities = np.linspace(0, until, 50)
     for method, (millions, each) in lines.items():
-        axis.plot(
-            identities,
-            millions + (identities - start) * each / 1e6,
-            STYLES[method],
-            color=COLOURS[method],
-            label=method,
-        )
-    for place, name in ((751, "Market-1501"), (1041, "MSMT17")):
+        parameters = millions + (identities - start) * each / 1e6  # in millions; `each` counts single ones
+        axis.plot(identities, parameters, STYLES[method], color=COLOURS[method], label=method)
+    for place, name in ((751, "Market-1501"), (1041, "MSMT17")):  # training identities
         axis.axvline(place, color="0.8", zorder=0)
         axis.annotate(
             name, (place, axis.get_ylim()[1]), rotation=90, va="top", ha="right", fontsize=7, color="0.4"
@@ -118,11 +111,12 @@ def growth(lines, start, until=5000):
 def bands(found, limits):
     """A line per gate: its band as a bar, `limits` {name: (low, high, ...)}, and a dot per seed of `found`
     {name: {seed: value}}."""
-    names = [name for name in limits if name in found]
+    names = [name for name in limits if name in found]  # in the order of the gates
     figure, axis = plt.subplots(figsize=(6.2, 0.34 * len(names) + 0.7))
     for y, name in enumerate(names):
         low, high = limits[name][:2]
-        axis.barh(y, min(high, 101) - low, left=low, height=0.6, color="0.85", zorder=1)
+        right = min(high, 101)  # an open band ends just inside the right edge
+        axis.barh(y, right - low, left=low, height=0.6, color="0.85", zorder=1)
         values = np.array(list(found[name].values()))
         inside = (values >= low) & (values <= high)
         for marker, picked, colour in (("o", inside, "promptsg"), ("X", ~inside, "clip_reid")):
@@ -143,29 +137,27 @@ def read_off(found):
     """Linear probes of several towers, {tower: {attribute: (% right, % of the commonest word)}}, as groups of
     bars."""
     figure, axis = plt.subplots(figsize=(7.4, 2.8))
-    attributes, width = list(next(iter(found.values()))), 0.8 / len(found)
+    attributes = list(next(iter(found.values())))
+    width = 0.8 / len(found)  # the bars of a group touch, the groups do not
+    left = np.arange(len(attributes)) - width / 2  # of a group: its first bar is centred on its place
     for k, (name, told) in enumerate(found.items()):
+        correct = [told[attribute][0] for attribute in attributes]
         axis.bar(
             np.arange(len(attributes)) + width * k,
-            [told[a][0] for a in attributes],
+            correct,
             width,
             label=name,
             color=f"C{k}",
             hatch=("", "//", "..")[k % 3],
             alpha=0.8,
         )
-    common = [told[a][1] for a in attributes]
+    common = [told[attribute][1] for attribute in attributes]  # of the last tower: the same for all
     axis.hlines(
-        common,
-        np.arange(len(attributes)) - width / 2,
-        np.arange(len(attributes)) + 0.8 - width / 2,
-        color="0.2",
-        label="commonest word",
+        common, left, np.arange(len(attributes)) + 0.8 - width / 2, color="0.2", label="commonest word"
     )
     axis.set(ylabel="% of strangers named rightly", ylim=(0, 100))
-    axis.set_xticks(
-        np.arange(len(attributes)) + 0.4 - width / 2, attributes, rotation=30, ha="right", fontsize=8
-    )
+    middle = np.arange(len(attributes)) + 0.4 - width / 2
+    axis.set_xticks(middle, attributes, rotation=30, ha="right", fontsize=8)
     axis.legend(frameon=False, fontsize=8, ncols=len(found) + 1)
     return figure
 
@@ -177,7 +169,8 @@ def spread(rows):
     figure, axes = plt.subplots(1, 2, figsize=(8.4, 2.6))
     for k, (split, some) in enumerate(moments.groupby("split", sort=False)):
         style = {"label": split, "color": f"C{k}", "hatch": ("", "//", "..")[k % 3], "alpha": 0.75}
-        sizes = some.groupby("pid").size().value_counts().sort_index()
+        of_identity = some.groupby("pid").size()  # {pid: images}
+        sizes = of_identity.value_counts().sort_index()  # {images: identities}
         axes[0].bar(sizes.index + 0.27 * k, sizes, 0.27, **style)
         cameras = some.camid.value_counts().sort_index()
         axes[1].bar(cameras.index + 0.27 * k, cameras, 0.27, **style)
@@ -190,7 +183,8 @@ def spread(rows):
 def spread_words(rows, name):
     """The finding of `spread` for a caption."""
     moments = rows.drop_duplicates(["split", "shot"])
-    sizes, cameras = moments.groupby("pid").size(), moments.groupby("pid").camid.nunique()
+    sizes = moments.groupby("pid").size()
+    cameras = moments.groupby("pid").camid.nunique()
     return (
         f"An identity of {name} has {sizes.min()} to {sizes.max()} images (median {sizes.median():.0f}) "
         f"from {cameras.median():.0f} of {moments.camid.nunique()} cameras (median); "
@@ -204,21 +198,22 @@ def lengths(found, titles):
     figure, axes = plt.subplots(1, len(titles), figsize=(4.6 * len(titles), 3), sharey=True, squeeze=False)
     for axis, (data, title) in zip(axes[0], titles.items()):
         for (method, where), points in found.items():
-            if where == data:
-                steps, means, spread = zip(
-                    *((p.steps, p.mean, np.nan_to_num(p.spread)) for p in points.values())
-                )
-                axis.errorbar(
-                    steps,
-                    means,
-                    spread,
-                    color=COLOURS[method],
-                    ls=STYLES[method],
-                    marker="o",
-                    ms=4,
-                    capsize=3,
-                    label=method,
-                )
+            if where != data:
+                continue
+            steps = [point.steps for point in points.values()]
+            means = [point.mean for point in points.values()]
+            spread = np.nan_to_num([point.spread for point in points.values()])  # one seed has no deviation
+            axis.errorbar(
+                steps,
+                means,
+                spread,
+                color=COLOURS[method],
+                ls=STYLES[method],
+                marker="o",
+                ms=4,
+                capsize=3,
+                label=method,
+            )
         axis.set(xlabel="steps of the image tower", title=title)
     axes[0, 0].set(ylabel="mAP, per cent")
     axes[0, 0].legend(frameon=False, fontsize=8)

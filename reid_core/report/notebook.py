@@ -39,11 +39,8 @@ def start(namespace):
     runs again, such values are the notebook's own and pass.
     """
     declared = annotations(namespace)
-    unknown = [name for name, value in namespace.items() if name not in declared and injected(name, value)]
-    if unknown and "_started" not in namespace:
-        raise ParameterError(
-            f"expected parameters among {', '.join(declared)}, found {unknown[0]!r}; correct the name."
-        )
+    if "_started" not in namespace:
+        check_names(namespace, declared)
     values = {name: coerced(name, kind, namespace[name]) for name, kind in declared.items()}
     check_words(values)
     namespace.update(values, _started=True)
@@ -51,12 +48,23 @@ def start(namespace):
     return SimpleNamespace(**values, shelf=BOOK if books else OWN)
 
 
+def check_names(namespace, declared):
+    """ParameterError for a plain value among the globals that the notebook did not declare."""
+    for name, value in namespace.items():
+        if name not in declared and injected(name, value):
+            raise ParameterError(
+                f"expected parameters among {', '.join(declared)}, found {name!r}; correct the name."
+            )
+
+
 def annotations(namespace):
     """{name: type as a string} of the annotated globals."""
     found = namespace.get("__annotations__") or namespace["__annotate__"](1)  # a function since Python 3.14
-    return {
-        name: str(kind) if getattr(kind, "__args__", None) else kind.__name__ for name, kind in found.items()
-    }
+    kinds = {}
+    for name, kind in found.items():
+        generic = getattr(kind, "__args__", None)  # list[int] calls itself "list"
+        kinds[name] = str(kind) if generic else kind.__name__
+    return kinds
 
 
 def injected(name, value):
@@ -69,11 +77,12 @@ def coerced(name, kind, value):
     """`value` as the annotated type; ParameterError where that would be a guess."""
     try:
         return KINDS[kind](value)
-    except (TypeError, ValueError, json.JSONDecodeError):
+    except (TypeError, ValueError, json.JSONDecodeError):  # of `int("one")`, of `as_bool(2)`, of "[0,"
         raise ParameterError(f"expected {name} to be {kind}, found {value!r}; correct the value.") from None
 
 
 def as_bool(value):
+    """True or False, also as a word; not a number. ValueError for all else."""
     words = {"true": True, "false": False}
     if isinstance(value, bool):
         return value
@@ -83,26 +92,32 @@ def as_bool(value):
 
 
 def as_int(value):
+    """A whole number, also as text or as 3.0. ValueError for all else."""
     if isinstance(value, bool) or (isinstance(value, float) and value % 1):
-        raise ValueError
+        raise ValueError  # int() would take True for 1, and cut 2.5 to 2
     return int(value)
 
 
 def as_float(value):
+    """A number, also as text such as "1e-4". ValueError for all else."""
     if isinstance(value, bool):
         raise ValueError
     return float(value)
 
 
 def as_str(value):
+    """A text. ValueError for all else."""
     if not isinstance(value, str):
         raise ValueError
     return value
 
 
 def as_list(item):
+    """The function that reads a list, also from JSON, and converts its items with `item`."""
+
     def read(value):
-        value = json.loads(value) if isinstance(value, str) else value
+        if isinstance(value, str):  # "[0,1]": papermill passes lists on its command line as texts
+            value = json.loads(value)
         if not isinstance(value, list | tuple):
             raise ValueError
         return [item(one) for one in value]
@@ -136,12 +151,18 @@ def reproduce(page, method, variant, row="full", seed=None):
     """The run of an ablation row in the page's profile: trained with `retrain` (in the profile smoke whenever
     it is missing or stale), else loaded from the page's shelf. None if there is none, which tables print as
     "not run"."""
-    spec = Spec(method, variant, row, page.data, page.profile, page.seed if seed is None else seed)
+    if seed is None:
+        seed = page.seed
+    spec = Spec(method, variant, row, page.data, page.profile, seed)
     try:
         if page.profile == "smoke":
             run = OWN.find(spec)
-            return measure.measure(spec, log=quiet) if run is None or run.outdated else run
-        return measure.measure(spec) if page.retrain else page.shelf.find(spec)
+            if run is None or run.outdated:
+                run = measure.measure(spec, log=quiet)
+            return run
+        if page.retrain:
+            return measure.measure(spec)
+        return page.shelf.find(spec)
     except ValueError as error:
         raise ParameterError(str(error)) from None
 
@@ -163,22 +184,30 @@ class Chapter:
     """
 
     def __init__(self, page, name):
-        self.page, self.name, self.made = page, name, {}
+        self.page = page
+        self.name = name
+        self.made = {}  # {title: (rows, reference)} of the tables so far, for `overview`
         self.paper = METHODS[NAMES[name][0]]
-        smoke = page.profile == "smoke"
-        self.seeds = [page.seed] if smoke else sorted({*chapters.SEEDS, page.seed})
-        self.away = "" if smoke else catalogue.partner(page.data) or ""
+        if page.profile == "smoke":  # made in seconds: one seed, and no test on another data set
+            self.seeds = [page.seed]
+            self.away = ""
+        else:
+            self.seeds = sorted({*chapters.SEEDS, page.seed})
+            self.away = catalogue.partner(page.data) or ""
 
     def meaning(self, label):
         """(name of a method, ablation row) of a label."""
         name, _, row = label.partition(", ")
-        return (name, row or "full") if name in NAMES else (self.name, label)
+        if name in NAMES:
+            return name, row or "full"
+        return self.name, label  # a row of this chapter's method, whose name may hold a comma
 
     def specs(self, label="full", on=None):
         """The specs of a label, one per seed."""
         name, row = self.meaning(label)
-        data, profile = on or self.page.data, self.page.profile
-        return [Spec(*NAMES[name], row, data, profile, seed).same for seed in self.seeds]
+        data = on or self.page.data
+        # `same`: rows with equal settings share a run
+        return [Spec(*NAMES[name], row, data, self.page.profile, seed).same for seed in self.seeds]
 
     def table(self, title, against, *, on=None, reference=None, tests=None, rows=None):
         """A printed ablation table beside ours, each row against the `reference`, the first unless told.
@@ -189,42 +218,44 @@ class Chapter:
             return missing(f"{title} on the other data set, in this profile")
         caption = f"{title} on {catalogue.title(data)}, against {against}"
         printed = self.printed(title, labels, data)
-        made = {
-            label: self.row(label, data, (tests or {}).get(label), printed.get((label, "mAP")))
-            for label in labels
-        }
-        return self.ablation(
-            made, reference or labels[0], caption, None if on else title, printed_on=self.beside(data)
-        )
+        tests = tests or {}
+        made = {}
+        for label in labels:
+            made[label] = self.row(label, data, tests.get(label), printed.get((label, "mAP")))
+        noted = None if on else title
+        return self.ablation(made, reference or labels[0], caption, noted, printed_on=self.beside(data))
 
     def sweep(self, name, labels, caption, *, reference="full", on=None, tests=None):
         """An ablation without printed numbers, each row against the `reference`; `tests` as in `table`."""
         if on == "":
             return missing(f"{caption} on the other data set, in this profile")
-        made = {label: self.row(label, on, (tests or {}).get(label)) for label in labels}
-        return self.ablation(
-            made, reference, f"{caption}: {catalogue.title(on or self.page.data)}", None if on else name
-        )
+        tests = tests or {}
+        made = {label: self.row(label, on, tests.get(label)) for label in labels}
+        noted = None if on else name
+        return self.ablation(made, reference, f"{caption}: {catalogue.title(on or self.page.data)}", noted)
 
     def elsewhere(self, labels, *, reference):
         """The same models on the data set that their training did not see."""
         if not self.away:
             return missing("The test on another data set, in this profile")
-        test = f"image to image on {self.away.partition('#')[0]}"
+        test = f"image to image on {self.away.partition('#')[0]}"  # tests are named without a world's seed
         made = {label: self.row(label, test=(label, test)) for label in labels}
-        trained, tested = catalogue.title(self.page.data), catalogue.title(self.away)
+        trained = catalogue.title(self.page.data)
+        tested = catalogue.title(self.away)
         caption = f"Trained on {trained}, tested on {tested}, which no training saw"
         return self.ablation(made, reference, caption)
 
     def first_ranks(self, title):
         """R1 of a printed table, on the page's data set and on the other one."""
-        specs, printed = {}, {}
+        specs = {}
+        printed = {}
         for data in filter(None, (self.page.data, self.away)):
+            theirs = self.printed(title, self.paper.tables[title], data)
             for label in self.paper.tables[title]:
                 shown = f"{label}, {catalogue.title(data)}"
                 specs[shown] = self.specs(label, data)
-                value = self.printed(title, [label], data).get((label, "R1"))
-                printed |= {} if value is None else {(shown, "R1"): value}
+                if (label, "R1") in theirs:
+                    printed[shown, "R1"] = theirs[label, "R1"]
         return ablations.comparison(specs, ["R1"], printed, f"{title}: first ranks", shelf=self.page.shelf)
 
     def compared_with_print(self, wanted, *, on=None):
@@ -233,28 +264,23 @@ class Chapter:
         data = on or self.page.data
         if on == "":
             return missing("The other data set, in this profile")
-        there = catalogue.stands_for(data)
-        printed = reported.printed({name: {**row, "dataset": there} for name, row in wanted.items()})
+        printed = printed_of(wanted, data)
         caption = (
-            f"{catalogue.title(there)} as printed; ours: {catalogue.title(data)}; intervals count the luck "
-            "of so few seeds and who "
+            f"{self.beside(data)} as printed; ours: {catalogue.title(data)}; intervals count the luck "
+            "of so few seeds and who is searched for"
         )
         specs = {name: self.specs(name, data) for name in wanted}
-        return ablations.comparison(
-            specs, ["mAP", "R1"], printed, f"{caption}is searched for", shelf=self.page.shelf
-        )
+        return ablations.comparison(specs, ["mAP", "R1"], printed, caption, shelf=self.page.shelf)
 
     def gain(self, wanted, reference, caption, *, on=None):
         """Whole methods against the `reference`, beside the printed differences."""
         data = on or self.page.data
         if on == "":
             return missing("The difference on the other data set, in this profile")
-        there = catalogue.stands_for(data)
-        printed = reported.printed({name: {**row, "dataset": there} for name, row in wanted.items()})
+        printed = printed_of(wanted, data)
         made = {name: self.row(name, data, printed=printed.get((name, "mAP"))) for name in wanted}
-        return self.ablation(
-            made, reference, f"{caption} on {catalogue.title(data)}", None, printed_on=self.beside(data)
-        )
+        caption = f"{caption} on {catalogue.title(data)}"
+        return self.ablation(made, reference, caption, printed_on=self.beside(data))
 
     def overview(self):
         """All rows of the page's tables by verdict."""
@@ -268,9 +294,8 @@ class Chapter:
 
     def printed(self, title, labels, data):
         """{(label, metric): value} that the paper prints in a table."""
-        there, paper = catalogue.stands_for(data), NAMES[self.name][0]
-        wanted = {label: {"paper": paper, "table": title, "row": label, "dataset": there} for label in labels}
-        return reported.printed(wanted)
+        paper, _ = NAMES[self.name]
+        return printed_of({label: {"paper": paper, "table": title, "row": label} for label in labels}, data)
 
     def beside(self, data):
         """The title of the data set whose printed numbers stand beside ours."""
@@ -283,20 +308,26 @@ class Chapter:
         return ablations.ablation(rows, reference, caption, shelf=self.page.shelf, printed_on=printed_on)
 
 
+def printed_of(wanted, data):
+    """{(label, metric): value} that papers print for {label: columns that pick its line of reported.csv}, on
+    the data set that `data` stands for: a world stands for the real one that it imitates."""
+    there = catalogue.stands_for(data)
+    return reported.printed({label: {**columns, "dataset": there} for label, columns in wanted.items()})
+
+
 def quiet(*_):
     """A log that prints nothing: a page shows no progress."""
 
 
 def show(*things):
     """The source of functions and classes, with file and line."""
+    style = HtmlFormatter(noclasses=True, style="tango", nobackground=True)  # colours stand in the spans
     parts = []
     for thing in things:
         source, line = inspect.getsourcelines(thing)
-        path = inspect.getsourcefile(inspect.unwrap(thing))
+        path = inspect.getsourcefile(inspect.unwrap(thing))  # of a decorated one, not of its decorator
         place = f"{path.removeprefix(str(ROOT) + '/')}, line {line}"
-        code = highlight(
-            "".join(source), PythonLexer(), HtmlFormatter(noclasses=True, style="tango", nobackground=True)
-        )
+        code = highlight("".join(source), PythonLexer(), style)
         parts.append(f'<div class="source"><div class="place">{html.escape(place)}</div>{code}</div>')
     return HTML("".join(parts))
 

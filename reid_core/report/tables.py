@@ -64,11 +64,14 @@ def marks_of(runs):
     """{data attribute: value} of a cell with numbers of these runs."""
     if not runs:
         return {}
-    names = [run.spec.name for run in runs]
-    origins = {run.data["origin"] for run in runs}
+    names = []
+    origins = set()
+    for run in runs:
+        names.append(run.spec.name)
+        origins.add(run.data["origin"])
     return {
         "run": " ".join(names),
-        "sha": " ".join(map(sha, runs)),
+        "sha": " ".join(map(sha, runs)),  # in the order of the names: the guards read them in pairs
         "origin": " ".join(sorted(origins)),
     }
 
@@ -89,7 +92,7 @@ def sha(run):
 def ours(runs, metric="mAP", task=None):
     """The cell of our number: mean over runs, with the half width of its 95 % interval for mAP, with the
     standard deviation over seeds for other metrics."""
-    runs = [run for run in runs if run]
+    runs = [run for run in runs if run]  # None: not run
     if not runs:
         return Cell(NOT_RUN, "empty")
     values = [run.score(metric, task) for run in runs]
@@ -102,7 +105,10 @@ def ours(runs, metric="mAP", task=None):
 
 def kind_of(runs):
     """The class of a cell with numbers of these runs: "world" if any of them is of the world, else "real"."""
-    return "world" if any(run.data["origin"] == "world" for run in runs) else "real"
+    for run in runs:
+        if run.data["origin"] == "world":
+            return "world"
+    return "real"
 
 
 def printed(value):
@@ -115,7 +121,8 @@ def recipe_table(recipe, caption):
     used."""
     rows = []
     for line in recipe.table():
-        used = Cell(short(line.used), "changed" if line.used != line.printed else "")
+        kind = "changed" if line.used != line.printed else ""
+        used = Cell(short(line.used), kind)
         rows.append([line.name, short(line.printed), line.status, line.where, line.rule, used])
     headings = ["setting", "published or assumed", "status", "where or why", "rule of the profile", "used"]
     return table(headings, rows, caption)
@@ -145,7 +152,7 @@ def short(value):
 def context(rows, caption):
     """Printed numbers of other methods, as `reported.numbers` gives them: a line per method and backbone, mAP
     / R1 per data set. A star, as printed, stands for images larger than 256 x 128."""
-    names = list(dict.fromkeys(rows.dataset))
+    names = list(dict.fromkeys(rows.dataset))  # a dictionary for its order: each once, as they come
     values = {}  # {(method, backbone): {(data set, metric): value}}, in the order of the rows
     larger = set()  # methods with larger images
     for row in rows.itertuples():
@@ -156,8 +163,9 @@ def context(rows, caption):
     for (method, backbone), told in values.items():
         line = [f"{method}*" if method in larger else method, backbone]
         for name in names:
-            both = [printed(told.get((name, metric))).text for metric in ("mAP", "R1")]
-            line.append(Cell(" / ".join(both), "paper"))
+            mean_ap = printed(told.get((name, "mAP"))).text
+            rank_1 = printed(told.get((name, "R1"))).text
+            line.append(Cell(f"{mean_ap} / {rank_1}", "paper"))
         lines.append(line)
     headings = ["method", "backbone"]
     headings += [f"{catalogue.title(name)}, mAP / R1" for name in names]
@@ -173,7 +181,9 @@ def sizes(counted, rows, caption):
         "train_seconds": "seconds, printed",
         "train_time_ratio": "of CLIP-ReID's time, printed",
     }
-    values = {(row.method, row.dataset, row.metric): row.value for row in rows.itertuples()}
+    values = {}
+    for row in rows.itertuples():
+        values[row.method, row.dataset, row.metric] = row.value
     lines = []
     off = []  # what the count does not round to
     for (name, data), count in counted.items():
@@ -181,9 +191,11 @@ def sizes(counted, rows, caption):
         theirs = [Cell(f"{values[name, data, metric]:g}", "paper") for metric in columns]
         lines.append([name, title, f"{count:.2f}", *theirs])
         millions = values[name, data, "params_M"]
-        if round(count) != millions:
+        if round(count) != millions:  # the papers print whole millions
             off.append(f"{name} on {title} ({count:.2f}, printed {millions:g})")
-    told = f"all but {', '.join(off)} round to what is printed" if off else "all round to what is printed"
+    told = "all round to what is printed"
+    if off:
+        told = f"all but {', '.join(off)} round to what is printed"
     return table(["method", "data set", "millions, counted", *columns.values()], lines, f"{caption}; {told}")
 
 
@@ -209,7 +221,7 @@ def speed(told, printed, caption, names=None):
     """Ratios of one measurement of `bench`, with the smallest and largest of its rounds, beside the printed
     ones {label: ratio}; `names` {label: how the page calls it}."""
     names = names or {}
-    spread = told.get("spread", {})
+    spread = told.get("spread", {})  # older measurements have none
     rows = []
     for label, ratio in told["ratios"].items():
         here = f"{ratio:.2f}"
@@ -222,6 +234,7 @@ def speed(told, printed, caption, names=None):
 
 
 def paragraph(text):
+    """The HTML of a paragraph of plain text."""
     return f"<p>{html.escape(text)}</p>"
 
 

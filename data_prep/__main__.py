@@ -10,6 +10,7 @@ from data_prep.world.layouts import layout_of
 
 
 def main(arguments=None):
+    # `gates` has moved, and says so whatever options it is called with
     options, rest = parser().parse_known_args(arguments)
     if rest and options.run is not not_here:
         parser().error(f"unrecognized arguments: {' '.join(rest)}")
@@ -26,15 +27,8 @@ def parser():
     add_world(commands)
     commands.add_parser("gates", add_help=False).set_defaults(run=not_here)
     add_check(commands)
-    both = commands.add_parser("join", help="two data sets as one training set, without what leaks")
-    both.add_argument("places", nargs="+", metavar="DATASET ROOT")
-    both.add_argument("--out", help="a CSV file above both roots")
-    both.set_defaults(run=unite)
-    change = commands.add_parser("convert", help="a release that has no crops as files: cuhk03, cuhk_sysu")
-    change.add_argument("dataset", help=", ".join(convert.CONVERSIONS))
-    change.add_argument("source", help="the folder of the release")
-    change.add_argument("out", help="a folder that is not there yet")
-    change.set_defaults(run=make_crops)
+    add_join(commands)
+    add_convert(commands)
     add_describe(commands)
     for name in public.READERS:
         add_reader(commands, name)
@@ -63,6 +57,21 @@ def add_check(commands):
     reading(check).set_defaults(run=examine)
 
 
+def add_join(commands):
+    both = commands.add_parser("join", help="two data sets as one training set, without what leaks")
+    both.add_argument("places", nargs="+", metavar="DATASET ROOT")
+    both.add_argument("--out", help="a CSV file above both roots")
+    both.set_defaults(run=unite)
+
+
+def add_convert(commands):
+    change = commands.add_parser("convert", help="a release that has no crops as files: cuhk03, cuhk_sysu")
+    change.add_argument("dataset", help=", ".join(convert.CONVERSIONS))
+    change.add_argument("source", help="the folder of the release")
+    change.add_argument("out", help="a folder that is not there yet")
+    change.set_defaults(run=make_crops)
+
+
 def add_describe(commands):
     task = "say what each training image shows, with a BLIP-2 of your own"
     words = commands.add_parser("describe", help=task)
@@ -87,12 +96,10 @@ def add_reader(commands, name):
 def reading(command):
     """The command with what every command that reads a data set takes."""
     command.add_argument("root", help="the folder of the data set")
-    command.add_argument(
-        "--drop-unmatched-queries", action="store_true", help="leave out queries without a match"
-    )
-    command.add_argument(
-        "--allow-count-mismatch", action="store_true", help="for those who know why their numbers differ"
-    )
+    unmatched = "leave out queries without a match"
+    command.add_argument("--drop-unmatched-queries", action="store_true", help=unmatched)
+    mismatch = "for those who know why their numbers differ"
+    command.add_argument("--allow-count-mismatch", action="store_true", help=mismatch)
     return command
 
 
@@ -137,7 +144,8 @@ def unite(options):
         raise ValueError(
             f"expected two data sets with their roots, found {' '.join(options.places)}; name both."
         )
-    manifest = join.joint_training(*(public.read(name, root) for name, root in zip(names, roots)))
+    first, second = map(public.read, names, roots)
+    manifest = join.joint_training(first, second)
     print(*doctor.summary(manifest, missing=False), sep="\n")
     if options.out:
         manifest.write(options.out)

@@ -68,8 +68,9 @@ def read(name, size="laptop"):
             f"expected one data set, found the order {name}; train on it with a lifelong method, or "
             f"name one of {', '.join(order(name))}."
         )
-    if "+" in name:
-        return joint_training(*(read(part, size) for part in name.split("+")))
+    if "+" in name:  # first, so that each part may have its own @ and #
+        parts = [read(part, size) for part in name.split("+")]
+        return joint_training(*parts)
     if "@" in name:
         whole, _, number = name.partition("@")
         return cut(read(whole, size), name, number)
@@ -87,6 +88,7 @@ def cut(manifest, name, number):
     if not number.isdecimal() or not int(number):
         raise ValueError(f"expected a number of identities after @ in {name}, found {number!r}; correct it.")
     few = first_identities(manifest, int(number))
+    # watch out: a world's own fingerprint would stay that of the whole
     marked = hashlib.sha256(f"{manifest.fingerprint}@{number}".encode()).hexdigest()[:16]
     return replace(few, scene_fingerprint=marked)
 
@@ -119,7 +121,7 @@ def folder_of(name):
             "use the data set world_market."
         )
     own = Path(root) / name.partition("#")[0]
-    return own if own.is_dir() else Path(root)
+    return own if own.is_dir() else Path(root)  # readers look for the usual folders below it
 
 
 def world(name, seed, size):
@@ -133,7 +135,7 @@ def world(name, seed, size):
 def fingerprint(name, size="laptop"):
     """The fingerprint of a data set; for that of a world nothing is rendered."""
     first, _, seed = name.partition("#")
-    if first in SETS and "@" not in name:
+    if first in SETS and "@" not in name:  # a cut world is marked by `cut`, which needs the manifest
         return world_build.fingerprint(first, size, seed or 0)
     if name.startswith(LIFELONG):
         prints = " ".join(fingerprint(one, size) for one in order(name))
@@ -149,7 +151,8 @@ def pixels():
 def title(name):
     """A data set as captions call it."""
     first, _, seed = name.partition("#")
-    return TITLES.get(first, first) + (f", world seed {seed}" if seed else "")
+    called = TITLES.get(first, first)
+    return f"{called}, world seed {seed}" if seed else called
 
 
 def stands_for(name):

@@ -33,7 +33,7 @@ def convert(name, source, out):
         raise ValueError(
             f"expected a folder that is not there yet, found {out}; remove it or choose another."
         )
-    part = out.with_name(f".{out.name}.part")
+    part = out.with_name(f".{out.name}.part")  # beside it: a rename works within one disk alone
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
     CONVERSIONS[name](source, part)
@@ -72,7 +72,10 @@ def open_hdf5(path):
 def save_cuhk03(release, boxes, index, out):
     """Write the images of one kind of boxes. ValueError where the release has another number of them than the
     protocol counts."""
-    split_of = {int(k): split for split, key in INDEX.items() for k in np.atleast_1d(index[key])}
+    split_of = {}  # number of an image -> its split; the protocol uses some of the images alone
+    for split, key in INDEX.items():
+        for k in np.atleast_1d(index[key]):  # loadmat squeezes a list of one to a number
+            split_of[int(k)] = split
     number = 0
     for split in MARKET:
         (out / MARKET[split]).mkdir(parents=True)
@@ -81,7 +84,7 @@ def save_cuhk03(release, boxes, index, out):
         if number in split_of:
             folder = out / MARKET[split_of[number]]
             # h5py gives MATLAB's (height, width, 3) as (3, width, height)
-            picture = cell[()].transpose(2, 1, 0)
+            picture = cell[()].transpose(2, 1, 0)  # (height, width, 3)
             Image.fromarray(picture).save(folder / f"{pid:04d}_c{view}_{number:05d}.png")
     counted = len(np.atleast_1d(index["labels"]))
     if number != counted:
@@ -96,7 +99,7 @@ def cuhk03_cells(release, boxes):
     """(pid from 1, view 1 or 2, image) of every cell with an image; people are counted through all pairs of
     cameras."""
     people = 0
-    for pair in release[boxes][()].ravel():
+    for pair in release[boxes][()].ravel():  # references to one array per pair of cameras
         cells = release[pair]  # (10, people): five images of the first view, five of the second
         for person in range(cells.shape[1]):
             people += 1
@@ -113,12 +116,14 @@ def cuhk_sysu(source, out):
     notes = source / "annotation" / "test" / "train_test"
     for folder in ("train", "query", "gallery"):
         (out / folder).mkdir()
-    people = flat(loadmat(needed(notes / "Train.mat"))["Train"])
-    save_crops(source, out / "train", (box for person in people for box in scenes(person)))
+    training = []
+    for person in flat(loadmat(needed(notes / "Train.mat"))["Train"]):
+        training += scenes(person)
+    save_crops(source, out / "train", training)
     asked = []
     answers = []
     for test in flat(loadmat(needed(notes / "TestG50.mat"))["TestG50"]):
-        query = next(flat(test["Query"]))
+        query = next(flat(test["Query"]))  # there is one
         pid = pid_of(text(query["idname"]))
         asked.append((pid, query))
         answers += shown(pid, test)
@@ -129,10 +134,12 @@ def cuhk_sysu(source, out):
 def flat(cells):
     """The structures in an array of cells, however deeply MATLAB nested them."""
     for cell in np.ravel(cells):
-        if isinstance(cell, np.void):
-            yield from flat(cell[0]) if cell.dtype.names is None else [cell]
-        else:
+        if not isinstance(cell, np.void):  # an array of further cells
             yield from flat(cell)
+        elif cell.dtype.names is None:  # a void without fields wraps what it holds
+            yield from flat(cell[0])
+        else:
+            yield cell
 
 
 def text(cell):
@@ -162,6 +169,7 @@ def save_crops(source, folder, boxes):
         name = text(scene["imname"])
         x, y, width, height = (int(v) for v in np.ravel(scene["idlocate"]))
         with Image.open(needed(source / "Image" / "SSM" / name)) as image:
+            # a box may reach over the edge: what lies outside is black
             crop = image.convert("RGB").crop((x, y, x + width, y + height))
         crop.save(folder / f"{pid:05d}_{Path(name).stem}_{number:07d}.jpg", quality=95)
 

@@ -37,8 +37,11 @@ def describe(manifest, weights, out, device="cpu", answer=None, log=print):
     """
     answer = answer or blip(weights, device)
     rows = manifest.split("train")
-    paths = list(dict.fromkeys(rows[rows.modality == rows.modality.iloc[0]].path))
-    described = read_descriptions(out) if Path(out).exists() else {}
+    first = rows[rows.modality == rows.modality.iloc[0]]
+    paths = dict.fromkeys(first.path)  # each once, in the order of the table
+    described = {}
+    if Path(out).exists():
+        described = read_descriptions(out)
     left = [path for path in paths if Path(path).name not in described]  # an interrupted run goes on
     for number, path in enumerate(left, 1):
         with Image.open(manifest.root / path) as image:
@@ -51,7 +54,10 @@ def describe(manifest, weights, out, device="cpu", answer=None, log=print):
 
 def parts_of(image, answer):
     """Head, upper, lower and foot of one image."""
-    return sentences({name: answer(image, question).strip().lower() for name, question in QUESTIONS.items()})
+    said = {}
+    for name, question in QUESTIONS.items():
+        said[name] = answer(image, question).strip().lower()  # it becomes the middle of a sentence
+    return sentences(said)
 
 
 def sentences(said):
@@ -68,7 +74,7 @@ def sentences(said):
 def blip(weights, device):
     """(image, question) -> answer of a BLIP-2 model that lies in a folder; nothing is downloaded. ValueError
     without the package transformers or the model."""
-    try:
+    try:  # here: no other command needs the package, which the project does not install
         from transformers import Blip2ForConditionalGeneration, Blip2Processor
     except ImportError:
         raise ValueError(
@@ -84,13 +90,17 @@ def blip(weights, device):
     model = Blip2ForConditionalGeneration.from_pretrained(weights, local_files_only=True).to(device).eval()
 
     def answer(image, question):
-        asked = processor(images=image, text=f"Question: {question} Answer:", return_tensors="pt").to(device)
-        said = model.generate(**asked, **DECODING)[0].tolist()
-        return processor.decode(continuation(said, asked["input_ids"][0].tolist()), skip_special_tokens=True)
+        prompt = f"Question: {question} Answer:"  # the form that BLIP-2 was trained to answer
+        asked = processor(images=image, text=prompt, return_tensors="pt").to(device)
+        said = model.generate(**asked, **DECODING)[0].tolist()  # (1, tokens) -> tokens
+        tokens = continuation(said, asked["input_ids"][0].tolist())
+        return processor.decode(tokens, skip_special_tokens=True)
 
     return answer
 
 
 def continuation(said, asked):
     """The tokens that were generated: some versions of transformers repeat the question in front of them."""
-    return said[len(asked) :] if said[: len(asked)] == asked else said
+    if said[: len(asked)] == asked:
+        return said[len(asked) :]
+    return said

@@ -38,10 +38,11 @@ def check(name, root, decode=False, hashes=False, **options):
 def examine(manifest, decode=False, hashes=False):
     """The Report on a manifest: every check of the contract, then every file: its header, or all of it
     (`decode`); `hashes` finds copies."""
-    complaints = list(filter(None, (complaint(test, manifest) for test in CHECKS)))
+    found = [complaint(test, manifest) for test in CHECKS]  # all of them, not the first that fails
+    complaints = [sentence for sentence in found if sentence]
     missing = any("found nothing" in sentence for sentence in complaints)
     complaints += two_versions(manifest) + unreadable(manifest, decode)
-    if hashes and not missing:
+    if hashes and not missing:  # a file that is not there has no content
         complaints += copies(manifest)
     lines = summary(manifest, missing)
     if not complaints:
@@ -66,7 +67,8 @@ def summary(manifest, missing):
     if manifest.trials:
         lines.append(manifest.trials.words)
     for split, numbers in manifest.counts().items():
-        lines.append(f"{split:8}" + "  ".join(f"{number} {what}" for what, number in numbers.items()))
+        told = "  ".join(f"{number} {what}" for what, number in numbers.items())
+        lines.append(f"{split:8}{told}")
     return lines
 
 
@@ -85,8 +87,8 @@ def unreadable(manifest, decode):
     """One complaint for all files that are no images."""
     files = [manifest.root / path for path in dict.fromkeys(manifest.table.path)]
     look = partial(look_at, decode=decode)
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        found = list(filter(None, pool.map(look, files, chunksize=256)))
+    with ThreadPoolExecutor(os.cpu_count()) as pool:  # threads: most of the time is the disk's
+        found = [sentence for sentence in pool.map(look, files, chunksize=256) if sentence]
     if not found:
         return []
     more = f" ({len(found)} such files)" if len(found) > 1 else ""
@@ -104,7 +106,7 @@ def look_at(path, decode=False):
                 image.load()
     except FileNotFoundError:
         return ""  # the contract complains of it
-    except Exception as error:
+    except Exception as error:  # Pillow raises many kinds on spoiled files
         return f"expected an image, found {error} at {path}"
     return ""
 
@@ -114,7 +116,7 @@ def copies(manifest):
     and a gallery image that its protocol does not leave out. Only files of equal size are read."""
     groups = defaultdict(list)  # size in bytes -> rows
     for row in manifest.table.itertuples():
-        if row.modality == "rgb":
+        if row.modality == "rgb":  # one spectrum of a moment tells
             groups[os.stat(manifest.root / row.path).st_size].append(row)
     same = []
     for group in groups.values():
@@ -157,11 +159,12 @@ def leaked(manifest, same):
 def given_away(manifest, same):
     """A complaint about queries of which the gallery holds a copy that the protocol does not leave out, or
     none."""
-    if manifest.trials:
+    if manifest.trials:  # there both splits hold all images, and the draws keep them apart
         return []
     column = PROTOCOLS[manifest.protocol]
     pairs = []
     for a, b in pairs_in(same):
+        # the same path in both is no copy: RGBNT201 tests its images against each other
         asks = (a.split, b.split) == ("query", "gallery") and a.path != b.path
         if asks and (column is None or a.pid != b.pid or getattr(a, column) != getattr(b, column)):
             pairs.append((a, b))

@@ -26,7 +26,7 @@ def join(manifests, name="joint"):
     people = 1  # what is added to a set's pids: 0 stays free for distractors
     for table in tables:
         distractor = (table.pid <= 0) & (table.split == "gallery")
-        table["pid"] = table.pid.where(distractor, table.pid + people)
+        table["pid"] = table.pid.where(distractor, table.pid + people)  # where: keeps what is true
         people = int(table.pid.max()) + 1
     return manifest_of(name, manifests, pd.concat(tables))
 
@@ -38,7 +38,7 @@ def stacked(manifests):
     cameras = 0  # how many numbers the sets before have taken
     shots = 0
     for manifest in manifests:
-        table = manifest.table.copy()
+        table = manifest.table.copy()  # the caller's stays as it is
         folder = manifest.root.resolve().relative_to(root)
         table["path"] = [str(folder / path) for path in table.path]
         table["camid"] += cameras
@@ -70,7 +70,7 @@ def manifest_of(name, manifests, table, **more):
         common_root(manifests),
         table,
         origin=origins.pop(),
-        protocol=manifests[-1].protocol,
+        protocol=manifests[-1].protocol,  # of the joint table; a run tests each set by its own
         seed=seeds.pop() if len(seeds) == 1 else None,
         scene_fingerprint=hashlib.sha256(prints.encode()).hexdigest()[:16],
         **more,
@@ -100,7 +100,8 @@ def joint_training(*manifests):
         leak = (table.split == "train") & table.pid.isin(tested)
         notes.append(report(manifests[k].name, leak.sum(), (table.split == "train").sum()))
         kept.append(table[~leak])
-    shared = set.intersection(*(set(table[table.split == "train"].pid) for table in kept))
+    trained = [set(table[table.split == "train"].pid) for table in kept]
+    shared = set.intersection(*trained)
     notes.append(f"{len(shared)} training identities occur in all of the sets and have one label each")
     name = "+".join(manifest.name for manifest in manifests)
     return manifest_of(name, manifests, pd.concat(kept), notes=tuple(notes))
@@ -137,14 +138,14 @@ class People:
     def find(self, number):
         """The root of a label's group."""
         while self.parent[number] != number:
-            self.parent[number] = self.parent[self.parent[number]]
+            self.parent[number] = self.parent[self.parent[number]]  # halves the path for the next time
             number = self.parent[number]
         return number
 
     def unite(self, node, other):
         """Put two nodes into one group."""
-        a, b = sorted((self.find(self.label(node)), self.find(self.label(other))))
-        self.parent[b] = a
+        roots = (self.find(self.label(node)), self.find(self.label(other)))
+        self.parent[max(roots)] = min(roots)
 
 
 def nodes(manifest, people):
@@ -152,6 +153,7 @@ def nodes(manifest, people):
     kind = SOURCES.get(manifest.name, manifest.name.partition("#")[0])
     found = []
     for row in manifest.table.itertuples():
+        # where the protocol is "all" there are no distractors: 0 may be somebody
         distractor = row.pid <= 0 and row.split == "gallery" and manifest.protocol != "all"
         node = None if distractor else (manifest.name, row.pid)
         if node and (source := source_of(kind, row)):
@@ -189,4 +191,6 @@ def msmt_source(path):
     """MSMT17 and ICFG-PEDES: <train|test>/<pid 4>/... is MSMT17's own folder, whatever the split of
     ICFG-PEDES says."""
     match = re.search(r"(?:^|/)(?:mask_)?(train|test)(?:_v2)?/(\d{4})/", path)
-    return ("msmt17", match[1], int(match[2])) if match else None
+    if not match:
+        return None
+    return ("msmt17", match[1], int(match[2]))  # with the side: both count their people from 0

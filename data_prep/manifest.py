@@ -92,7 +92,8 @@ class Manifest:
         digest = hashlib.sha256()
         for row in self.table.itertuples(index=False):
             size = (self.root / row.path).stat().st_size
-            digest.update(json.dumps([*row, size], default=str).encode())
+            text = json.dumps([*row, size], default=str)
+            digest.update(text.encode())
         if self.trials:
             digest.update(json.dumps(self.trials.draws).encode())
         return digest.hexdigest()[:16]
@@ -129,12 +130,13 @@ class Manifest:
         """The same data without the queries that no gallery image can answer; trials would count on them."""
         if self.trials:
             return self
-        return replace(self, table=self.table.drop(index=unmatched_queries(self)).reset_index(drop=True))
+        kept = self.table.drop(index=unmatched_queries(self))
+        return replace(self, table=kept.reset_index(drop=True))
 
 
 def read_table(path):
     """The rows of a CSV that `Manifest.write` or anybody else wrote. ValueError where a list is no JSON."""
-    table = pd.read_csv(path, keep_default_na=False)
+    table = pd.read_csv(path, keep_default_na=False)  # an empty cell is "", not NaN
     for column in set(LISTS) & set(table.columns):
         table[column] = [told(path, column, text) for text in table[column]]
     return table
@@ -165,8 +167,9 @@ def from_table(name, root, table, drop_unmatched_queries=False, tests=None, **mo
         table["shot"] = list(range(len(table)))
     for column, value in DEFAULTS.items():
         if column not in table:
-            table[column] = [value] * len(table)
+            table[column] = [value] * len(table)  # a list, as pandas would spread a tuple over rows
     table.loc[table.domain == "", "domain"] = name
+    # the fingerprint hashes rows as they stand: in the order of COLUMNS, and no other columns
     manifest = Manifest(name, Path(root), table[list(COLUMNS)], **more)
     if drop_unmatched_queries:
         manifest = manifest.without_unmatched_queries()
@@ -199,14 +202,14 @@ def known_words(manifest):
 
 def whole_numbers(manifest):
     for column in ("pid", "camid", "scene", "shot", "tile"):
-        values = pd.to_numeric(manifest.table[column], errors="coerce")
+        values = pd.to_numeric(manifest.table[column], errors="coerce")  # NaN for no number
         wrong = manifest.table[column][values.isna() | (values % 1 != 0)]
         if len(wrong):
             raise ValueError(
                 f"{manifest.name}: expected whole numbers in the column {column}, found {wrong.iloc[0]!r} "
                 f"in row {wrong.index[0]}; correct it."
             )
-        manifest.table[column] = values.astype("int64")
+        manifest.table[column] = values.astype("int64")  # watch out: this check also converts
 
 
 def files_once(manifest):
@@ -237,7 +240,8 @@ def files_exist(manifest):
 
 
 def nobody_in_train_and_test(manifest):
-    both = set(manifest.split("train").pid) & set(manifest.split("query", "gallery").pid) - {0}
+    tested = set(manifest.split("query", "gallery").pid)
+    both = set(manifest.split("train").pid) & tested - {0}  # 0 may be a distractor
     if both:
         raise ValueError(
             f"{manifest.name}: expected no identity in both train and test, found {len(both)} (the first is "
@@ -275,7 +279,11 @@ def unmatched(query, gallery, column):
     if column is None:
         return [row.Index for row in query.itertuples() if not by_pid[row.pid]]
     same = Counter(zip(gallery.pid, gallery[column]))  # those that the protocol leaves out
-    return [row.Index for row in query.itertuples() if by_pid[row.pid] == same[row.pid, getattr(row, column)]]
+    alone = []
+    for row in query.itertuples():
+        if by_pid[row.pid] == same[row.pid, getattr(row, column)]:
+            alone.append(row.Index)
+    return alone
 
 
 FIRST_CHECKS = (not_empty, known_words, whole_numbers)  # without these, nothing else can be asked

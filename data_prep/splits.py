@@ -33,12 +33,15 @@ def drawn(name, split):
     def place(pid):
         return hashlib.sha256(f"{SEED} {name} {split} {pid}".encode()).hexdigest()
 
-    return sorted(sorted(people, key=place)[:tested])
+    first = sorted(people, key=place)[:tested]
+    return sorted(first)
 
 
 def text():
     """What splits.json holds."""
-    splits = {name: [drawn(name, split) for split in range(SPLITS)] for name in PEOPLE}
+    splits = {}
+    for name in PEOPLE:
+        splits[name] = [drawn(name, split) for split in range(SPLITS)]
     return json.dumps({"whose": "ours, not published by anybody else", "seed": SEED, "splits": splits}) + "\n"
 
 

@@ -13,6 +13,8 @@ from reid_core.report import chapters
 from reid_core.runs import bundle, fill
 from reid_core.runs.run import BOOK, OWN, Spec, known
 
+RENAMED = {"looks": "visuals", "results": "measure"}  # commands of earlier versions -> of this one
+
 
 def main(arguments=None):
     options = parser().parse_args(arguments)
@@ -24,15 +26,28 @@ def main(arguments=None):
 
 
 def parser():
+    """The command line: one subcommand for each task, and the names of earlier versions."""
     top = argparse.ArgumentParser("python -m reid_core", description=__doc__)
     commands = top.add_subparsers(required=True, metavar="COMMAND")
+    add_train(commands)
+    add_measure(commands)
+    add_visuals(commands)
+    add_pretrain(commands)
+    add_gates(commands)
+    add_bench(commands)
+    for old in RENAMED:
+        # without `help`, so that --help does not list them
+        commands.add_parser(old, add_help=False).set_defaults(run=None, renamed=old)
+    return top
+
+
+def add_train(commands):
     train = commands.add_parser("train", help="train and test one row, as a notebook does")
     train.add_argument("method")
     train.add_argument("--variant", help="the method's first unless told")
     train.add_argument("--row", default="full", help="a row of the paper's tables")
-    train.add_argument(
-        "--set", action="append", default=[], metavar="FIELD=VALUE", help="change a field of the recipe"
-    )
+    change = "change a field of the recipe"
+    train.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE", help=change)
     train.add_argument("--profile", default="laptop", help=", ".join(PROFILES))
     train.add_argument("--data", help="the profile's default unless told")
     train.add_argument("--seed", type=int, default=0)
@@ -40,76 +55,69 @@ def parser():
     train.add_argument("--threads", type=int, help="of the processor; all cores unless told")
     train.add_argument("--checkpoint-every", type=int, metavar="STEPS", help="also within an epoch")
     train.add_argument("--deterministic", action="store_true", help="repeat bits on a GPU, too; slower")
-    train.add_argument(
-        "--into-book", action="store_true", help="write to results/, the book's, instead of build/results"
-    )
-    train.add_argument("--keep", action="store_true", help=argparse.SUPPRESS)
+    place = "write to results/, the book's, instead of build/results"
+    train.add_argument("--into-book", action="store_true", help=place)
+    train.add_argument("--keep", action="store_true", help=argparse.SUPPRESS)  # an old name of --into-book
     train.set_defaults(run=train_one)
-    book = commands.add_parser(
-        "measure", help="measure what the book lacks or has stale, headline rows first"
-    )
+
+
+def add_measure(commands):
+    task = "measure what the book lacks or has stale, headline rows first"
+    book = commands.add_parser("measure", help=task)
     book.add_argument("--minutes", type=float, default=60)
     book.add_argument("--jobs", type=int, default=1, help="runs at a time, each a process with one thread")
     book.add_argument("--device", help="cpu, cuda, cuda:1 ...; one GPU takes many jobs")
-    book.add_argument(
-        "--list", action="store_true", help="only print the names of all runs that the book shows"
-    )
+    names = "only print the names of all runs that the book shows"
+    book.add_argument("--list", action="store_true", help=names)
     book.add_argument("--only", metavar="NAME", help="one of these names, in this process")
     book.add_argument("--threads", type=int, help="of the processor, with --only; all cores unless told")
     book.add_argument("--bundle", metavar="FILE", help="then pack the finished runs in one archive")
-    book.add_argument(
-        "--merge", metavar="FILE", help="take the runs of such an archive in, and measure nothing"
-    )
+    archive = "take the runs of such an archive in, and measure nothing"
+    book.add_argument("--merge", metavar="FILE", help=archive)
     book.add_argument("--due", action="store_true", help=argparse.SUPPRESS)  # how --jobs begins a run
     book.set_defaults(run=measure_book)
-    shown = commands.add_parser(
-        "visuals", help="keep what runs show whose weights are still here, beside their numbers"
-    )
+
+
+def add_visuals(commands):
+    task = "keep what runs show whose weights are still here, beside their numbers"
+    shown = commands.add_parser("visuals", help=task)
     shown.set_defaults(run=lambda options: visuals.fill())
+
+
+def add_pretrain(commands):
     own = commands.add_parser("pretrain", help="make the models that come with the project again")
     own.add_argument("model", help=", ".join(pretrain.KINDS))
     own.add_argument("--profile", default="laptop", help=", ".join(PROFILES))
     own.add_argument("--epochs", type=int)
     own.add_argument("--device")
-    own.set_defaults(
-        run=lambda o: pretrain.pretrain(o.model, profile=o.profile, epochs=o.epochs, device=o.device)
-    )
+    own.set_defaults(run=pretrain_model)
+
+
+def add_gates(commands):
     world = commands.add_parser("gates", help="is the synthetic world hard enough, and solvable?")
     world.add_argument("--seeds", type=int, nargs="+", default=gates.SHOWN)
     world.add_argument("--profile", default="laptop", help=", ".join(PROFILES))
-    world.add_argument(
-        "--rates",
-        nargs="+",
-        metavar="P,N",
-        help="try factors on the rates (pretrained, new) instead, on the development seed",
-    )
-    world.add_argument(
-        "--only", nargs="+", choices=list(gates.MEASURES), help="some of what is measured together"
-    )
-    world.add_argument(
-        "--lengths", action="store_true", help="try lengths of training instead, on the development seed"
-    )
-    world.add_argument(
-        "--jobs", type=int, default=1, help="trainings of --lengths at a time, each with one thread"
-    )
+    factors = "try factors on the rates (pretrained, new) instead, on the development seed"
+    world.add_argument("--rates", nargs="+", metavar="P,N", help=factors)
+    some = "some of what is measured together"
+    world.add_argument("--only", nargs="+", choices=list(gates.MEASURES), help=some)
+    durations = "try lengths of training instead, on the development seed"
+    world.add_argument("--lengths", action="store_true", help=durations)
+    at_once = "trainings of --lengths at a time, each with one thread"
+    world.add_argument("--jobs", type=int, default=1, help=at_once)
     world.add_argument("--minutes", type=float, default=60, help="of --lengths")
     world.add_argument("--length", metavar="NAME", help=argparse.SUPPRESS)  # how --lengths begins one
     world.set_defaults(run=measure_gates)
+
+
+def add_bench(commands):
     speed = commands.add_parser("bench", help="speed and memory, as ratios within one run")
-    speed.add_argument(
-        "parts", nargs="*", metavar="PART", help=f"all of {', '.join(bench.PARTS)} unless told"
-    )
-    speed.add_argument(
-        "--into-book", action="store_true", help="write to results/bench.json, which the book shows"
-    )
-    speed.add_argument("--keep", action="store_true", help=argparse.SUPPRESS)
+    parts = f"all of {', '.join(bench.PARTS)} unless told"
+    speed.add_argument("parts", nargs="*", metavar="PART", help=parts)
+    place = "write to results/bench.json, which the book shows"
+    speed.add_argument("--into-book", action="store_true", help=place)
+    speed.add_argument("--keep", action="store_true", help=argparse.SUPPRESS)  # an old name of --into-book
     speed.set_defaults(run=lambda options: bench.run(options.parts, options.into_book))
-    for old in RENAMED:
-        commands.add_parser(old, add_help=False).set_defaults(run=None, renamed=old)
-    return top
-
-
-RENAMED = {"looks": "visuals", "results": "measure"}  # commands of earlier versions
 
 
 def refuse_old_names(options):
@@ -127,6 +135,7 @@ def refuse_old_names(options):
 
 
 def measure_book(options):
+    """The command `measure`; --list, --merge and --only do one thing each instead of filling the book."""
     specs = {spec.name: spec for spec in chapters.wanted()}
     if options.list:
         return print(*specs, sep="\n")
@@ -165,28 +174,38 @@ def measure_one(specs, options):
         visuals.measure_and_keep(specs[options.only], shelf=BOOK, device=options.device)
 
 
+def pretrain_model(options):
+    pretrain.pretrain(options.model, profile=options.profile, epochs=options.epochs, device=options.device)
+
+
 def measure_gates(options):
+    """The command `gates`: one training of --lengths, all of them, pairs of --rates, or the gates."""
     if options.length:
-        fill.end_with_parent()
+        fill.end_with_parent()  # --lengths began this process, and may be interrupted
         processor.use_threads(1)
         lengths.measure(next(one for one in lengths.wanted() if one.name == options.length))
     elif options.lengths:
         lengths.fill(options.minutes, options.jobs)
     elif options.rates:
-        rates.measure([tuple(map(float, pair.split(","))) for pair in options.rates], profile=options.profile)
+        pairs = []
+        for pair in options.rates:
+            pairs.append(tuple(map(float, pair.split(","))))
+        rates.measure(pairs, profile=options.profile)
     else:
         gates.measure(options.seeds, options.profile, options.only)
 
 
 def train_one(options):
+    """The command `train`: measure one run and print its scores."""
     known(METHODS, options.method, "method")
     variant = options.variant or next(iter(METHODS[options.method].variants))
     profile = profile_called(options.profile)
     row = " + ".join([options.row, *options.set])
     spec = Spec(options.method, variant, row, options.data or profile.data, profile.name, options.seed)
     processor.use_threads(options.threads)
-    shelf = BOOK if options.into_book else OWN
+    shelf = OWN
     if options.into_book:
+        shelf = BOOK
         before_the_book()
     run = visuals.measure_and_keep(
         spec,
@@ -195,6 +214,11 @@ def train_one(options):
         checkpoint_every=options.checkpoint_every,
         deterministic=options.deterministic,
     )
+    print_run(run, shelf)
+
+
+def print_run(run, shelf):
+    """Scores of each test in per cent, its protocol, and the cost of the run."""
     for record in run.scores:
         numbers = (f"{name} {value:.1f}" for name, value in record["summary"].items())
         print(f"{record['task']} on {record['data']}", *numbers, sep="  ")

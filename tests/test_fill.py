@@ -237,6 +237,10 @@ def changed(path, change):
             "a whole bundle .*, found .* altered",
         ),
         (
+            lambda card, files: card.update(files=list(card["files"])),
+            "a whole bundle .*, found one that cannot be read",
+        ),
+        (
             lambda card, files: files.pop(next(iter(card["files"]))),
             "a whole bundle .*, found one that cannot be read",
         ),

@@ -250,6 +250,7 @@ def test_a_run_goes_stale_with_what_its_code_computes_and_not_with_its_files(wor
         (9.9995, ""),
         (10.002, "its loss differs by 2.0e-04"),
         (0.0, "its loss differs by 1.0e+00"),
+        (float("nan"), "its loss differs by inf"),
     ],
 )
 def test_a_probe_may_differ_as_processors_round_and_no_more(value, said):

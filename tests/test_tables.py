@@ -137,6 +137,9 @@ def test_a_number_of_another_recipe_is_greyed_and_called_stale(kept):
 def test_a_run_that_was_trained_again_carries_the_mark_of_its_own_file(shelves):
     book, own = BOOK.write(run("full", 0, 0.6)), OWN.write(run("full", 0, 0.7))
     assert tables.sha(book) == digest(BOOK.path(book.spec)) and tables.sha(own) == digest(OWN.path(own.spec))
+    elsewhere = dataclasses.replace(own, scores=run("full", 0, 0.8).scores)
+    with pytest.raises(ValueError, match="a file with the scores of .*, found none; measure it again"):
+        tables.sha(elsewhere)
 
 
 def digest(path):

@@ -12,7 +12,7 @@ from data_prep.public.spectra import market1501_mm, msvr310, rgbnt100, rgbnt201
 from data_prep.public.table import csv
 from data_prep.public.vehicles import vehicleid, veri776
 
-READERS = {
+READERS = {  # by the name under which a reader is asked for, and its data set lies on disk
     reader.__name__: reader
     for reader in (
         market1501,
@@ -57,7 +57,7 @@ def read(name, root, **options):
     name, _, variant = name.partition("#")
     if name not in READERS:
         raise ValueError(f"expected a dataset among {', '.join(READERS)}, found {name!r}; correct the name.")
-    if variant:
+    if variant:  # else the reader takes its own first
         options["variant"] = known_variant(name, variant)
     return READERS[name](root, **options)
 

@@ -22,7 +22,8 @@ def expected():
     """The whole table; numbers are nullable integers."""
     table = pd.read_csv(Path(__file__).with_name("counts.csv"), keep_default_na=False)
     for column in QUANTITIES:
-        table[column] = pd.to_numeric(table[column], errors="coerce").astype("Int64")
+        numbers = pd.to_numeric(table[column], errors="coerce")  # an empty cell becomes NaN
+        table[column] = numbers.astype("Int64")  # whole numbers, or NA
     return table
 
 
@@ -37,8 +38,12 @@ def count(rows):
     """{quantity: number} of the rows of one split."""
     moments = rows.drop_duplicates("shot") if "shot" in rows else rows  # three spectra are one moment
     captions = moments.captions.map(len).sum() if "captions" in moments else 0
-    found = (moments.pid.nunique(), len(moments), moments.camid.nunique(), int(captions))
-    return dict(zip(QUANTITIES, found))
+    return {
+        "identities": moments.pid.nunique(),
+        "images": len(moments),
+        "cameras": moments.camid.nunique(),
+        "captions": int(captions),
+    }
 
 
 def check_counts(name, variant, root, table, allow_mismatch=False):
@@ -46,7 +51,7 @@ def check_counts(name, variant, root, table, allow_mismatch=False):
     wrong = []
     for row in expected_of(name, variant):
         wrong += differences(name, root, table, row)
-    if wrong and not allow_mismatch:
+    if wrong and not allow_mismatch:  # one sentence: where an archive is incomplete, most numbers differ
         more = f" (and {len(wrong) - 1} other numbers differ)" if len(wrong) > 1 else ""
         raise ValueError(
             f"{wrong[0]}{more}; unpack the whole archive, or pass --allow-count-mismatch if you know why."
@@ -70,7 +75,7 @@ def check_shots(name, root, table, expected):
     """Compare {split: number of shots} of a world with what was read; a mismatch is a ValueError."""
     shots = table.drop_duplicates(["split", "shot"]) if "shot" in table else table
     found = shots.split.value_counts().to_dict()
-    for split, number in expected.items():
+    for split, number in expected.items():  # of shots, as `count` has it: three spectra are one
         if found.get(split, 0) != number:
             raise ValueError(
                 f"{name}: expected {number} {split} images, found {found.get(split, 0)} in {root}; remove "

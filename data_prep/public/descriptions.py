@@ -10,7 +10,8 @@ SEPARATOR = "\t\t\t"
 def read_descriptions(path):
     """{file name: (head, upper, lower, foot)}."""
     found = {}
-    for number, line in enumerate(Path(path).read_text(encoding="utf-8").splitlines(), 1):
+    text = Path(path).read_text(encoding="utf-8")  # whatever the locale: sentences may hold accents
+    for number, line in enumerate(text.splitlines(), 1):
         fields = line.split(SEPARATOR)
         if line and len(fields) != 1 + len(PARTS):
             raise ValueError(
@@ -24,7 +25,10 @@ def read_descriptions(path):
 
 def write_descriptions(path, described):
     """The inverse of `read_descriptions`; tabs and line ends inside a sentence become blanks."""
-    lines = (SEPARATOR.join((name, *map(one_line, parts))) + "\n" for name, parts in described.items())
+    lines = []
+    for name, parts in described.items():
+        fields = [name, *map(one_line, parts)]
+        lines.append(SEPARATOR.join(fields) + "\n")
     Path(path).write_text("".join(lines), encoding="utf-8")
 
 

@@ -29,7 +29,8 @@ def find_root(root, place):
         for number, (aliases, folders) in enumerate(PLACES[place]):
             for folder in candidates(root, aliases):
                 needed = list(wanted(folder, folders).values())
-                if fits((folder / one).exists() for one in needed):
+                there = [(folder / one).exists() for one in needed]
+                if fits(there):
                     complete(name, folder, needed)
                     return folder, number
     expected = ", ".join(PLACES[place][0].folders.values())
@@ -39,8 +40,10 @@ def find_root(root, place):
 
 def candidates(root, aliases):
     """Where a data set may lie below `root`; unseen sets are often gathered in a folder of that name."""
-    above = (root, root / "Unseen")
-    return [root, *(folder / alias for folder in above for alias in aliases)]
+    found = [root]
+    for folder in (root, root / "Unseen"):
+        found += [folder / alias for alias in aliases]
+    return found
 
 
 def complete(name, folder, needed):
@@ -55,6 +58,7 @@ def complete(name, folder, needed):
 
 def advice(root, place):
     """What to do where a folder is not the expected one: it may be another data set."""
+    # data sets that are laid out alike fit the same folder, so there may be several
     others = [other for other in PLACES if other != place and looks_like(root, other)]
     if others:
         return f"this looks like {' or '.join(others)}: check it under that name"
@@ -65,14 +69,14 @@ def looks_like(root, place):
     """Whether everything that a data set needs lies in `root` itself."""
     for option in PLACES[place]:
         if all((root / folder).exists() for folder in option.folders.values()):
-            return True
+            return True  # one of its forms is enough
     return False
 
 
 def wanted(root, folders):
     """The folders that must be there: a world that is for testing alone has no training images."""
     card = world_card(root)
-    needed = dict(folders)
+    needed = dict(folders)  # a copy: PLACES stays as it is
     if card and "train" not in card["counts"]:
         needed.pop("train", None)
     return needed
@@ -111,7 +115,8 @@ def images(folder):
 
 def is_image(name):
     """Whether a file's name is that of an image."""
-    return name[0] != "." and os.path.splitext(name)[1].lower() in IMAGES
+    ending = os.path.splitext(name)[1].lower()
+    return name[0] != "." and ending in IMAGES
 
 
 def parse(pattern, path, grammar):
@@ -122,7 +127,7 @@ def parse(pattern, path, grammar):
         raise ValueError(
             f"expected a file name like {grammar}, found {path.name} in {path.parent}; rename or remove it."
         )
-    return tuple(map(int, match.groups()))
+    return tuple(map(int, match.groups()))  # leading zeros are allowed
 
 
 def lines(path, fields, grammar):
@@ -134,13 +139,14 @@ def lines(path, fields, grammar):
                 f"expected lines like {grammar} in {path}, found {line.strip()!r} in line {number}; use the "
                 "list of the release."
             )
-        if line.strip():
+        if line.strip():  # some releases end in an empty line
             yield found
 
 
 def records(path, keys):
     """The records of an annotation file; ValueError where it is no JSON or a record lacks a key."""
     found = read_json(path)
+    # records may have more fields than are read here
     if not isinstance(found, list) or any(key not in record for record in found for key in keys):
         raise ValueError(
             f"expected a list of records with {', '.join(keys)} in {path}, found another schema; use the "
@@ -161,7 +167,7 @@ def triples(root, half, folders):
     """(name, [visible, near-infrared, thermal] paths) of the images that three folders below root/half share.
     ValueError where an image of the first is missing in another."""
     complete(half, root / half, folders)
-    there = {folder: set(os.listdir(root / half / folder)) for folder in folders}
+    there = {folder: set(os.listdir(root / half / folder)) for folder in folders}  # sets: read once
     for path in images(root / half / folders[0]):
         lost = [folder for folder, names in there.items() if path.name not in names]
         if lost:
@@ -186,7 +192,8 @@ def with_sentences(table, root):
         table["captions"] = [tuple(said.get(image, ())) for image in table.path]
     if (root / "blip_descriptions.txt").exists():
         described = read_descriptions(root / "blip_descriptions.txt")
-        table["parts"] = [described.get(image.rpartition("/")[2], ()) for image in table.path]
+        names = [image.rpartition("/")[2] for image in table.path]  # published files tell no folder
+        table["parts"] = [described.get(name, ()) for name in names]
     return table
 
 
@@ -199,10 +206,12 @@ def finish(name, root, table, variant="", allow_count_mismatch=False, **more):
     """Check counts and contract; name, seed, label and counts come from the `world.json` that every synthetic
     root carries."""
     card = world_card(root)
-    if card:
+    if card:  # a world's counts are its own, whatever the data set that it is laid out as
         check_shots(card["name"], root, table, card["counts"])
         more |= {"origin": "world", "seed": card["seed"], "scene_fingerprint": card["fingerprint"]}
         return from_table(card["name"], root, table, **more)
+    # allowed differences stand in the notes, which every run of the data keeps
     differences = check_counts(name, variant, root, table, allow_count_mismatch)
     more["notes"] = (*more.get("notes", ()), *differences)
-    return from_table(f"{name}#{variant}" if variant else name, root, table, **more)
+    called = f"{name}#{variant}" if variant else name
+    return from_table(called, root, table, **more)

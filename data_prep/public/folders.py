@@ -52,6 +52,7 @@ PLACES = {  # data set, or data set#variant -> its places
         Place(("MSMT17_V1", "MSMT17", "msmt17"), LISTS | {"images": "train", "test": "test"}),
         Place(("MSMT17_V2", "MSMT17", "msmt17"), LISTS | {"images": "mask_train_v2", "test": "mask_test_v2"}),
     ],
+    # a folder that holds both kinds of boxes comes before one that is a kind of its own
     "cuhk03#labeled": market_like(*(f"{name}/labeled" for name in CUHK03), "labeled", *CUHK03),
     "cuhk03#detected": market_like(*(f"{name}/detected" for name in CUHK03), "detected", *CUHK03),
     "veri776": [
@@ -76,7 +77,7 @@ PLACES = {  # data set, or data set#variant -> its places
     "cuhk_sysu": [
         Place(
             ("cuhksysu4reid", "CUHK-SYSU/cuhksysu4reid"),
-            {"train": "train", "query": "query", "gallery": "gallery"},
+            {"train": "train", "query": "query", "gallery": "gallery"},  # as `convert` writes them
         ),
         Place(("cuhksysu", "CUHK-SYSU", "cuhk_sysu"), MARKET),
     ],

@@ -71,7 +71,8 @@ def cuhk01(root, variant="standard", **options):
     for path in images(root / "campus"):
         pid, image = parse(r"^(\d{4})(\d{3,4})", path, "<pid 4><image 3>, as in 0001002.png")
         shots.append((f"campus/{path.name}", pid, (image - 1) // 2))
-    return tested("cuhk01", root, shots, halves("cuhk01", shots, variant), variant, **options)
+    draws = halves("cuhk01", shots, variant)
+    return tested("cuhk01", root, shots, draws, variant, **options)
 
 
 def cuhk02(root, variant="standard", **options):
@@ -83,8 +84,11 @@ def cuhk02(root, variant="standard", **options):
         for path in images(root / folder):
             (pid,) = parse(r"^(\d+)", path, "<pid>_<image>, as in 001_01.png")
             shots.append((f"{folder}/{path.name}", pid, view))
-    draws = [one_of_each(shots, random.Random(PAD_SEED))] if variant == "pad_jul" else [against(shots)]
-    return tested("cuhk02", root, shots, draws, variant, **options)
+    if variant == "pad_jul":
+        draw = one_of_each(shots, random.Random(PAD_SEED))
+    else:
+        draw = against(shots)
+    return tested("cuhk02", root, shots, [draw], variant, **options)
 
 
 def viper(root, variant="standard", **options):
@@ -99,7 +103,8 @@ def viper(root, variant="standard", **options):
         )
     shots = [(f"cam_a/{path.name}", k, 0) for k, path in enumerate(first, 1)]
     shots += [(f"cam_b/{path.name}", k, 1) for k, path in enumerate(second, 1)]
-    return tested("viper", root, shots, halves("viper", shots, variant), variant, **options)
+    draws = halves("viper", shots, variant)
+    return tested("viper", root, shots, draws, variant, **options)
 
 
 def prid(root, variant="standard", **options):
@@ -110,6 +115,7 @@ def prid(root, variant="standard", **options):
     for view, folder in enumerate(("cam_a", "cam_b")):
         for path in images(root / folder):
             (pid,) = parse(r"^person_(\d+)", path, "person_<number>, as in person_0001.png")
+            # PAD's loaders do not tell these people apart, and its numbers are to be met
             if pid > 200 and not variant.startswith("pad"):
                 pid += 1000 * (1 + view)  # beyond every number of the other camera
             shots.append((f"{folder}/{path.name}", pid, view))
@@ -127,9 +133,12 @@ def grid(root, variant="standard", **options):
                 r"^(\d{4})_(\d+)_", path, "<pid 4>_<camera>_..., as in 0001_1_25004_107_32_106_221.jpeg"
             )
             camid += 100 * view  # those of the gallery count from 101
-            if pid or camid > 100:  # a distractor asks nobody
+            if pid or camid > 100:  # a distractor is shown, and asks nothing
                 shots.append((f"{folder}/{path.name}", pid, camid))
-    folds = [set()] if variant == "pad_jun" else folds_of(root / "features_and_partitions.mat")
+    if variant == "pad_jun":
+        folds = [set()]  # nobody is trained on
+    else:
+        folds = folds_of(root / "features_and_partitions.mat")
     if variant == "split0":
         folds = folds[:1]
     everybody = {pid for _, pid, _ in shots}
@@ -144,8 +153,9 @@ def ilids(root, variant="standard", **options):
     shots = []
     for path in images(root / "Persons"):
         pid, image = parse(r"^(\d{4})(\d{3})", path, "<pid 4><image 3>, as in 0001001.jpg")
-        shots.append((f"Persons/{path.name}", pid, image))
-    return tested("ilids", root, shots, ilids_draws(shots, variant), variant, **options)
+        shots.append((f"Persons/{path.name}", pid, image))  # each a camera, or the filter removes matches
+    draws = ilids_draws(shots, variant)
+    return tested("ilids", root, shots, draws, variant, **options)
 
 
 def sensereid(root, variant="standard", **options):
@@ -161,9 +171,11 @@ def sensereid(root, variant="standard", **options):
 
 def tested(name, root, shots, draws, variant, **options):
     """A manifest whose query and gallery are all images, and whose trials say who asks whom."""
-    rows = [(*shot, split) for split in ("query", "gallery") for shot in shots]
-    words = OWN_WORDS.get((name, variant), WORDS[variant]).format(n=len(draws))
-    trials = Trials(words, tuple(draws))
+    # both splits hold every shot in the same order, so a shot has one number in either
+    rows = [(*shot, "query") for shot in shots]
+    rows += [(*shot, "gallery") for shot in shots]
+    words = OWN_WORDS.get((name, variant), WORDS[variant])
+    trials = Trials(words.format(n=len(draws)), tuple(draws))
     return finish(name, root, table_of(rows), variant, trials=trials, **options)
 
 
@@ -176,7 +188,9 @@ def against(shots, people=None, backwards=False, border=1):
         if people is None or pid in people or not pid:
             side = first if camid < border else second
             side.append(k)
-    return (tuple(second), tuple(first)) if backwards else (tuple(first), tuple(second))
+    if backwards:
+        return tuple(second), tuple(first)
+    return tuple(first), tuple(second)
 
 
 def halves(name, shots, variant):
@@ -195,17 +209,19 @@ def halves(name, shots, variant):
 
 def ours(name, variant):
     """Our splits, as lists of tested identities: ten, or the first alone."""
-    return splits.ours()[name][: 1 if variant == "split0" else splits.SPLITS]
+    number = 1 if variant == "split0" else splits.SPLITS
+    return splits.ours()[name][:number]
 
 
 def pad_half(people, split):
     """The second half of the people as PAD's loaders of July shuffle them."""
-    return set(pad_order(people, random.Random(PAD_SEED + split))[len(people) // 2 :])
+    order = pad_order(people, random.Random(PAD_SEED + split))
+    return set(order[len(people) // 2 :])
 
 
 def pad_order(people, rng):
     """The people as `rng`, a generator of Python, shuffles them."""
-    shuffled = list(people)
+    shuffled = list(people)  # a copy: `shuffle` works in place
     rng.shuffle(shuffled)
     return shuffled
 
@@ -215,8 +231,11 @@ def one_of_each(shots, rng):
     order."""
     first = numbers_by_pid(shots, view=0)
     second = numbers_by_pid(shots, view=1)
-    both = sorted(set(first) & set(second))
-    return draw_of([(rng.choice(first[pid]), rng.choice(second[pid])) for pid in both])
+    pairs = []
+    for pid in sorted(set(first) & set(second)):  # watch out: the order decides what is drawn
+        asking = rng.choice(first[pid])
+        pairs.append((asking, rng.choice(second[pid])))
+    return draw_of(pairs)
 
 
 def draw_of(pairs):
@@ -244,10 +263,12 @@ def prid_draws(shots, variant):
     if variant == "pad_jun":
         chosen = [set(both)]
     elif variant == "pad_jul":
-        pool = both[:200]
+        pool = both[:200]  # PAD takes more people for shared, and draws from the first 200
         half = len(pool) // 2
-        orders = [pad_order(pool, random.Random(PAD_SEED + k)) for k in range(splits.SPLITS)]
-        chosen = [set(order[half : 2 * half]) for order in orders]
+        chosen = []
+        for k in range(splits.SPLITS):
+            order = pad_order(pool, random.Random(PAD_SEED + k))
+            chosen.append(set(order[half : 2 * half]))
     else:
         chosen = [set(people) & set(both) for people in ours("prid", variant)]
     return [between(shots, people, people | (second - first)) for people in chosen]
@@ -255,32 +276,44 @@ def prid_draws(shots, variant):
 
 def between(shots, asking, shown):
     """One draw: people `asking` from the first camera, people `shown` from the second."""
-    query = tuple(k for k, (_, pid, camid) in enumerate(shots) if camid == 0 and pid in asking)
-    gallery = tuple(k for k, (_, pid, camid) in enumerate(shots) if camid == 1 and pid in shown)
-    return query, gallery
+    query = []
+    gallery = []
+    for k, (_, pid, camid) in enumerate(shots):
+        if camid == 0 and pid in asking:
+            query.append(k)
+        if camid == 1 and pid in shown:
+            gallery.append(k)
+    return tuple(query), tuple(gallery)
 
 
 def folds_of(path):
     """Ten sets of training people, from the file that comes with GRID. ValueError for another content."""
+    folds = []
     try:
-        # the third entry of each fold is a row of pids
-        return [set(map(int, fold[0][0][2][0])) for fold in loadmat(path)["trainIdxAll"][0]]
+        for fold in loadmat(path)["trainIdxAll"][0]:
+            pids = fold[0][0][2][0]  # the third entry of a structure: a row of pids
+            folds.append(set(map(int, pids)))
     except (KeyError, IndexError, TypeError, ValueError) as error:
         raise ValueError(
             f"expected the folds of GRID in {path}, found another content ({error}); use the file of the "
             "release."
         ) from None
+    return folds
 
 
 def ilids_draws(shots, variant):
     """One image of each tested person asks and another answers; PAD's first loaders let the first image ask
     all others."""
     everybody = dict(sorted(numbers_by_pid(shots).items()))
+    # who has one image has no match; our splits count such people all the same
     by_pid = {pid: numbers for pid, numbers in everybody.items() if len(numbers) > 1}
     if variant == "pad_jun":
-        query = tuple(numbers[0] for numbers in by_pid.values())
-        gallery = tuple(k for numbers in by_pid.values() for k in numbers[1:])
-        return [(query, gallery)]
+        query = []
+        gallery = []
+        for first, *others in by_pid.values():
+            query.append(first)
+            gallery += others
+        return [(tuple(query), tuple(gallery))]
     if variant == "pad_jul":
         return [pad_pairs(shots, random.Random(PAD_SEED + k)) for k in range(splits.SPLITS)]
     names = list(everybody)  # our splits count people in the order of names, from 1
@@ -295,21 +328,29 @@ def pad_pairs(shots, rng):
     """One draw: two images of each person in the second half of PAD's order."""
     by_pid = numbers_by_pid(shots)
     order = pad_order(sorted(by_pid), rng)
-    half = order[len(order) // 2 :]
-    return draw_of([rng.sample(by_pid[pid], 2) for pid in half if len(by_pid[pid]) > 1])
+    pairs = []
+    for pid in order[len(order) // 2 :]:
+        if len(by_pid[pid]) > 1:
+            pairs.append(rng.sample(by_pid[pid], 2))  # with the generator that shuffled, as PAD does
+    return draw_of(pairs)
 
 
 def pairs_of(by_pid, people, split):
     """Query and gallery of our splits: neighbours in the person's images, another pair in every split."""
-    found = [by_pid[pid] for pid in people if pid in by_pid]
-    return draw_of([(k[split % len(k)], k[(split + 1) % len(k)]) for k in found])
+    pairs = []
+    for pid in people:
+        if pid in by_pid:
+            numbers = by_pid[pid]
+            asking = numbers[split % len(numbers)]
+            pairs.append((asking, numbers[(split + 1) % len(numbers)]))
+    return draw_of(pairs)
 
 
 def first_identities(manifest, number=500, least=1):
     """The data with a cap on training: the first `number` identities, in order, that have at least `least`
     images. VLADR and the methods beside it train on 500 a domain (CUHK-SYSU: of those with four images)."""
     table = manifest.table
-    sizes = table[table.split == "train"].groupby("pid").size()
+    sizes = table[table.split == "train"].groupby("pid").size()  # pid -> images, in order of pids
     kept = set(sizes[sizes >= least].index[:number])
     rows = table[(table.split != "train") | table.pid.isin(kept)].reset_index(drop=True)
     notes = (*manifest.notes, f"training is cut to {len(kept)} identities")

@@ -22,7 +22,7 @@ def market_like(name, grammar, root, place=None, **options):
     root, _ = find_root(root, place or name)
     rows = []
     junk = 0
-    for split, folder in wanted(root, MARKET).items():
+    for split, folder in wanted(root, MARKET).items():  # a world for testing alone has no training
         for path in images(root / folder):
             pid, camid = parse(r"^(-?\d+)_c(\d+)", path, grammar)
             if pid < 0:
@@ -35,7 +35,7 @@ def market_like(name, grammar, root, place=None, **options):
 
 def named(reader, name):
     """A reader as a function with its own name."""
-    reader.__name__ = name
+    reader.__name__ = name  # a partial has none, and READERS goes by it
     return reader
 
 
@@ -64,7 +64,7 @@ def msmt17(root, variant="", **options):
     file's name."""
     root, version = find_root(root, "msmt17")
     # of the training images; the others lie in the folder with "test" in place of "train"
-    folder = ("train", "mask_train_v2")[version]
+    folder = ("train", "mask_train_v2")[version]  # faces are blurred in V2
     rows = []
     for split, name in LISTS.items():
         half = folder if split in ("train", "val") else folder.replace("train", "test")

@@ -17,7 +17,7 @@ SPLITS = {"train": "train", "val": "val", "test": "gallery"}
 def cuhk_pedes(root, **options):
     """CUHK-PEDES: imgs/ and reid_raw.json, a list of {split, id (from 1), file_path, captions}; most images
     have two."""
-    return annotated("cuhk_pedes", "file_path", lambda path: 0, root, **options)
+    return annotated("cuhk_pedes", "file_path", no_camera, root, **options)
 
 
 def icfg_pedes(root, **options):
@@ -41,7 +41,13 @@ def annotated(name, key, camera, root, **options):
         path = record[key]
         pid = whole(record["id"], file)
         rows.append((f"imgs/{path}", pid, camera(path), split_of(record, file), said(record, file)))
+    # sentences are the queries, and a sentence has no camera that could be left out
     return finish(name, root, table_of(rows, COLUMNS), protocol="all", **options)
+
+
+def no_camera(path):
+    """CUHK-PEDES gathers images of five data sets, and tells no camera."""
+    return 0
 
 
 def msmt_camera(path):
@@ -79,6 +85,7 @@ def said(record, file):
     """The sentences of a record, with blanks where some releases have line ends or several blanks. ValueError
     where it has no list of sentences."""
     captions = record["captions"]
+    # watch out: a single string would pass as a list of letters
     if not isinstance(captions, list) or not all(isinstance(text, str) for text in captions):
         raise ValueError(
             f"expected a list of sentences as captions in {file}, found {captions!r}; use the "
@@ -92,5 +99,7 @@ def pairs(root, **options):
     on."""
     root, _ = find_root(root, "pairs")
     sentences = read_json(root / "captions.json")
-    rows = [(path, k, 0, "train", tuple(told)) for k, (path, told) in enumerate(sorted(sentences.items()))]
+    rows = []
+    for k, (path, told) in enumerate(sorted(sentences.items())):  # k: a pid of its own for every image
+        rows.append((path, k, 0, "train", tuple(told)))
     return finish("pairs", root, table_of(rows, COLUMNS), **options)

@@ -43,7 +43,8 @@ def rgbnt100(root, **options):
         for path in images(root / folder):
             grammar = "<pid 4>_c<camera 4>_<index>, as in 0505_c0008_003.jpg"
             pid, camid = parse(r"^(\d{4})_c(\d{4})_", path, grammar)
-            rows += spectra_rows([f"{folder}/{path.name}"] * 3, (split,), pid, camid, tiles=(0, 1, 2))
+            strip = f"{folder}/{path.name}"  # one file holds the three spectra
+            rows += spectra_rows([strip] * 3, (split,), pid, camid, tiles=(0, 1, 2))
     return finish("rgbnt100", root, spectra_table(rows), **options)
 
 
@@ -56,6 +57,7 @@ def msvr310(root, **options):
         for vehicle in folders_in(root / folder):
             for name, files in triples(root, f"{folder}/{vehicle.name}", ("vis", "ni", "th")):
                 pid, scene, view = parse(r"^(\d{4})_s(\d{3})_v(\d)", name, "<pid 4>_s<scene>_v<view>_<index>")
+                # the view stands where others have a camera; the protocol goes by scenes
                 rows += spectra_rows(files, (split,), pid, view, scene)
     return finish("msvr310", root, spectra_table(rows), protocol="scene", **options)
 
@@ -73,15 +75,16 @@ def folders_in(folder):
 def spectra_rows(files, splits, pid, camid, scene=0, tiles=(-1, -1, -1)):
     """The rows of one moment: a row for each of its three `files` in each of `splits`. `tiles` tells which
     third of a file's width each spectrum is, -1 the whole file."""
-    return [
-        (file, pid, camid, split, modality, scene, tile, (split, files[0]))
-        for split in splits
-        for file, modality, tile in zip(files, ("rgb", "nir", "tir"), tiles)
-    ]
+    rows = []
+    for split in splits:
+        shot = (split, files[0])  # the same for the three; `spectra_table` makes it a number
+        for file, modality, tile in zip(files, ("rgb", "nir", "tir"), tiles):
+            rows.append((file, pid, camid, split, modality, scene, tile, shot))
+    return rows
 
 
 def spectra_table(rows):
     """Rows of three spectra as a table; the images of a moment share the number of a shot, counted from 0."""
     table = pd.DataFrame(rows, columns=COLUMNS)
-    table["shot"] = pd.factorize(table["shot"])[0]
+    table["shot"] = pd.factorize(table["shot"])[0]  # in the order of appearance
     return table

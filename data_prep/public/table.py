@@ -13,8 +13,9 @@ def csv(root, variant="market", allow_count_mismatch=False, **options):
     path = table_in(Path(root))
     table = read_table(path)
     card = card_above(path.parent, table)
-    told = {"origin": "world", "seed": card["seed"]} if card else {}
-    return from_table(path.stem, path.parent, table, protocol=variant, **told, **options)
+    if card:
+        options |= {"origin": "world", "seed": card["seed"]}
+    return from_table(path.stem, path.parent, table, protocol=variant, **options)
 
 
 def table_in(root):
@@ -33,6 +34,7 @@ def table_in(root):
 def card_above(root, table):
     """The card of the world that the images belong to, or {}. ValueError where only some are of a world:
     images of a world and photographs are never one data set."""
+    # `get`: that the column is missing is said by `from_table`
     folders = {path.rpartition("/")[0] for path in table.get("path", ())}
     cards = {folder: nearest_card(root, folder) for folder in folders}
     of_world = [card for card in cards.values() if card]
@@ -49,7 +51,9 @@ def nearest_card(root, folder):
     """The `world.json` in a folder or above it, up to the root."""
     place = root / folder
     while True:
-        if (card := world_card(place)) or place == root or place == place.parent:
+        card = world_card(place)
+        top = place in (root, place.parent)  # the parent of / is / itself
+        if card or top:
             return card
         place = place.parent
 

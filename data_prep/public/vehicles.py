@@ -26,11 +26,13 @@ def vehicleid(root, variant="800", **options):
     are no cameras: in each of ten draws one image of every vehicle is the gallery, and the others ask. The
     draws are ours, see `galleries`."""
     root, _ = find_root(root, f"vehicleid#{variant}")
-    files = {path.stem: path.name for path in images(root / "image")}
+    files = {path.stem: path.name for path in images(root / "image")}  # lists may leave the ending out
     folders = PLACES[f"vehicleid#{variant}"][0].folders
     rows = [(*shot, "train") for shot in listed(root / folders["train"], files)]
     tested = list(listed(root / folders["test"], files))
-    rows += [(*shot, split) for split in ("query", "gallery") for shot in tested]
+    # both splits hold every tested image in the same order, so an image has one position in either
+    rows += [(*shot, "query") for shot in tested]
+    rows += [(*shot, "gallery") for shot in tested]
     trials = galleries(tested)
     return finish("vehicleid", root, table_of(rows), variant, protocol="all", trials=trials, **options)
 
@@ -55,12 +57,14 @@ def galleries(tested):
     draws = []
     for repeat in range(REPEATS):
         order = sorted(range(len(tested)), key=lambda k: digest(repeat, tested[k][0]))
-        first = {
-            tested[k][1]: k for k in reversed(order)
-        }  # pid -> its first image: the last one written stays
+        first = {}  # pid -> position of its first image in this order
+        for k in order:
+            first.setdefault(tested[k][1], k)
         gallery = sorted(first.values())
-        draws.append((tuple(sorted(set(order) - set(gallery))), tuple(gallery)))
-    return Trials(f"mean over {REPEATS} random galleries of one image per vehicle (our draws)", tuple(draws))
+        query = sorted(set(order) - set(gallery))
+        draws.append((tuple(query), tuple(gallery)))
+    words = f"mean over {REPEATS} random galleries of one image per vehicle (our draws)"
+    return Trials(words, tuple(draws))
 
 
 def digest(repeat, path):

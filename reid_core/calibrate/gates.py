@@ -10,6 +10,7 @@ the world was tuned on the development seed, and what is shown comes from other 
 import datetime
 import functools
 import hashlib
+import itertools
 import json
 import time
 from typing import NamedTuple
@@ -30,7 +31,8 @@ from reid_core.report import tables
 from reid_core.runs import provenance
 from reid_core.runs.run import BOOK
 
-DEVELOPMENT, SHOWN = 1000, (0, 1, 2)
+DEVELOPMENT = 1000  # the world seed on which the world was tuned: its numbers are not shown
+SHOWN = (0, 1, 2)  # world seeds
 
 
 class Gate(NamedTuple):
@@ -43,7 +45,7 @@ class Gate(NamedTuple):
 
 
 GATES = {
-    "zero-shot": Gate(15, 40, "mAP", "tiny CLIP, as it comes, searching images with images"),
+    "zero-shot": Gate(15, 40, "mAP", "tiny CLIP without training, searching images with images"),
     "fine-tuned": Gate(60, 85, "mAP", "the fine-tuned baseline"),
     "fine-tuned on D": Gate(60, 85, "mAP", "the same on domain D, which stands for MSMT17"),
     "colour histogram": Gate(0, 45, "mAP", "colours of horizontal stripes, white-balanced: no learning"),
@@ -82,7 +84,9 @@ class World:
     resumed."""
 
     def __init__(self, seed, profile="laptop", log=print):
-        self.seed, self.profile, self.log = seed, profile, log
+        self.seed = seed
+        self.profile = profile
+        self.log = log
         self.recipe = clip_reid.RECIPE.at(profile_called(profile))
 
     def data(self, name):
@@ -98,11 +102,10 @@ class World:
         if begin:
             method.image.load_state_dict(begin.image.state_dict())
         folder = build_folder() / "gates" / f"{name}-{self.profile}-{self.seed}"
-        began, key = (
-            time.time(),
-            (name, data.manifest.fingerprint, provenance.digest(self.recipe), loading.fingerprint("tiny")),
-        )
+        recipe = provenance.digest(self.recipe)
+        key = f"{name} {data.manifest.fingerprint} {recipe} {loading.fingerprint('tiny')}"
         pace = PROFILES[self.profile]
+        began = time.time()
         train.fit(
             method,
             data,
@@ -110,28 +113,30 @@ class World:
             seed=self.seed,
             precision=pace.precision,
             epoch_images=pace.epoch_images,
-            key=" ".join(key),
-            log=lambda text: None,
+            key=key,
+            log=silent,
         )
-        checkpoint.clear(folder)
+        checkpoint.clear(folder)  # a measurement is kept as its number: nobody resumes this training
         self.log(f"seed {self.seed}, {name}: trained in {time.time() - began:.0f} s")
         return method
 
     def in_order(self, domains):
         """The baseline trained on these domains in order; orders with the same first domains share the
         training on these."""
-        method, pace = self.method(Sequential, domains[0]), PROFILES[self.profile]
+        method = self.method(Sequential, domains[0])
+        pace = PROFILES[self.profile]
         began = time.time()
         lifelong.learn(
             method,
             domains,
             build_folder() / "gates" / f"orders-{self.profile}-{self.seed}",
-            tests=lambda method, number: [],
+            tests=untested,
             seed=self.seed,
+            # without the name of an order: what two orders have in common is found by both
             key=f"{provenance.digest(self.recipe)} {loading.fingerprint('tiny')} {provenance.code()}",
             precision=pace.precision,
             epoch_images=pace.epoch_images,
-            log=lambda text: None,
+            log=silent,
         )
         names = " ".join(domain.manifest.name for domain in domains)
         self.log(f"seed {self.seed}, {names}: trained in {time.time() - began:.0f} s")
@@ -141,8 +146,10 @@ class World:
         """Image-to-image retrieval on the market set: zero-shot, fine-tuned, by colour histograms, and by the
         attribute table."""
         data = self.data("world_market")
-        yield "zero-shot", summary(self.method(clip_reid.Baseline, data), data)["mAP"]
-        yield "fine-tuned", summary(self.trained(clip_reid.Baseline, data, "see"), data)["mAP"]
+        untrained = self.method(clip_reid.Baseline, data)
+        yield "zero-shot", summary(untrained, data)["mAP"]
+        tuned = self.trained(clip_reid.Baseline, data, "see")
+        yield "fine-tuned", summary(tuned, data)["mAP"]
         yield "colour histogram", oracles.by_feature(data, lambda rows: oracles.colours(data, rows))
         yield "attribute oracle", oracles.by_feature(data, lambda rows: oracles.attributes(data, rows))
 
@@ -150,32 +157,34 @@ class World:
         """Text-to-image retrieval on the text set: the fine-tuned text baseline, and the caption oracle."""
         data = self.data("world_text")
         yield "text to image", summary(self.trained(TextBaseline, data, "read"), data)["R1"]
-        first, agreeing = oracles.caption_oracle(self.seed, self.profile)
+        first, agreeing = oracles.caption_oracle(self.seed, self.profile)  # (sentences,) each
         yield "caption oracle", 100 * first.mean()
         yield "identities per caption", float(np.median(agreeing))
 
     def by_night(self):
         """Image-to-image retrieval at night: by the visible spectrum, and by near infrared and thermal."""
         data = self.data("world_rgbnt201")
-        dark = oracles.only_at_night(data)
-        for name, Kind in (("visible at night", SpectraBaseline), ("NIR + TIR at night", HeatBaseline)):
-            yield name, summary(self.trained(Kind, data, name.split()[0]), dark)["mAP"]
+        dark = oracles.only_at_night(data)  # tests at night; training stays at all hours
+        visible = self.trained(SpectraBaseline, data, "visible")
+        yield "visible at night", summary(visible, dark)["mAP"]
+        heat = self.trained(HeatBaseline, data, "NIR")
+        yield "NIR + TIR at night", summary(heat, dark)["mAP"]
 
     def one_after_another(self):
         """The five seen domains: trained on alone, in order, and jointly; direct transfer and forgetting."""
         domains = {name: self.data(f"world_{name}") for name in "abcde"}
-        alone = {name: self.in_order([data]) for name, data in domains.items()}
-        matrix = {name: scores_on(method, domains) for name, method in alone.items()}
+        matrix = {}  # trained on -> tested on -> mAP
+        for name, data in domains.items():
+            matrix[name] = scores_on(self.in_order([data]), domains)
         yield "fine-tuned on D", matrix["d"]["d"]
-        transfer = [matrix[a][b] / matrix[b][b] for a in domains for b in domains if a != b]
+        transfer = []
+        for trained, shown in itertools.permutations(domains, 2):
+            transfer.append(matrix[trained][shown] / matrix[shown][shown])
         yield "direct transfer", 100 * float(np.mean(transfer))
         last = self.in_order(list(domains.values()))  # begins with what "a" alone has left
         joint = ReidData(join([data.manifest for data in domains.values()]))
-        together = scores_on(self.trained(clip_reid.Baseline, joint, "together"), domains)
-        yield (
-            "forgetting",
-            float(np.mean(list(together.values())) - np.mean(list(scores_on(last, domains).values()))),
-        )
+        together = mean_score(self.trained(clip_reid.Baseline, joint, "together"), domains)
+        yield "forgetting", float(together - mean_score(last, domains))
 
     def words(self):
         """Accuracy of zero-shot tiny CLIP in naming colours of garments: pairs that pretraining saw, and
@@ -193,14 +202,29 @@ MEASURES = {  # what is measured together -> the data sets it needs
 }
 
 
+def silent(text):
+    """A log for trainings of which one line tells enough."""
+
+
+def untested(method, number):
+    """No records after a domain: these trainings are tested at their end alone."""
+    return []
+
+
 def summary(method, data):
     """The scores of a method's only task, in per cent."""
-    return next(iter(evaluate.run_tests(method, data, number=1).values())).summary()
+    (scores,) = evaluate.run_tests(method, data, number=1).values()
+    return scores.summary()
 
 
 def scores_on(method, domains):
     """{domain: mAP in per cent} of a method on several domains."""
     return {name: summary(method, data)["mAP"] for name, data in domains.items()}
+
+
+def mean_score(method, domains):
+    """mAP in per cent of a method, averaged over domains."""
+    return np.mean(list(scores_on(method, domains).values()))
 
 
 def measure(seeds=SHOWN, profile="laptop", only=None, log=print):
@@ -209,8 +233,10 @@ def measure(seeds=SHOWN, profile="laptop", only=None, log=print):
     for seed in seeds:
         world = World(seed, profile, log)
         for name in only or MEASURES:
-            key, mark = f"{name} of seed {seed}", fingerprint(world, name)
-            if kept(profile)["measured"].get(key, {}).get("fingerprint") != mark:
+            key = f"{name} of seed {seed}"
+            mark = fingerprint(world, name)
+            before = kept(profile)["measured"].get(key, {})
+            if before.get("fingerprint") != mark:
                 told = {"fingerprint": mark, "seed": seed, "values": dict(getattr(world, name)())}
                 add(key, {**told, **basis(profile, name), **made_with()}, profile)
     log(as_text(values(kept(profile), profile)))
@@ -221,13 +247,13 @@ def add(key, measure_, profile):
     """Add one measurement to the file, which is read again first: other processes may measure other seeds."""
     done = kept(profile)
     done["measured"][key] = measure_
-    write(done, profile)
+    write(done, profile)  # whole or not at all, so that no reader meets half a file
 
 
 def fingerprint(world, name):
     """A hash of the data, weights and recipe that a measurement depends on."""
     parts = [world.data(one).manifest.fingerprint for one in MEASURES[name]]
-    parts += basis(world.profile, name).values()
+    parts += basis(world.profile, name).values()  # watch out: hashed in the order of its keys
     return hashlib.sha256(" ".join(map(str, parts)).encode()).hexdigest()[:16]
 
 
@@ -243,18 +269,24 @@ def made_with():
 
 def place(profile):
     """The file of the measurements: the laptop's is committed."""
-    return BOOK.folder() / "gates.json" if profile == "laptop" else build_folder() / f"gates-{profile}.json"
+    if profile == "laptop":
+        return BOOK.folder() / "gates.json"
+    return build_folder() / f"gates-{profile}.json"
 
 
 def kept(profile="laptop"):
     """{"measured": {key: measurement}} of a profile, as far as measured."""
     path = place(profile)
-    return json.loads(path.read_text()) if path.exists() else {"measured": {}}
+    if not path.exists():
+        return {"measured": {}}
+    return json.loads(path.read_text())
 
 
 def write(done, profile):
-    place(profile).parent.mkdir(parents=True, exist_ok=True)
-    checkpoint.write(place(profile), (json.dumps(done, indent=1) + "\n").encode())
+    path = place(profile)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    text = json.dumps(done, indent=1) + "\n"
+    checkpoint.write(path, text.encode())
 
 
 def values(done, profile="laptop"):
@@ -262,12 +294,12 @@ def values(done, profile="laptop"):
     on which the world was tuned."""
     found = {}
     for key, one in done["measured"].items():
-        if (
-            one["seed"] != DEVELOPMENT
-            and basis(profile, key.partition(" of seed ")[0]).items() <= one.items()
-        ):
-            for name, value in one["values"].items():
-                found.setdefault(name, {})[one["seed"]] = value
+        measured = key.partition(" of seed ")[0]
+        stale = not basis(profile, measured).items() <= one.items()
+        if stale or one["seed"] == DEVELOPMENT:
+            continue
+        for name, value in one["values"].items():
+            found.setdefault(name, {})[one["seed"]] = value
     return found
 
 
@@ -286,8 +318,12 @@ def basis(profile, name):
 def scenes(profile, names):
     """A hash of the renderer's VERSION, of what the data sets `names` show and of their sizes, but not of the
     seed. Computed on the smallest worlds: plans of large ones take too long for a page."""
-    marks = [build.planned(name, "smoke", 0, build.SIZE)[2]["fingerprint"] for name in names]
-    return hashlib.sha256(json.dumps([marks, cast.SIZES[profile]]).encode()).hexdigest()[:16]
+    marks = []
+    for name in names:
+        card = build.planned(name, "smoke", 0, build.SIZE)[2]
+        marks.append(card["fingerprint"])
+    text = json.dumps([marks, cast.SIZES[profile]])  # of the profile itself, the sizes alone
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def verdict(gate, told):
@@ -297,26 +333,32 @@ def verdict(gate, told):
         return "not measured"
     if gate.low == -np.inf:
         return "no band"
-    return "met" if all(gate.low <= value <= gate.high for value in told.values()) else "MISSED"
+    inside = all(gate.low <= value <= gate.high for value in told.values())
+    return "met" if inside else "MISSED"
 
 
 def rows(found, limits):
     """[name, what it is, unit, band, values of the seeds, verdict] of every gate."""
     lines = []
     for name, gate in limits.items():
-        told = dict(sorted(found.get(name, {}).items()))
-        band = "" if gate.low == -np.inf else f"{gate.low:g} to {gate.high:g}".replace("to inf", "or more")
+        told = dict(sorted(found.get(name, {}).items()))  # in the order of seeds
         numbers = " · ".join(f"{value:.1f}" for value in told.values())
-        lines.append([name, gate.says, gate.unit, band, numbers, verdict(gate, told)])
+        lines.append([name, gate.says, gate.unit, band_of(gate), numbers, verdict(gate, told)])
     return lines
+
+
+def band_of(gate):
+    """The band in words; "" for none."""
+    if gate.low == -np.inf:
+        return ""
+    return f"{gate.low:g} to {gate.high:g}".replace("to inf", "or more")
 
 
 def as_text(found):
     """One line per gate."""
-    lines = [
-        f"{name:24}{band:>10}  {numbers:24} {unit}: {end}"
-        for name, _, unit, band, numbers, end in rows(found, {**GATES, **NO_BAND})
-    ]
+    lines = []
+    for name, _, unit, band, numbers, end in rows(found, {**GATES, **NO_BAND}):
+        lines.append(f"{name:24}{band:>10}  {numbers:24} {unit}: {end}")
     return "\n".join(lines)
 
 
@@ -328,27 +370,32 @@ def as_table(found, limits=GATES):
 
 def finding(found, limits=GATES):
     """A sentence for a caption: how many gates are met, and which are missed or not measured."""
-    seeds = {seed for told in found.values() for seed in told}
-    ends = {name: verdict(gate, found.get(name, {})) for name, gate in limits.items()}
-    ends |= {name: "not measured" for name in limits if seeds - set(found.get(name, {}))}
-    open_ = {word: [name for name, end in ends.items() if end == word] for word in ("MISSED", "not measured")}
-    kept_ = sum(end == "met" for end in ends.values())
-    told = (
-        f"{kept_} of {len(ends)} gates are met on all of {len(seeds)} world seeds"
-        if kept_
-        else f"Measured on {len(seeds)} world seeds"
-    )
-    return told + "".join(f"; {word.lower()}: {', '.join(names)}" for word, names in open_.items() if names)
+    seeds = set().union(*found.values())
+    by_verdict = {"met": [], "MISSED": [], "not measured": [], "no band": []}  # verdict -> gates
+    for name, gate in limits.items():
+        told = found.get(name, {})
+        end = verdict(gate, told)
+        if seeds - set(told):  # met on some seeds is not met
+            end = "not measured"
+        by_verdict[end].append(name)
+    met = len(by_verdict["met"])
+    said = f"Measured on {len(seeds)} world seeds"
+    if met:
+        said = f"{met} of {len(limits)} gates are met on all of {len(seeds)} world seeds"
+    for word in ("MISSED", "not measured"):
+        if by_verdict[word]:
+            said += f"; {word.lower()}: {', '.join(by_verdict[word])}"
+    return said
 
 
 def require(profile="laptop"):
     """ValueError unless every gate is met on every seed that is shown: no run enters the book before."""
     found = values(kept(profile), profile)
-    open_ = [
-        name
-        for name in GATES
-        if set(SHOWN) - set(found.get(name, {})) or verdict(GATES[name], found[name]) != "met"
-    ]
+    open_ = []
+    for name, gate in GATES.items():
+        told = found.get(name, {})
+        if set(SHOWN) - set(told) or verdict(gate, told) != "met":
+            open_.append(name)
     if open_:
         raise ValueError(
             f"expected all gates of the world met on the seeds {', '.join(map(str, SHOWN))} before a run is "

@@ -15,7 +15,7 @@ import numpy as np
 
 from data_prep import catalogue
 from data_prep.catalogue import build_folder
-from reid_core import checkpoint, evaluate, loading, train
+from reid_core import checkpoint, loading, train
 from reid_core.calibrate import gates
 from reid_core.data import load_data
 from reid_core.methods import METHODS
@@ -29,7 +29,10 @@ SHARES = (0.5, 0.25, 1.0)  # of the published epochs, in the order in which they
 KINDS = (("clip_reid", "baseline"), ("promptsg", "promptsg"), ("clip_reid", "clip_reid"))
 SEEDS = chapters.SEEDS
 BATCH = 64  # images of a step, in all three
-STEADY = {"world_market": 0.6, "world_msmt": 1.0}  # points of mAP that the standard deviation may have
+STEADY = {  # data set -> points of mAP that the standard deviation over seeds may have
+    "world_market": 0.6,
+    "world_msmt": 1.0,
+}
 
 
 class Length(NamedTuple):
@@ -49,8 +52,12 @@ class Length(NamedTuple):
 
 def wanted():
     """Every training, seed by seed, so that an interruption leaves all lengths with fewer seeds."""
+    trainings = []
     order = itertools.product(SHARES, SEEDS, STEADY, KINDS)  # the last changes fastest
-    return [Length(*kind, data, share, seed) for share, seed, data, kind in order]
+    for share, seed, data, kind in order:
+        method, variant = kind
+        trainings.append(Length(method, variant, data, share, seed))
+    return trainings
 
 
 def place():
@@ -74,6 +81,7 @@ def basis():
     return {
         "weights": loading.fingerprint("tiny"),
         "scenes": gates.scenes("laptop", tuple(STEADY)),
+        # the profile's `time` is left out: it is what a Length varies
         "rates": [told.pretrained_lr, told.new_lr, told.highest_lr, told.epoch_images],
     }
 
@@ -90,7 +98,7 @@ def fill(minutes, jobs, log=print):
     with checkpoint.alone(build_folder() / "lengths", "fills"):
         waiting = [(one, "missing") for one in due()]
         log(f"lengths: {len(waiting)} of {len(wanted())} trainings are due")
-        for name in STEADY:
+        for name in STEADY:  # rendered once, before the jobs that share them start
             load_data(f"{name}#{gates.DEVELOPMENT}")
         run_all(waiting, time.time() + 60 * minutes, jobs, start, log)
 
@@ -104,10 +112,12 @@ def measure(one, device=None, log=print):
     """Train, test and write one Length; an interrupted training is resumed."""
     profile = dataclasses.replace(PROFILES["laptop"], time=one.share)
     data = load_data(f"{one.data}#{gates.DEVELOPMENT}", profile.name)
-    train.seed_all(one.seed)
     paper = METHODS[one.method]
-    method = paper.variants[one.variant].kind(paper.recipe_of(one.variant, "full").at(profile), data)
+    recipe = paper.recipe_of(one.variant, "full").at(profile)
+    train.seed_all(one.seed)
+    method = paper.variants[one.variant].kind(recipe, data)
     folder = build_folder() / "lengths" / one.name
+    # watch out: a Length's name does not tell rates and weights, so `basis` is part of the key
     key = f"{one.name} {provenance.digest(method.recipe)} {data.manifest.fingerprint} {json.dumps(basis())}"
     checkpoint.set_aside_other_run(folder, key, log)
     history = train.fit(
@@ -121,8 +131,8 @@ def measure(one, device=None, log=print):
         key=key,
         log=log,
     )
-    scores = next(iter(evaluate.run_tests(method, data, number=1).values())).summary()
-    seen = sum(epoch["images"] for epoch in history)
+    scores = gates.summary(method, data)
+    seen = sum(epoch["images"] for epoch in history)  # by the image tower: cached features do not count
     told = {"mAP": round(scores["mAP"], 3), "images": seen, "seed": one.seed}
     write(one.name, {**told, **basis(), **gates.made_with()})
     checkpoint.clear(folder)
@@ -131,8 +141,12 @@ def measure(one, device=None, log=print):
 def write(name, told):
     """Add one measurement to results/lengths.json."""
     path = Path(place())
-    before = json.loads(path.read_text()) if path.exists() else {}
-    checkpoint.write(path, (json.dumps({**before, name: told}, indent=1) + "\n").encode())
+    done = {}
+    if path.exists():  # read again: other processes measure other lengths
+        done = json.loads(path.read_text())
+    done[name] = told
+    text = json.dumps(done, indent=1) + "\n"
+    checkpoint.write(path, text.encode())
 
 
 class Point(NamedTuple):
@@ -160,7 +174,9 @@ def points():
 def point_of(measurements):
     """The Point of measurements that differ in their seed."""
     scores = [one["mAP"] for one in measurements]
-    spread = float(np.std(scores, ddof=1)) if len(scores) > 1 else float("nan")
+    spread = float("nan")  # one seed has none
+    if len(scores) > 1:
+        spread = float(np.std(scores, ddof=1))
     steps = np.mean([one["images"] for one in measurements]) / BATCH
     return Point(steps, float(np.mean(scores)), spread, len(scores))
 
@@ -199,6 +215,9 @@ def finding(found):
 def is_steady(found, share):
     """Whether a share was measured on all data sets, with a standard deviation over seeds within STEADY."""
     for (_, data), lengths in found.items():
-        if share not in lengths or not lengths[share].spread <= STEADY[data]:  # NaN, of one seed, is not
+        if share not in lengths:
+            return False
+        # "not <=": the spread of a single seed is NaN, and that is not steady
+        if not lengths[share].spread <= STEADY[data]:
             return False
     return True

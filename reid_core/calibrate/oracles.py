@@ -30,22 +30,25 @@ def colours(data, rows, stripes=8, bins=(8, 4, 4)):
     coefficients."""
     split = "query" if rows is data.query else "gallery"
     pixels = data.store(split, (128, 64), "bilinear").pixels.numpy() / 255.0  # (S, 3, 128, 64)
-    balanced = (0.45 * pixels / pixels.mean((2, 3), keepdims=True)).clip(0, 1)
+    grey = pixels.mean((2, 3), keepdims=True)  # (S, 3, 1, 1), of an image, by channel
+    balanced = (0.45 * pixels / grey).clip(0, 1)
     middle = balanced[:, :, 8:120, 20:44].transpose(0, 2, 3, 1)  # (S, 112, 24, 3)
-    binned = np.minimum((rgb_to_hsv(middle) * bins).astype(int), np.array(bins) - 1)
-    level = binned @ np.array((bins[1] * bins[2], bins[2], 1))  # the number of the bin
-    level = level.reshape(len(pixels) * stripes, -1)
+    binned = (rgb_to_hsv(middle) * bins).astype(int)  # (S, 112, 24, 3)
+    binned = np.minimum(binned, np.array(bins) - 1)  # a value of exactly 1 belongs to the last bin
+    level = binned @ np.array((bins[1] * bins[2], bins[2], 1))  # (S, 112, 24), the number of the bin
+    level = level.reshape(len(pixels) * stripes, -1)  # (S x stripes, pixels)
     found = [np.bincount(stripe, minlength=np.prod(bins)) for stripe in level]
-    return torch.from_numpy(np.sqrt(np.array(found, np.float32)).reshape(len(pixels), -1))
+    roots = np.sqrt(np.array(found, np.float32))  # (S x stripes, bins)
+    return torch.from_numpy(roots.reshape(len(pixels), -1))  # (S, stripes x bins)
 
 
 def attributes(data, rows):
     """Indicators (S, words): a column per attribute and word that describes a person."""
     table = truth.attributes(data.manifest.root)
-    every = set()  # of anybody in the data set, so that query and gallery have the same columns
+    every = set()  # of everybody in the data set, so that query and gallery have the same columns
     for record in table.values():
         every.update(words_of(record["person"]))
-    columns = {word: k for k, word in enumerate(sorted(every))}
+    columns = {word: k for k, word in enumerate(sorted(every))}  # word -> its column
     found = torch.zeros(len(rows.paths), len(columns))
     for row, path in zip(found, rows.paths[:, 0]):
         for word in words_of(table[path]["person"]):
@@ -69,7 +72,7 @@ def caption_oracle(seed, profile):
         for number, sentence in enumerate(cast.captions(seed, one)):
             key = (one["who"], one["index"], number)
             said = words.plain(sentence)
-            agree = np.array([agreement(seed, other, key, said) for other in shots])
+            agree = np.array([agreement(seed, other, key, said) for other in shots])  # (S,) phrases
             best = pids[agree == agree.max()]  # with ties, all of them
             first.append((best == one["pid"]).mean())
             agreeing.append(len(np.unique(best)))
@@ -87,7 +90,7 @@ def agreement(seed, one, key, sentence):
 def only_at_night(data):
     """The same data with only those test images that were taken at night."""
     table = truth.attributes(data.manifest.root)
-    dark = copy.copy(data)
+    dark = copy.copy(data)  # shallow: the training split and the pixels stay shared
     for split in ("query", "gallery"):
         rows = getattr(data, split)
         night = [k for k, path in enumerate(rows.paths[:, 0]) if table[path]["when"] == "night"]
@@ -102,13 +105,14 @@ def named_colours(method, data):
     table = truth.attributes(data.manifest.root)
     garments = {garment: in_every_colour(garment, method) for garment in words.GARMENTS}
     images = still_batches(data, "gallery", method.size, method.test_view())
-    features = torch.cat([method.encode(batch)[2] for batch in images])  # (S, E)
+    features = torch.cat([method.encode(batch)[2] for batch in images])  # (S, E), in the joint space
     names = list(people.COLOURS)
     right = {False: [], True: []}  # held out -> whether each was named rightly
     for feature, path in zip(features, data.gallery.paths[:, 0]):
         who = table[path]["person"]
         colour = who["upper colour"]
-        nearest = int((garments[who["upper"]] @ feature).argmax())
+        cosines = garments[who["upper"]] @ feature  # (colours, E) @ (E,) -> (colours,)
+        nearest = int(cosines.argmax())
         right[people.is_held_out(colour, who["upper"])].append(names[nearest] == colour)
     return [100 * float(np.mean(some)) for some in right.values()]
 
@@ -116,7 +120,9 @@ def named_colours(method, data):
 def in_every_colour(garment, method):
     """Unit features (colours, E) of a sentence about a garment in every colour."""
     sentences = [f"A person wearing {words.a(colour)} {garment}." for colour in people.COLOURS]
-    said = [method.text.sentences(method.tokenizer([sentence])) for sentence in sentences]
+    said = []
+    for sentence in sentences:  # one by one: a feature does not depend on its batch
+        said.append(method.text.sentences(method.tokenizer([sentence])))  # (1, E)
     return F.normalize(torch.cat(said), dim=1)
 
 
@@ -125,13 +131,14 @@ def read_off(tower, data, ridge=0.01):
     """Linear probes of a frozen tower: {attribute: (% right, % that the commonest word would get)} on the
     gallery, by ridge regression from class tokens to words, fitted on the training people."""
     table = truth.attributes(data.manifest.root)
-    seen = class_tokens(tower, data, "train")
-    unseen = class_tokens(tower, data, "gallery")
-    mean = seen.mean(0)
-    deviation = seen.std(0)
+    seen = class_tokens(tower, data, "train")  # (S, D)
+    unseen = class_tokens(tower, data, "gallery")  # (S', D), people that the probe was not fitted on
+    mean = seen.mean(0)  # (D,)
+    deviation = seen.std(0)  # (D,)
     seen = (seen - mean) / deviation
-    unseen = (unseen - mean) / deviation
-    inverse = torch.linalg.inv(seen.T @ seen + ridge * len(seen) * torch.eye(seen.shape[1]))  # (D, D)
+    unseen = (unseen - mean) / deviation  # watch out: with the training images' mean and deviation
+    penalty = ridge * len(seen) * torch.eye(seen.shape[1])
+    inverse = torch.linalg.inv(seen.T @ seen + penalty)  # (D, D), the same for all attributes
     found = {}
     for name in people.TOLD:
         words_ = told(table, data.train, name)
@@ -143,8 +150,12 @@ def read_off(tower, data, ridge=0.01):
 def class_tokens(tower, data, split):
     """The tower's class tokens (S, D)."""
     tower.eval()
-    images = still_batches(data, split, tower.size, Augmentation("bicubic", HALF, HALF))
-    return torch.cat([tower(batch.images[:, 0]).tokens[:, 0].float() for batch in images])
+    view = Augmentation("bicubic", HALF, HALF)
+    found = []
+    for batch in still_batches(data, split, tower.size, view):
+        tokens = tower(batch.images[:, 0]).tokens  # (B, 1 + patches, D), of the first spectrum
+        found.append(tokens[:, 0].float())
+    return torch.cat(found)
 
 
 def told(table, rows, name):
@@ -159,6 +170,8 @@ def read_word(inverse, seen, unseen, words_, truth_):
     goal = F.one_hot(torch.from_numpy(index)).float()  # (S, words)
     share = goal.mean(0)  # of each word
     weights = inverse @ (seen.T @ (goal - share))  # (D, words)
-    guess = (unseen @ weights + share).argmax(1)
-    common = names[np.bincount(index).argmax()]
-    return 100 * float(np.mean(names[guess] == truth_)), 100 * float(np.mean(common == truth_))
+    guess = (unseen @ weights + share).argmax(1)  # (S',) numbers of words
+    common = names[np.bincount(index).argmax()]  # of the training images
+    right = np.mean(names[guess] == truth_)
+    chance = np.mean(common == truth_)
+    return 100 * float(right), 100 * float(chance)

@@ -67,9 +67,11 @@ class Pretraining(Method):
 
     def __init__(self, recipe, data, image):
         super().__init__(recipe)
-        self.size, self.data, self.image = (recipe.image_height, recipe.image_width), data, image
+        self.size = (recipe.image_height, recipe.image_width)
+        self.data = data
+        self.image = image
         names, labels = attribute_labels(data)
-        self.register_buffer("labels", labels, persistent=False)
+        self.register_buffer("labels", labels, persistent=False)  # (S, attributes), of the data
         self.heads = nn.ModuleList(nn.Linear(image.width, len(words)) for words in names)
 
     def stage(self, sampler, weights, captions=None):
@@ -91,10 +93,14 @@ class Pretraining(Method):
 
     def groups(self):
         """The matrices of the blocks, for Muon, and all other parameters, for Adam."""
-        r, named = self.recipe, dict(self.named_parameters())
-        matrices = [p for name, p in named.items() if "blocks." in name and p.dim() == 2]
-        inner = {id(p) for p in matrices}
-        rest = [p for p in named.values() if id(p) not in inner]
+        r = self.recipe
+        matrices = []
+        rest = []
+        for name, parameter in self.named_parameters():
+            if "blocks." in name and parameter.dim() == 2:
+                matrices.append(parameter)
+            else:
+                rest.append(parameter)
         return [
             Group(members=matrices, lr=r.matrix_lr, muon=True),
             Group(members=rest, lr=r.lr, betas=(0.9, r.beta2)),
@@ -103,12 +109,13 @@ class Pretraining(Method):
     def name_attributes(self, feature, rows):
         """Cross-entropy of the attribute heads on class tokens (B, D), averaged over the images that have the
         attribute, then over attributes; `rows` (B,) are positions of shots."""
-        labels = self.labels[rows].T
-        told = [
-            F.cross_entropy(head(feature).float(), y, reduction="sum") / (y >= 0).sum().clamp(min=1)
-            for head, y in zip(self.heads, labels)
-        ]
-        return sum(told) / len(labels)
+        labels = self.labels[rows].T  # (attributes, B)
+        losses = []
+        for head, label in zip(self.heads, labels):
+            total = F.cross_entropy(head(feature).float(), label, reduction="sum")
+            there = (label >= 0).sum().clamp(min=1)  # a batch may show none: 0 / 1 instead of 0 / 0
+            losses.append(total / there)
+        return sum(losses) / len(labels)
 
 
 class TinyClip(Pretraining):
@@ -119,14 +126,18 @@ class TinyClip(Pretraining):
     def __init__(self, recipe, data):
         image, text, tokenizer = load_clip("tiny", "random", (recipe.image_height, recipe.image_width))
         super().__init__(recipe, data, image)
-        self.text, self.tokenizer = text, tokenizer
-        image.positional_embedding.data[1:] = grid_positions(image.grid, image.width, recipe.position_scale)
-        self.logit_scale = nn.Parameter(torch.tensor(2.66))
+        self.text = text
+        self.tokenizer = tokenizer
+        places = grid_positions(image.grid, image.width, recipe.position_scale)
+        image.positional_embedding.data[1:] = places  # the first is the class token's
+        self.logit_scale = nn.Parameter(torch.tensor(2.66))  # ln(1 / 0.07), as CLIP begins
         self.captions = CaptionTable(data.train.captions, self.tokenizer)
-        self.seen = torch.unique(torch.from_numpy(self.captions.ids.astype("int64")))
+        ids = torch.from_numpy(self.captions.ids.astype("int64"))  # of all sentences, one after the other
+        self.seen = torch.unique(ids)  # the words of the training sentences, of 49,408
         self.words = nn.Linear(text.width, len(self.seen))
-        place = torch.full((text.token_embedding.num_embeddings,), len(self.seen))
-        self.register_buffer("place", place.index_copy(0, self.seen, torch.arange(len(self.seen))), False)
+        place = torch.full((text.token_embedding.num_embeddings,), len(self.seen))  # word -> its column
+        place = place.index_copy(0, self.seen, torch.arange(len(self.seen)))
+        self.register_buffer("place", place, persistent=False)
 
     def stages(self):
         pairs = CaptionShuffle(range(len(self.data.train)), self.captions.counts, self.recipe.batch)
@@ -139,10 +150,12 @@ class TinyClip(Pretraining):
         return self.stage(pairs, weights, self.captions)
 
     def losses(self, batch):
-        looked = self.image(batch.images[:, 0])
-        read = self.text(self.text.embed(batch.text), batch.text.argmax(1))
-        image, text = self.image.joint_cls(looked), self.text.joint_end(read)
-        scale = self.logit_scale.clamp(max=4.6).exp()
+        looked = self.image(batch.images[:, 0])  # one spectrum
+        ends = batch.text.argmax(1)  # (B,) the end token has the highest id
+        read = self.text(self.text.embed(batch.text), ends)
+        image = self.image.joint_cls(looked)  # (B, E)
+        text = self.text.joint_end(read)  # (B, E)
+        scale = self.logit_scale.clamp(max=4.6).exp()  # at most about 100, as CLIP
         return Losses(
             {
                 "image to text": pair_contrast(image, text, scale),
@@ -155,12 +168,12 @@ class TinyClip(Pretraining):
     def name_words(self, read, ids):
         """Binary cross-entropy of the end token on every word of the training sentences, summed over batch
         and words and divided by the number of words that are there."""
-        end = read.tokens[torch.arange(len(ids), device=ids.device), read.end]
-        there = torch.zeros(len(ids), len(self.seen) + 1, device=ids.device)
+        end = read.tokens[torch.arange(len(ids), device=ids.device), read.end]  # (B, D)
+        there = torch.zeros(len(ids), len(self.seen) + 1, device=ids.device)  # (B, words + 1)
         there = there.scatter_(1, self.place[ids], 1.0)[:, :-1]  # the last column is padding
-        return (
-            F.binary_cross_entropy_with_logits(self.words(end).float(), there, reduction="sum") / there.sum()
-        )
+        logits = self.words(end).float()  # (B, words)
+        total = F.binary_cross_entropy_with_logits(logits, there, reduction="sum")
+        return total / there.sum()
 
 
 class AttributeTower(Pretraining):
@@ -169,24 +182,28 @@ class AttributeTower(Pretraining):
     def __init__(self, recipe, data):
         super().__init__(recipe, data, load_timm("tiny_vit", None, (recipe.image_height, recipe.image_width)))
         places = grid_positions(self.image.grid, self.image.width, recipe.position_scale)
-        self.image.pos_embed.data[:, 1:] = places
+        self.image.pos_embed.data[:, 1:] = places  # timm's has a first axis of one
 
     def stages(self):
         images = Shuffle(range(len(self.data.train)), self.recipe.batch, drop_last=True)
         return self.stage(images, {"attributes": 1.0})
 
     def losses(self, batch):
-        feature = self.image(batch.images[:, 0]).tokens[:, 0]
+        feature = self.image(batch.images[:, 0]).tokens[:, 0]  # (B, D) class tokens
         return Losses({"attributes": self.name_attributes(feature, batch.index)})
 
 
 def grid_positions(grid, width, scale, periods=(2.0, 32.0)):
     """Sinusoidal positions (h x w, width) of the patches of a `grid` (h, w), as Vaswani et al. (2017) for
     words; `periods` in patches."""
-    rows, columns = (axis.flatten() for axis in torch.meshgrid(*map(torch.arange, grid), indexing="ij"))
-    lowest, highest = (math.log(2 * math.pi / period) for period in periods)
-    speed = torch.linspace(lowest, highest, width // 4).exp()
-    angles = torch.cat([torch.outer(rows, speed), torch.outer(columns, speed)], 1)
+    height, breadth = grid
+    rows, columns = torch.meshgrid(torch.arange(height), torch.arange(breadth), indexing="ij")  # (h, w) each
+    first = math.log(2 * math.pi / periods[0])
+    last = math.log(2 * math.pi / periods[1])
+    speed = torch.linspace(first, last, width // 4).exp()  # (width / 4,) radians a patch
+    down = torch.outer(rows.flatten(), speed)  # (h x w, width / 4)
+    across = torch.outer(columns.flatten(), speed)
+    angles = torch.cat([down, across], 1)  # (h x w, width / 2)
     return scale * torch.cat([angles.sin(), angles.cos()], 1)
 
 
@@ -195,31 +212,39 @@ def attribute_labels(data):
     is none."""
     table = truth.attributes(data.manifest.root)
     told = [table[path]["person"] for path in data.train.paths[:, 0]]
-    names = [sorted({who[name] for who in told if name in who}) for name in TOLD]
-    place = [{word: k for k, word in enumerate(words)} for words in names]
-    labels = [[place[k].get(who.get(name), -100) for k, name in enumerate(TOLD)] for who in told]
-    return names, torch.tensor(labels)
+    names = []
+    columns = []
+    for name in TOLD:
+        words = sorted({who[name] for who in told if name in who})  # a car has no hair
+        place = {word: k for k, word in enumerate(words)}
+        names.append(words)
+        columns.append([place.get(who.get(name), -100) for who in told])
+    return names, torch.tensor(columns).T.contiguous()  # (attributes, S) -> (S, attributes)
 
 
 RECIPE = PretrainRecipe()
-KINDS = {"clip": (TinyClip, "tiny", RECIPE), "attributes": (AttributeTower, "tiny_vit", RECIPE.but(epochs=5))}
+KINDS = {  # name -> method, name of the weights, recipe
+    "clip": (TinyClip, "tiny", RECIPE),
+    "attributes": (AttributeTower, "tiny_vit", RECIPE.but(epochs=5)),
+}
 
 
 def pretrain(kind, data="world_pairs", profile="laptop", epochs=None, device=None, log=print):
     """Train one of KINDS, and write its weights in half precision and its record beside the architectures."""
     known(KINDS, kind, "model")
     Kind, name, recipe = KINDS[kind]
-    recipe = recipe.but(
-        **({"epochs": epochs} if epochs else {}), **({"batch": 32} if profile == "smoke" else {})
-    )
+    if epochs:
+        recipe = recipe.but(epochs=epochs)
+    if profile == "smoke":
+        recipe = recipe.but(batch=32)  # the smoke world holds fewer pairs than a batch
     pairs = load_data(data, profile)
+    # the code that trains is the code at the start, whatever is committed meanwhile
     began = {"commit": provenance.git("rev-parse", "HEAD"), "clean": provenance.clean_tree()}
     train.seed_all(0)
     method = Kind(recipe, pairs)
     key = f"{kind}-{profile}-{provenance.digest(recipe)}-{pairs.manifest.fingerprint}"
     history = train.fit(method, pairs, build_folder() / "pretrain" / key, device=device, key=key, log=log)
-    state, notes = {"clip": clip_state, "attributes": image_state}[kind](method.cpu())
-    record = {
+    about = {
         "model": name,
         "made by": f"python -m reid_core pretrain {kind}",
         "pairs": len(pairs.train),
@@ -232,25 +257,40 @@ def pretrain(kind, data="world_pairs", profile="laptop", epochs=None, device=Non
         "date": datetime.date.today().isoformat(),
         "minutes": round(sum(h["seconds"] for h in history) / 60, 1),
     }
-    folder = loading.FOLDER if profile != "smoke" else build_folder() / "pretrain"
-    save_file(state, folder / f"{name}.safetensors", notes)
-    (folder / f"{name}.safetensors").chmod(0o644)
-    (folder / f"{name}.record.json").write_text(json.dumps(record, indent=1) + "\n")
-    return folder / f"{name}.safetensors"
+    # a smoke model is never put in the place of the project's own
+    folder = build_folder() / "pretrain" if profile == "smoke" else loading.FOLDER
+    return save(method.cpu(), about, folder)
+
+
+def save(method, about, folder):
+    """Write the weights and the record `about` of a trained model; the path of the weights."""
+    state, notes = clip_state(method) if isinstance(method, TinyClip) else image_state(method)
+    path = folder / f"{about['model']}.safetensors"
+    save_file(state, path, notes)
+    path.chmod(0o644)  # for everybody to read, whatever the umask
+    path.with_suffix(".record.json").write_text(json.dumps(about, indent=1) + "\n")
+    return path
 
 
 def clip_state(method):
     """Both towers under open_clip's names, with only the token embeddings that training saw; and the metadata
     of the file."""
-    even_out(method.image, next(still_batches(method.data, "train", method.size, HALVES)).images)
+    batch = next(still_batches(method.data, "train", method.size, HALVES))
+    even_out(method.image, batch.images)
     state = {f"visual.{key}": value for key, value in method.image.state_dict().items()}
-    state |= {
-        key: value for key, value in method.text.state_dict().items() if key != "token_embedding.weight"
-    }
-    state["token_embedding.rows"] = method.text.token_embedding.weight.detach()[method.seen]
-    state = {key: value.half().contiguous() for key, value in state.items()}
-    state |= {"token_embedding.ids": method.seen.int(), "logit_scale": method.logit_scale.detach()}
+    state |= method.text.state_dict()
+    table = state.pop("token_embedding.weight")  # (49,408, width), most of which no sentence names
+    state["token_embedding.rows"] = table[method.seen]  # (words, width)
+    state = halved(state)
+    state["token_embedding.ids"] = method.seen.int()
+    state["logit_scale"] = method.logit_scale.detach()
+    # the rows that are left out are drawn again from this seed when the file is read
     return state, {"quick_gelu": "true", "token_seed": "0"}
+
+
+def halved(state):
+    """Weights in half precision; safetensors takes contiguous tensors alone."""
+    return {key: value.half().contiguous() for key, value in state.items()}
 
 
 @torch.no_grad()
@@ -259,57 +299,56 @@ def even_out(image, images):
     the final norm. Every block begins with a norm, so the tower's outputs do not change; but Muon leaves the
     raw token 25 times as long, and CLIP-ReID's triplet loss on it would dominate."""
     looked = image.eval()(images[:, 0])
-    raw, normed = (tokens[:, 0].norm(dim=1).mean() for tokens in (looked.hidden[-2], looked.tokens))
-    inner = [layer for block in image.blocks for layer in (block.attn.out_proj, block.mlp.c_proj)]
-    for layer in (image.ln_pre, *inner):
+    raw = looked.hidden[-2][:, 0].norm(dim=1).mean()  # before the last block
+    normed = looked.tokens[:, 0].norm(dim=1).mean()  # after the final norm
+    writers = [image.ln_pre]  # every layer that adds to the residual stream
+    for block in image.blocks:
+        writers += [block.attn.out_proj, block.mlp.c_proj]
+    for layer in writers:
         layer.weight.mul_(normed / raw)
         layer.bias.mul_(normed / raw)
 
 
 def image_state(method):
     """The image tower in half precision, and no metadata."""
-    return {key: value.half().contiguous() for key, value in method.image.state_dict().items()}, {}
+    return halved(method.image.state_dict()), {}
 
 
 def record(name):
     """The record of how the weights of one of the project's models were made, or None."""
     path = loading.FOLDER / f"{name}.record.json"
-    return json.loads(path.read_text()) if path.exists() else None
+    if not path.exists():
+        return None
+    return json.loads(path.read_text())
 
 
 def as_table(records):
     """A table of the records of several models."""
-    lines = [
-        [
-            name,
-            told["made by"],
-            f"{told['pairs']:,}",
-            told["recipe"]["epochs"],
-            f"{told['minutes']:.0f}",
-            ", ".join(f"{loss} {value:.2f}" for loss, value in told["history"][-1]["losses"].items()),
-            told["commit"][:7],
-            told["date"],
-            "yes" if told["recipe"] == as_now(name) else "no",
-        ]
-        for name, told in records.items()
-    ]
-    headings = [
-        "model",
-        "command",
-        "pairs",
-        "epochs",
-        "minutes",
-        "last losses",
-        "commit",
-        "date",
-        "recipe as it is now",
-    ]
+    lines = [list(row_of(name, told).values()) for name, told in records.items()]
+    headings = list(row_of(*next(iter(records.items()))))
     return tables.table(headings, lines, "How the weights that come with the book were made")
+
+
+def row_of(name, told):
+    """{heading: cell} of one record."""
+    losses = told["history"][-1]["losses"].items()
+    return {
+        "model": name,
+        "command": told["made by"],
+        "pairs": f"{told['pairs']:,}",
+        "epochs": told["recipe"]["epochs"],
+        "minutes": f"{told['minutes']:.0f}",
+        "last losses": ", ".join(f"{loss} {value:.2f}" for loss, value in losses),
+        "commit": told["commit"][:7],
+        "date": told["date"],
+        "recipe as it is now": "yes" if told["recipe"] == as_now(name) else "no",
+    }
 
 
 def as_now(name):
     """The recipe of a model in the present code, in the form of a record."""
-    return next(provenance.plain(recipe.__dict__) for _, made, recipe in KINDS.values() if made == name)
+    recipes = {weights: recipe for _, weights, recipe in KINDS.values()}
+    return provenance.plain(recipes[name].__dict__)
 
 
 def finding(told):
@@ -322,7 +361,10 @@ def finding(told):
 @torch.inference_mode()
 def likeness(clip, images, sentences):
     """Cosines (N, N) of uint8 images (N, H, W, 3) with N sentences."""
-    seen = torch.stack([torch.from_numpy(image).permute(2, 0, 1) for image in images]) / 255
-    image, text = clip.image.eval(), clip.text.eval()
-    features = image.joint_cls(image((seen - 0.5) / 0.5))
-    return F.normalize(features, dim=1) @ F.normalize(text.sentences(clip.tokenizer(sentences)), dim=1).T
+    pixels = [torch.from_numpy(image).permute(2, 0, 1) for image in images]  # (H, W, 3) -> (3, H, W)
+    seen = torch.stack(pixels) / 255  # (N, 3, H, W)
+    image = clip.image.eval()
+    text = clip.text.eval()
+    features = image.joint_cls(image((seen - 0.5) / 0.5))  # (N, E)
+    said = text.sentences(clip.tokenizer(sentences))  # (N, E)
+    return F.normalize(features, dim=1) @ F.normalize(said, dim=1).T

@@ -22,23 +22,27 @@ TRIED = {  # what a pair of factors is tried on: baseline, data set, score
 def measure(factors, seed=gates.DEVELOPMENT, profile="laptop", log=print):
     """Measure the scores of TRIED for pairs of learning-rate factors (pretrained, new); a pair whose
     measurement is not stale is skipped."""
-    done, world, lr = gates.kept(profile), gates.World(seed, profile, log), clip_reid.RECIPE.stage2_lr
-    for pair in factors:
-        if list(pair) in [one["factors"] for one in tried(done, profile)]:
+    done = gates.kept(profile)
+    world = gates.World(seed, profile, log)
+    lr = clip_reid.RECIPE.stage2_lr  # as published: factors do not add up from pair to pair
+    for pretrained, new in factors:
+        pair = [pretrained, new]  # a list, as JSON gives it back
+        if pair in [one["factors"] for one in tried(done, profile)]:
             continue
-        world.recipe = world.recipe.but(stage2_lr=lr * pair[0], stage2_head_lr=lr * pair[1])
+        world.recipe = world.recipe.but(stage2_lr=lr * pretrained, stage2_head_lr=lr * new)
         found = {name: try_on(world, name, *what) for name, what in TRIED.items()}
-        log(f"pretrained x {pair[0]}, new x {pair[1]}: {found}")
-        line = {"factors": list(pair), "scores": found, **basis(profile)}
-        done.setdefault("rates", []).append(line | gates.made_with())
-        gates.write(done, profile)
+        log(f"pretrained x {pretrained}, new x {new}: {found}")
+        line = {"factors": pair, "scores": found, **basis(profile), **gates.made_with()}
+        done.setdefault("rates", []).append(line)
+        gates.write(done, profile)  # after every pair: an interruption loses one
 
 
 def try_on(world, name, Kind, data, score):
     """The score of one baseline trained with the world's present recipe."""
     data = world.data(data)
     pace = f"{world.recipe.stage2_lr:g} {world.recipe.stage2_head_lr:g}"
-    return gates.summary(world.trained(Kind, data, f"rates {name} {pace}"), data)[score]
+    method = world.trained(Kind, data, f"rates {name} {pace}")
+    return gates.summary(method, data)[score]
 
 
 def basis(profile):
@@ -54,32 +58,31 @@ def basis(profile):
 
 def tried(done, profile="laptop"):
     """The measurements that are not stale, the best mean score first."""
-    found = [one for one in done.get("rates", []) if basis(profile).items() <= one.items()]
-    return sorted(found, key=lambda one: -np.mean(list(one["scores"].values())))
+    now = basis(profile).items()
+    found = [one for one in done.get("rates", []) if now <= one.items()]
+    return sorted(found, key=mean_score, reverse=True)
+
+
+def mean_score(one):
+    """The mean of a measurement's scores, in per cent, over all of TRIED."""
+    return np.mean(list(one["scores"].values()))
 
 
 def as_table(done):
     """A table of every pair of factors that was tried; the one in the laptop profile is marked."""
-    used = [PROFILES["laptop"].pretrained_lr, PROFILES["laptop"].new_lr]
-    lines = [
-        [
-            tables.Cell(
-                f"{one['factors'][0]:g}, {one['factors'][1]:g}", "changed" if one["factors"] == used else ""
-            ),
-            *(f"{value:.1f}" for value in one["scores"].values()),
-            f"{np.mean(list(one['scores'].values())):.1f}",
-        ]
-        for one in tried(done)
-    ]
-    headings = [
-        "factors: pretrained, new",
-        *(f"{name}, {score}" for name, (_, _, score) in TRIED.items()),
-        "mean",
-    ]
-    return tables.table(
-        headings,
-        lines,
+    profile = PROFILES["laptop"]
+    used = [profile.pretrained_lr, profile.new_lr]
+    lines = []
+    for one in tried(done):
+        pretrained, new = one["factors"]
+        mark = "changed" if one["factors"] == used else ""
+        scores = [f"{value:.1f}" for value in one["scores"].values()]
+        pair = tables.Cell(f"{pretrained:g}, {new:g}", mark)
+        lines.append([pair, *scores, f"{mean_score(one):.1f}"])
+    columns = [f"{name}, {score}" for name, (_, _, score) in TRIED.items()]
+    headings = ["factors: pretrained, new", *columns, "mean"]
+    caption = (
         f"World seed {gates.DEVELOPMENT}: {len(lines)} pairs of factors were tried; {used[0]:g} and "
-        f"{used[1]:g} are used by every method and row, and raise no rate above "
-        f"{PROFILES['laptop'].highest_lr:g}",
+        f"{used[1]:g} are used by every method and row, and raise no rate above {profile.highest_lr:g}"
     )
+    return tables.table(headings, lines, caption)

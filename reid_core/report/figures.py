@@ -115,8 +115,9 @@ def bands(found, limits):
     figure, axis = plt.subplots(figsize=(6.2, 0.34 * len(names) + 0.7))
     for y, name in enumerate(names):
         low, high = limits[name][:2]
-        right = min(high, 101)  # an open band ends just inside the right edge
-        axis.barh(y, right - low, left=low, height=0.6, color="0.85", zorder=1)
+        left = max(low, -1)  # an open band ends just inside the edge
+        right = min(high, 101)
+        axis.barh(y, right - left, left=left, height=0.6, color="0.85", zorder=1)
         values = np.array(list(found[name].values()))
         inside = (values >= low) & (values <= high)
         for marker, picked, colour in (("o", inside, "promptsg"), ("X", ~inside, "clip_reid")):

@@ -78,15 +78,11 @@ def marks_of(runs):
 
 def sha(run):
     """Twelve digits of the hash of a run's file. Where both shelves have one of that name, it is the one with
-    this run's scores."""
-    paths = [shelf.path(run.spec) for shelf in (BOOK, OWN)]
-    there = [path for path in paths if path.exists()]
-    own = there[0]
-    for path in there:
-        if Run.read(path).scores == run.scores:
-            own = path
-            break
-    return hashlib.sha256(own.read_bytes()).hexdigest()[:12]
+    this run's scores. ValueError where none has."""
+    for path in (BOOK.path(run.spec), OWN.path(run.spec)):
+        if path.exists() and Run.read(path).scores == run.scores:
+            return hashlib.sha256(path.read_bytes()).hexdigest()[:12]
+    raise ValueError(f"expected a file with the scores of {run.spec.name}, found none; measure it again.")
 
 
 def ours(runs, metric="mAP", task=None):

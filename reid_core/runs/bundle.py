@@ -24,7 +24,7 @@ FORMAT = 1
 def pack(path, specs, log=print):
     """Write the finished runs among `specs` that are not stale, with their visuals, to an archive."""
     files = {}
-    for spec in specs:
+    for spec in specs:  # rows with the same settings are one run: its files enter once, by name
         run = BOOK.find(spec)
         if run is None or run.outdated:
             continue
@@ -44,8 +44,9 @@ def pack(path, specs, log=print):
         archive.writestr(CARD, json.dumps(card, indent=1))
         for name, data in files.items():
             archive.writestr(name, data)
-    checkpoint.write(path, buffer.getvalue())
-    log(f"bundle: {sum(name.endswith('.json') for name in files)} runs in {path}")
+    checkpoint.write(path, buffer.getvalue())  # whole or not at all
+    runs = [name for name in files if name.endswith(".json")]  # the others are visuals
+    log(f"bundle: {len(runs)} runs in {path}")
 
 
 def sha(data):
@@ -57,7 +58,7 @@ def merge(path, specs, log=print):
     """Take the runs of an archive into results/, once everything about them has been checked: all of them, or
     none."""
     wanted = {spec.name: spec for spec in specs}
-    with checkpoint.alone(BOOK.folder(), "fills"):
+    with checkpoint.alone(BOOK.folder(), "fills"):  # no process measures meanwhile
         card, files = opened(path)
         check_card(card, path)
         runs = []
@@ -68,7 +69,7 @@ def merge(path, specs, log=print):
         pictures = {run.spec.name: files.get(f"{run.spec.name}.npz") for run in news}
         for run in news:
             check_pictures(run, pictures[run.spec.name], path)
-        for run in news:
+        for run in news:  # a second loop: nothing is written before everything has been checked
             take(run, pictures[run.spec.name])
     log(f"merge: {len(news)} runs taken in, {len(runs) - len(news)} were there already")
     return news
@@ -80,13 +81,13 @@ def opened(path):
         with zipfile.ZipFile(path) as archive:
             card = json.loads(archive.read(CARD))
             files = {name: archive.read(name) for name in card["files"]}
+            spoiled = [name for name, data in files.items() if sha(data) != card["files"][name]]
     except FileNotFoundError:
         raise ValueError(f"expected a bundle at {path}, found nothing; correct the path.") from None
-    except (zipfile.BadZipFile, KeyError, TypeError, ValueError, EOFError, OSError) as error:
+    except (zipfile.BadZipFile, LookupError, TypeError, ValueError, EOFError, OSError) as error:
         raise ValueError(
             f"expected a whole bundle at {path}, found one that cannot be read ({error}); copy it again."
         ) from error
-    spoiled = [name for name, data in files.items() if sha(data) != card["files"][name]]
     if spoiled:
         raise ValueError(f"expected a whole bundle at {path}, found {spoiled[0]} altered; copy it again.")
     return card, files
@@ -128,7 +129,9 @@ def belonging(name, data, card, wanted, path):
             f"expected runs of the profile {card['profile']} in {path}, found {name} of {run.spec.profile}; "
             "bundle those alone."
         )
-    why = run.outdated or ("" if fill.same_code(run) else provenance.stale(run))
+    why = run.outdated
+    if not why and not fill.same_code(run):
+        why = provenance.stale(run)  # a probe: it computes losses
     if why:
         raise ValueError(
             f"expected runs of this world, weights and code in {path}, found {name}: {why}; measure it again."
@@ -147,7 +150,7 @@ def check_pictures(run, data, path):
     if data is None:
         return
     try:
-        with np.load(io.BytesIO(data), allow_pickle=False) as file:
+        with np.load(io.BytesIO(data), allow_pickle=False) as file:  # a pickle could run anything
             key = str(file["key"])
     except (zipfile.BadZipFile, KeyError, ValueError, EOFError) as error:
         raise ValueError(

@@ -35,7 +35,8 @@ def fill(specs, minutes, jobs=1, device=None, start=None, log=print):
     require()
     with checkpoint.alone(BOOK.folder(), "fills"):
         waiting = due(specs, log)
-        prepare([spec for spec, _ in waiting] if minutes > 0 else [], log)
+        if minutes > 0:
+            prepare([spec for spec, _ in waiting], log)
         return run_all(waiting, time.time() + 60 * minutes, jobs, start or process_for(device), log)
 
 
@@ -46,7 +47,7 @@ def check(jobs, device):
     if on_gpu:
         if not torch.cuda.is_available():
             raise ValueError(f"expected a GPU for --device {device}, found none; leave --device out.")
-        free = torch.cuda.mem_get_info(device)[0]
+        free = torch.cuda.mem_get_info(device)[0]  # bytes: others may use the same GPU
         most = int(free // GPU_ROOM)
     if not 1 <= jobs <= most:
         why = f"each needs {GPU_ROOM / 1e9:.0f} GB of the GPU" if on_gpu else "one per core"
@@ -88,7 +89,7 @@ def same_code(run):
 
 def prepare(specs, log=print):
     """Render worlds and decode images once, before the jobs that share them start."""
-    wanted = {}
+    wanted = {}  # (data set, profile) -> a spec of it, whose recipe tells the size of images
     for spec in specs:
         for data in (spec.data, catalogue.partner(spec.data)):
             if data:
@@ -96,9 +97,10 @@ def prepare(specs, log=print):
     for (name, profile), spec in wanted.items():
         data = load_data(name, profile)
         recipe = spec.recipe()
-        splits = [split for split in ("train", "query", "gallery") if len(getattr(data, split))]
-        for split, kind in itertools.product(splits, FILTERS):
-            data.store(split, (recipe.image_height, recipe.image_width), kind)
+        size = (recipe.image_height, recipe.image_width)
+        for split, kind in itertools.product(("train", "query", "gallery"), FILTERS):
+            if len(getattr(data, split)):
+                data.store(split, size, kind)  # decodes, and keeps the pixels in the cache folder
     if wanted:
         log(f"measure: {len(wanted)} data sets are at hand")
 
@@ -127,6 +129,7 @@ def begin(spec, shelf, words):
     place = build_folder() / shelf / spec.name
     place.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-m", "reid_core", *words]
+    # nobody writes to the input: it closes with this program, even if that is killed
     pipes = {"stdin": subprocess.PIPE, "stderr": subprocess.STDOUT}
     with open(place / "measure.log", "w") as told:
         return subprocess.Popen(command, stdout=told, env=processor.single(), **pipes)
@@ -136,8 +139,8 @@ def end_with_parent():
     """Stop this process when the pipe from the program that began it closes."""
 
     def wait():
-        sys.stdin.read()
-        os._exit(1)
+        sys.stdin.read()  # returns when the other end is closed
+        os._exit(1)  # sys.exit would end this thread alone
 
     threading.Thread(target=wait, daemon=True).start()
 
@@ -145,7 +148,7 @@ def end_with_parent():
 def run_all(waiting, until, jobs, start, log=print):
     """Keep `jobs` processes busy until the time `until`. Returns the specs of those that ended well;
     ValueError at the end if any failed."""
-    left = list(waiting)
+    left = list(waiting)  # (spec, why)
     running = []  # Jobs
     done = []  # specs that ended well
     failed = []  # specs that did not
@@ -164,13 +167,14 @@ def run_all(waiting, until, jobs, start, log=print):
             ended = [job for job in running if job.process.poll() is not None]
             running = [job for job in running if job not in ended]
             for job in ended:
-                (failed if job.process.returncode else done).append(job.spec)
+                ends = failed if job.process.returncode else done
+                ends.append(job.spec)
                 pace.setdefault(kind_of(job.spec), []).append(time.time() - job.began)
             if ended or time.time() - said > TALK_EVERY:
                 said = time.time()
                 log(progress(len(waiting), done, failed, running, left, pace, jobs))
     finally:
-        for job in running:
+        for job in running:  # the time is up, or Ctrl-C: each resumes from its checkpoint
             job.process.kill()
     if failed:
         raise ValueError(
@@ -209,5 +213,6 @@ def remaining(running, left, pace):
 
     seconds = sum(expected(spec) for spec, _ in left)
     for job in running:
-        seconds += max(expected(job.spec) - (time.time() - job.began), 0)
+        spent = time.time() - job.began
+        seconds += max(expected(job.spec) - spent, 0)  # one may take longer than those before it
     return seconds

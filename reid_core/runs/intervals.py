@@ -44,7 +44,7 @@ def tables_of(runs, others, task=None, other_task=None):
     asked = [(run, task) for run, _ in both]
     asked += [(other, other_task) for _, other in both]
     together = by_identity(asked)  # also checks that both sides have the same queries
-    one, two = np.split(together.sums, 2)
+    one, two = np.split(together.sums, 2)  # (2 x seeds, identities) -> (seeds, identities) each
     return ByIdentity(one, together.counts), ByIdentity(two, together.counts)
 
 
@@ -56,8 +56,11 @@ def around(seeds, people):
     instead would call one row in four without any effect better or worse. With one seed only var(people)
     counts.
     """
-    luck = seeds.var(ddof=1) / len(seeds) if len(seeds) > 1 else 0.0
-    half = quantile(0.975, luck, people.var(), len(seeds)) * (luck + people.var()) ** 0.5
+    luck = 0.0  # unknown with one seed
+    if len(seeds) > 1:
+        luck = seeds.var(ddof=1) / len(seeds)  # ddof: the mean is estimated from the same seeds
+    deviation = (luck + people.var()) ** 0.5
+    half = quantile(0.975, luck, people.var(), len(seeds)) * deviation
     mean = seeds.mean()
     return Interval(100 * mean, 100 * (mean - half), 100 * (mean + half))
 
@@ -85,14 +88,14 @@ def by_identity(asked):
     first = None  # the identities of the first run, and their numbers of queries
     for run, task in asked:
         scores = run.record(task)
-        pids, place = np.unique(scores["pids"], return_inverse=True)
-        counts = np.bincount(place)
+        pids, place = np.unique(scores["pids"], return_inverse=True)  # (identities,), (queries,)
+        counts = np.bincount(place)  # (identities,)
         first = first or (pids, counts)
         if not np.array_equal(first[0], pids) or not np.array_equal(first[1], counts):
             raise ValueError(
                 "expected runs on the same queries, found different ones; compare runs of one data set."
             )
-        sums.append(np.bincount(place, scores["ap"]))
+        sums.append(np.bincount(place, scores["ap"]))  # (identities,), AP as weights
     return ByIdentity(np.stack(sums), first[1])
 
 
@@ -104,8 +107,12 @@ def by_seed(table):
 def by_people(table, draws):
     """mAP over all seeds for resampled identities (draws,): the same resamples for every table with as many
     identities."""
-    picks = np.random.default_rng(0).integers(len(table.counts), size=(draws, len(table.counts)))
-    return table.sums.mean(0)[picks].sum(1) / table.counts[picks].sum(1)
+    people = len(table.counts)
+    rng = np.random.default_rng(0)  # always the same: `paired` subtracts draw by draw
+    picks = rng.integers(people, size=(draws, people))  # with replacement
+    sums = table.sums.mean(0)[picks]  # (draws, identities), the mean over seeds
+    counts = table.counts[picks]
+    return sums.sum(1) / counts.sum(1)  # (draws,)
 
 
 def detectable(runs, task=None, draws=2000):
@@ -117,19 +124,22 @@ def detectable(runs, task=None, draws=2000):
     """
     if len(runs) < 2:
         return float("nan")
-    changes = [
-        paired([one], [renamed(two, one)], task, task, draws) for one, two in itertools.combinations(runs, 2)
-    ]
-    luck = np.mean([one.mean**2 for one in changes]) / len(runs)
-    people = np.mean([(one.half / 1.96) ** 2 for one in changes])
+    changes = []
+    for one, two in itertools.combinations(runs, 2):
+        changes.append(paired([one], [renamed(two, one)], task, task, draws))
+    # the expected change is zero, so the mean square is the variance
+    luck = np.mean([change.mean**2 for change in changes]) / len(runs)
+    # of one pair of runs each: half a width holds var(people) alone, 1.96 times its root
+    people = np.mean([(change.half / 1.96) ** 2 for change in changes])
     return float(power(luck, people, len(runs)))
 
 
 def power(luck, people, seeds):
     """The difference that is found with 80 % power: the sum of the quantiles for 95 % confidence and for 80 %
     power, times the standard deviation."""
-    factor = quantile(0.975, luck, people, seeds) + quantile(0.8, luck, people, seeds)
-    return factor * (luck + people) ** 0.5
+    confidence = quantile(0.975, luck, people, seeds)  # two-sided, 95 %
+    certainty = quantile(0.8, luck, people, seeds)
+    return (confidence + certainty) * (luck + people) ** 0.5
 
 
 class Spread(NamedTuple):
@@ -145,8 +155,10 @@ def spread(runs, others, task=None, other_task=None, draws=2000):
     """The Spread of `runs` minus `others`, pair by pair of seeds."""
     one, two = tables_of(runs, others, task, other_task)
     changes = by_seed(one) - by_seed(two)  # (seeds,)
-    luck = changes.var(ddof=1) if len(changes) > 1 else float("nan")
-    people = (by_people(one, draws) - by_people(two, draws)).var()
+    luck = float("nan")  # unknown with one seed
+    if len(changes) > 1:
+        luck = changes.var(ddof=1)
+    people = (by_people(one, draws) - by_people(two, draws)).var()  # over the same resamples
     return Spread(float(luck), float(people), float(changes.mean()))
 
 
@@ -156,7 +168,7 @@ MOST_SEEDS = 50  # where `seeds_needed` gives up
 def seeds_needed(found):
     """The number of seeds with which a true difference as large as the one seen is told from zero with 80 %
     power; None where MOST_SEEDS are too few."""
-    for seeds in range(2, MOST_SEEDS + 1):
+    for seeds in range(2, MOST_SEEDS + 1):  # var(people) does not shrink, so no number may do
         if power(found.luck / seeds, found.people, seeds) <= abs(found.mean):
             return seeds
     return None
@@ -175,4 +187,5 @@ def verdict(difference, printed):
     interval contains zero."""
     if difference.low <= 0 <= difference.high:
         return UNCERTAIN
-    return "holds" if np.sign(difference.mean) == np.sign(printed) else "fails"
+    agree = np.sign(difference.mean) == np.sign(printed)
+    return "holds" if agree else "fails"

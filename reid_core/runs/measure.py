@@ -1,6 +1,7 @@
 """From a Spec to a Run: build, train, test, write."""
 
 import dataclasses
+import itertools
 import resource
 import sys
 import time
@@ -46,7 +47,7 @@ def measure(spec, *, shelf=OWN, device=None, checkpoint_every=None, deterministi
     work = in_order if isinstance(method, LifelongMethod) else at_once
     with checkpoint.alone(place, "trains"):
         scores, history = work(method, data, spec, place, how)
-        cost = what_it_cost(method, history, time.time() - began)
+        cost = what_it_cost(method, history, time.time() - began)  # of the last start, if resumed
         run = Run(
             spec=spec,
             data=describe(data, spec),
@@ -56,10 +57,11 @@ def measure(spec, *, shelf=OWN, device=None, checkpoint_every=None, deterministi
             history=history,
             cost=cost,
             provenance=provenance.of_method(method, profile.precision),
+            # holds a probe, which takes time: only runs of the book are compared with one
             fingerprint=provenance.fingerprint(spec) if shelf is BOOK else {},
         )
         shelf.write(run)
-        checkpoint.clear(place)
+        checkpoint.clear(place)  # last: an interruption before this repeats the tests alone
     return run
 
 
@@ -73,7 +75,7 @@ def at_once(method, data, spec, place, how):
 def in_order(method, data, spec, place, how):
     """(records, history) of a lifelong training, tested after each domain on all test sets of the order.
     Orders with the same first domains share the training on these."""
-    names = order_of(spec)
+    names = order_of(spec)  # with the world's seed; records hold them without
     domains = [load_data(name, spec.profile) for name in names]
     sets = test_sets(spec)
 
@@ -118,13 +120,15 @@ def test_sets(spec):
     if spec.data.startswith(catalogue.LIFELONG):
         names = catalogue.order(spec.data)
         shown = (*names, *catalogue.unseen(spec.data))
-        return [TestSet(name, 1, bare(after)) for after in names for name in shown]
-    whole = spec.row.split(" + ")[0] == "full"
-    sets = [TestSet(part, None if whole else 1) for part in spec.data.split("+")]
-    if spec.profile == "smoke":
-        return sets
+        pairs = itertools.product(names, shown)  # the last changes fastest
+        return [TestSet(name, 1, bare(after)) for after, name in pairs]
+    row = spec.row.split(" + ")[0]
+    number = None if row == "full" else 1
+    sets = [TestSet(part, number) for part in spec.data.split("+")]
     other = catalogue.partner(spec.data)
-    return [*sets, TestSet(other, 1)] if other else sets
+    if other and spec.profile != "smoke":  # smoke runs show that everything works, and nothing else
+        sets.append(TestSet(other, 1))
+    return sets
 
 
 def tested(method, data, spec, sets, log=print):
@@ -134,6 +138,7 @@ def tested(method, data, spec, sets, log=print):
     for one in sets:
         try:
             own = data is not None and one.data == spec.data
+            # numbers of cameras mean something on the set of the training alone
             shown = data if own else load_data(one.data, spec.profile).without_cameras()
             evaluate.available_tasks(method, shown)
         except ValueError as missing:
@@ -151,9 +156,9 @@ def record(one, task, scores):
         "task": task,
         "after": one.after,
         "summary": scores.summary(),
-        "ap": np.round(scores.ap, 5).tolist(),
-        "first": scores.first.tolist(),
-        "pids": scores.pids.tolist(),
+        "ap": np.round(scores.ap, 5).tolist(),  # (queries,) 0..1
+        "first": scores.first.tolist(),  # (queries,) rank of the first match
+        "pids": scores.pids.tolist(),  # (queries,)
         "skipped": scores.skipped,
         "protocol": scores.protocol,
     }
@@ -196,16 +201,16 @@ def what_it_cost(method, history, seconds):
     return {
         "minutes": round(seconds / 60, 2),
         "training minutes": round(total(history, "seconds") / 60, 2),
-        "images per second": round(images / max(busy, 1e-9), 1),
-        "peak memory MB": round(peak_memory() / 1e6),
+        "images per second": round(images / max(busy, 1e-9), 1),  # 0 where every step was cached
+        "peak memory MB": round(peak_memory(next(method.parameters()).device) / 1e6),
         "trained parameters": base.learnable(method),
     }
 
 
-def peak_memory():
-    """Bytes: of the GPU where there is one, else of this process."""
-    if torch.cuda.is_available():
-        return torch.cuda.max_memory_allocated()
+def peak_memory(device):
+    """Bytes: of the GPU where the run was on one, else of this process."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else 1024 * peak  # macOS counts bytes, Linux kB
 
@@ -223,7 +228,7 @@ def pace(history):
     for h in history:
         stages.setdefault(h["stage"], []).append(h)
     seconds = 0
-    for first, *others in stages.values():
+    for first, *others in stages.values():  # a median, since other programs may slow some epochs down
         seconds += first["seconds"] + len(others) * typical(others)
     looking = [h for h in history if h["images"]]
     busy = len(looking) * typical(looking)

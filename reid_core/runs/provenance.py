@@ -5,6 +5,7 @@ import datetime
 import functools
 import hashlib
 import json
+import math
 import os
 import platform
 import subprocess
@@ -25,11 +26,13 @@ FLOOR = 1e-3  # numbers of a probe below this are compared as if they were this 
 def digest(recipe, names=None):
     """A hash of the values of a recipe's fields, or of those among `names`."""
     values = dataclasses.asdict(recipe)
-    return digest_of({name: values[name] for name in values if names is None or name in names})
+    if names is not None:
+        values = {name: value for name, value in values.items() if name in names}
+    return digest_of(values)
 
 
 def digest_of(values):
-    text = json.dumps(plain(values), sort_keys=True)
+    text = json.dumps(plain(values), sort_keys=True)  # so the order of fields in the class does not matter
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
@@ -61,23 +64,28 @@ def pace_of(profile):
 def probe_losses(spec):
     """`train.probe_losses` of a row on the smoke world: the same for all data sets and seeds, so cached."""
     domains = [load_data(name, "smoke") for name in PROBED]
-    return train.probe_losses(spec.build(domains[0])[0], domains)
+    method, _ = spec.build(domains[0])
+    return train.probe_losses(method, domains)
 
 
 def outdated(run):
     """Why a run is stale, as far as hashes tell: a sentence, or "". Pages use it, as it computes no loss;
     weights and images that are not the project's own need not be there."""
-    recipe = run.spec.recipe()
-    known = {}
+    spec = run.spec
+    recipe = spec.recipe()
+    pace = pace_of(spec.profile)
+    same = {}  # what is compared -> whether it is as it was
     if run.recipe.get("pretrained") in loading.OWN:
-        known["weights"] = loading.fingerprint(recipe.pretrained) == run.provenance.get("weights")
+        same["weights"] = loading.fingerprint(recipe.pretrained) == run.provenance.get("weights")
     if run.data["origin"] == "world" and "fingerprint" in run.data:
-        known["data"] = (
-            catalogue.fingerprint(run.spec.data, size_of(run.spec.profile)) == run.data["fingerprint"]
-        )
-    known["recipe"] = digest(recipe, run.recipe) == digest_of(run.recipe)
-    known["profile"] = run.fingerprint.get("profile", pace_of(run.spec.profile)) == pace_of(run.spec.profile)
-    return next((f"its {name} changed" for name, same in known.items() if not same), "")
+        data = catalogue.fingerprint(spec.data, size_of(spec.profile))
+        same["data"] = data == run.data["fingerprint"]
+    same["recipe"] = digest(recipe, run.recipe) == digest_of(run.recipe)
+    same["profile"] = run.fingerprint.get("profile", pace) == pace  # a reader's own runs have none
+    for name, unchanged in same.items():
+        if not unchanged:
+            return f"its {name} changed"
+    return ""
 
 
 def stale(run):
@@ -95,9 +103,14 @@ def changed(before, now):
     if set(before) != set(now):
         name = sorted(set(before) ^ set(now))[0]
         return f"its code now computes other quantities ({name})"
-    off = {name: abs(now[name] - old) / max(abs(old), FLOOR) for name, old in before.items()}
+    off = {}  # quantity -> relative difference
+    for name, old in before.items():
+        apart = abs(now[name] - old) / max(abs(old), FLOOR)
+        off[name] = math.inf if math.isnan(apart) else apart  # what is no number is a change
     worst = max(off, key=off.get)
-    return f"its {worst} differs by {off[worst]:.1e}" if off[worst] > ROUNDING else ""
+    if off[worst] > ROUNDING:
+        return f"its {worst} differs by {off[worst]:.1e}"
+    return ""
 
 
 def of_method(method, asked):
@@ -121,6 +134,7 @@ def of_method(method, asked):
 
 def clean_tree():
     """Whether nothing but results differs from the commit."""
+    # results are made from a commit, and measuring one must not keep the next from being clean
     return git("status", "--porcelain", "--", ".", ":!results") == ""
 
 
@@ -143,10 +157,14 @@ def code_between(one, other):
 def code():
     """Sixteen digits of all that the packages hold in Python: what is kept only to save time is kept of one
     state of the code."""
-    files = sorted(path for name in ("data_prep", "reid_core") for path in (ROOT / name).rglob("*.py"))
-    return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()[:16]
+    files = [*(ROOT / "data_prep").rglob("*.py"), *(ROOT / "reid_core").rglob("*.py")]
+    digest_ = hashlib.sha256()
+    for path in sorted(files):  # folders are listed in no particular order
+        digest_.update(path.read_bytes())
+    return digest_.hexdigest()[:16]
 
 
 def is_ancestor(commit):
     """Whether `commit` is HEAD or an ancestor of HEAD."""
+    # the answer is the exit status: `git` gives "" for 0, and "unknown" for any other
     return git("merge-base", "--is-ancestor", commit, "HEAD") == ""

@@ -42,7 +42,8 @@ class Spec(NamedTuple):
         """The spec under which this one is measured: rows with the same settings are one run, under the
         name of the first."""
         row, *changes = self.row.split(" + ")
-        return self._replace(row=" + ".join([first_alike(self.method, self.variant, row), *changes]))
+        alike = first_alike(self.method, self.variant, row)
+        return self._replace(row=" + ".join([alike, *changes]))
 
     @property
     def name(self):
@@ -54,12 +55,12 @@ class Spec(NamedTuple):
         """Self; ValueError for an unknown profile, method, variant or row, and for a row about another
         backbone in a profile that has its own."""
         profile_called(self.profile)
-        known(METHODS, self.method, "method")
+        known(METHODS, self.method, "method")  # first: the other names are those of its paper
         paper = METHODS[self.method]
         row = self.row.split(" + ")[0]
         known(paper.variants, self.variant, f"variant of {self.method}")
         known(paper.rows_of(self.variant), row, f"row of {self.method}'s variant {self.variant}")
-        own = profile_called(self.profile).backbone
+        own = profile_called(self.profile).backbone  # None in the profile paper
         if own and "backbone" in paper.rows[row]:
             raise ValueError(
                 f"expected the profile paper for the row {self.row!r}, which is about another tower, found "
@@ -79,7 +80,8 @@ class Spec(NamedTuple):
         paper = METHODS[self.method]
         data = self.data.partition("#")[0]  # without the world's seed
         recipe = paper.recipe_of(self.variant, row, data).at(profile_called(self.profile))
-        return recipe.but(**dict(literal(change) for change in changes))
+        values = dict(literal(change) for change in changes)
+        return recipe.but(**values)
 
     @property
     def first_data(self):
@@ -91,8 +93,9 @@ class Spec(NamedTuple):
         """(method, data) before training, on the CPU, with the initial weights of the spec's seed."""
         recipe = self.check().recipe()
         data = data or load_data(self.first_data, self.profile)
-        train.seed_all(self.seed)
-        return METHODS[self.method].variants[self.variant].kind(recipe, data), data
+        train.seed_all(self.seed)  # directly before, so that nothing else draws from it
+        method = METHODS[self.method].variants[self.variant].kind(recipe, data)
+        return method, data
 
 
 @functools.cache
@@ -102,7 +105,7 @@ def first_alike(method, variant, row):
     rows = paper.rows_of(variant)
     known(rows, row, f"row of {method}'s variant {variant}")
     wanted = paper.recipe_of(variant, row)
-    return next(name for name in rows if paper.recipe_of(variant, name) == wanted)
+    return next(name for name in rows if paper.recipe_of(variant, name) == wanted)  # the row at the latest
 
 
 def known(names, name, what):
@@ -151,7 +154,8 @@ class Run:
     @property
     def key(self):
         """A digest of spec, data and scores, which the run's visuals carry too."""
-        told = [self.spec.name, self.data["fingerprint"], [record["ap"] for record in self.scores]]
+        precisions = [record["ap"] for record in self.scores]  # (queries,) each
+        told = [self.spec.name, self.data["fingerprint"], precisions]
         return hashlib.sha256(json.dumps(told).encode()).hexdigest()[:16]
 
     @classmethod
@@ -163,7 +167,8 @@ class Run:
         """The run in bytes of JSON; ValueError with the place `where` they stand, if they hold none."""
         try:
             kept = upgraded(json.loads(data))
-            return cls(**{**kept, "spec": Spec(**kept["spec"])})
+            kept["spec"] = Spec(**kept["spec"])
+            return cls(**kept)
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise ValueError(
                 f"expected a run at {where}, found a file that tells of none ({type(error).__name__}: "
@@ -173,7 +178,7 @@ class Run:
     def record(self, test=None):
         """The record of a test: "image to image", or "image to image on world_msmt" for another data set
         than the run's own; None: the first. ValueError if the run has no such test."""
-        for record in self.scores:
+        for record in self.scores:  # in the order of the tests, so None is the method's first
             if test is None or asked_by(test, record, self.data["name"]):
                 return record
         raise ValueError(
@@ -225,6 +230,7 @@ def title_of(record):
 def as_json(value):
     """Indented JSON with every list of numbers on one line, so that a run takes a few hundred lines."""
     text = json.dumps(value, indent=1)
+    # innermost brackets with numbers alone: a list with a name, a list or NaN in it stays as it is
     numbers = re.compile(r"\[\s*(-?[\d.eE+-]+(?:,\s*-?[\d.eE+-]+)*)\s*\]")
     return numbers.sub(on_one_line, text) + "\n"
 
@@ -259,7 +265,10 @@ class Shelf:
 
     def find(self, spec):
         """The run of a spec here or on the shelf behind, or None: "not run"."""
-        return self.at(spec) or (self.behind.find(spec) if self.behind else None)
+        here = self.at(spec)
+        if here or not self.behind:
+            return here
+        return self.behind.find(spec)
 
     def load(self, **wanted):
         """Every run of this shelf whose spec has the `wanted` values, in order of path."""
@@ -272,10 +281,12 @@ class Shelf:
         """Save a run, whole or not at all, as the last step of measuring it."""
         path = self.path(run.spec)
         path.parent.mkdir(parents=True, exist_ok=True)
-        told = {"format": FORMAT, **dataclasses.asdict(run), "spec": run.spec._asdict()}
+        told = {"format": FORMAT, **dataclasses.asdict(run)}
+        told["spec"] = run.spec._asdict()  # JSON would make a list of a tuple
         checkpoint.write(path, as_json(told).encode())
         return run
 
 
+# functions, since tests and readers set $REID_BUILD after the import
 BOOK = Shelf("book", lambda: ROOT / "results")  # the committed runs, which the book prints
 OWN = Shelf("own", lambda: build_folder() / "results", behind=BOOK)  # what a reader trains

@@ -75,8 +75,8 @@ class CrossAttention(nn.Module):
         self.proj_out = nn.Linear(width, width)
 
     def forward(self, tokens):
-        asking = self.q_proj(self.queries)[None].expand(len(tokens), -1, -1)  # (B, Q, D)
-        q = self.split(asking)  # (B, heads, Q, D / heads)
+        queries = self.q_proj(self.queries)[None].expand(len(tokens), -1, -1)  # (B, Q, D)
+        q = self.split(queries)  # (B, heads, Q, D / heads)
         k = self.split(self.k_proj(tokens))  # (B, heads, T, D / heads)
         v = self.split(self.v_proj(tokens))  # (B, heads, T, D / heads)
         if self.remember:

@@ -322,10 +322,10 @@ class ClipResNet(nn.Module):
         """What every token reads with the attention pool, (B, T, E), not normalised."""
         return self.pool(out.tokens, out.tokens)
 
-    def pool(self, asking, tokens):
-        """Multi-head attention of `asking` (B, Q, D) over all tokens, in the joint space (B, Q, E)."""
+    def pool(self, queries, tokens):
+        """Multi-head attention of `queries` (B, Q, D) over all tokens, in the joint space (B, Q, E)."""
         pool = self.attnpool
-        q = self.split(pool.q_proj(asking))  # (B, heads, Q, D / heads)
+        q = self.split(pool.q_proj(queries))  # (B, heads, Q, D / heads)
         k = self.split(pool.k_proj(tokens))  # (B, heads, T, D / heads)
         v = self.split(pool.v_proj(tokens))  # (B, heads, T, D / heads)
         read = attend(q, k, v)  # (B, heads, Q, D / heads)

@@ -52,8 +52,8 @@ CLAIMS = {
             worse((CLIP_REID, "no stage 1"), (CLIP_REID,))
             and worse((CLIP_REID, "no image-to-text loss"), (CLIP_REID,))
         ),
-        "A text tower that read nothing cannot be told from the real one, and the sentence of somebody "
-        "else costs points": lambda: (
+        "A text tower with random weights cannot be told from the real one, and another "
+        "identity's sentence costs points": lambda: (
             open_question((CLIP_REID, "control: random text tower"), (CLIP_REID,))
             and worse((CLIP_REID, "control: another's sentence"), (CLIP_REID,))
         ),
@@ -71,15 +71,15 @@ CLAIMS = {
         ),
         "On domain A CLIP-ReID is ahead of it.": lambda: worse((PROMPTSG,), (CLIP_REID,)),
         (
-            "A text tower that read nothing, and one sentence for all, cannot be told from the full model."
+            "A text tower with random weights, and one sentence for all, cannot be told from the full model."
         ): lambda: (
             open_question((PROMPTSG, "control: random text tower"), (PROMPTSG,))
             and open_question((PROMPTSG, "Training w/o composed"), (PROMPTSG,))
         ),
-        "A contrast that does not know who is who costs it points.": lambda: worse(
+        "A contrast without identity labels costs it points.": lambda: worse(
             (PROMPTSG, "plain contrast"), (PROMPTSG,)
         ),
-        "A composed sentence searches worse than the image that composed it.": lambda: (
+        "A composed sentence ranks worse than the image that composed it.": lambda: (
             change((PROMPTSG,), (PROMPTSG,), "composed sentence to image", "joint space").high < 0
         ),
         "three readings cost more than ten points on average: attention to the patches alone, no norms "
@@ -94,10 +94,10 @@ CLAIMS = {
                 if row not in COSTLY and chapters.trains(Spec(*PROMPTSG, row))
             )
         ),
-        "Who asks in the attention (D5), how many classifiers there are (D10) and which triplet (D16) "
-        "cannot be told from the default.": lambda: all(
+        "Which words are queries in the attention (D5), how many classifiers there are (D10) and which "
+        "triplet (D16) cannot be told from the default.": lambda: all(
             open_question((PROMPTSG, row), (PROMPTSG,))
-            for row in ("all words ask (D5)", "two classifiers (D10)", "triplet as in CLIP-ReID (D16)")
+            for row in ("all words as queries (D5)", "two classifiers (D10)", "triplet as in CLIP-ReID (D16)")
         ),
     },
 }

@@ -143,7 +143,7 @@ BARE = {
 }
 
 
-# who is whose positive in the contrast: images of one identity, or each image and its own sentence
+# which rows are positives in the contrast: images of one identity, or each image and its own sentence
 PARTNERS = {
     "identity": lambda labels: labels,
     "pair": lambda labels: torch.arange(len(labels), device=labels.device),
@@ -396,7 +396,7 @@ CHOICES = {  # what the card leaves open, and how much it matters
     "plain contrast": {"supcon_positives": "pair"},
     "contrast summed over positives (D12)": {"supcon_reduction": "sum"},
     "pseudo-word as short as CLIP's words (D3)": {"inversion_bn_gamma_init": "words"},
-    "all words ask (D5)": {"mim_query": "words"},
+    "all words as queries (D5)": {"mim_query": "words"},
     "patches alone (D6)": {"mim_class_token": False},
     "no norms before the attention (D8)": {"mim_norms": False},
     "output projection (D8)": {"mim_output_projection": True},

@@ -137,11 +137,12 @@ def test_text_search_leaves_nothing_out_and_scores_as_published(file):
     """Both directions; published values are per cent in float32."""
     name, file = file.name, file()
     similarities, pids = file.tensor("in/similarity"), [file["in/query_pid"], file["in/gallery_pid"]]
-    for direction, near, (asking, asked) in (
+    for direction, near, (queries, gallery) in (
         ("t2i", similarities, pids),
         ("i2t", similarities.T, pids[::-1]),
     ):
-        scores = rank(None, None, asking, asked, np.zeros(len(asking)), np.ones(len(asked)), distance=-near)
+        cameras = np.zeros(len(queries)), np.ones(len(gallery))
+        scores = rank(None, None, queries, gallery, *cameras, distance=-near)
         wanted = {
             key: file[f"out/{direction}/{key}"] / 100 for key in ("cmc", "cmc_topk_path", "mAP", "mINP")
         }

@@ -232,6 +232,26 @@ def test_a_run_interrupted_before_its_recipe_changed_does_not_stop_the_others(fo
     assert checkpoint.latest(place.with_name(f"{place.name}-interrupted-1")) == {"key": "before"}
 
 
+def test_a_run_interrupted_before_its_code_changed_begins_again(folder, monkeypatch):
+    spec = Spec("clip_reid", "baseline", profile="smoke")
+    place = folder.parent / "runs" / spec.name
+    keys = []
+
+    def fit(*_, **options):
+        keys.append(options["key"])
+        checkpoint.save(place, 1, {"key": options["key"]})
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(train, "fit", fit)
+    for code in ("of Monday", "of Monday", "of Tuesday"):
+        monkeypatch.setattr(provenance, "code", lambda code=code: code)
+        with pytest.raises(KeyboardInterrupt):
+            measure.measure(spec, log=lambda text: None)
+    assert keys[0] == keys[1] != keys[2]
+    assert checkpoint.latest(place)["key"] == keys[2]
+    assert checkpoint.latest(place.with_name(f"{place.name}-interrupted-1"))["key"] == keys[0]
+
+
 def test_a_run_goes_stale_with_what_its_code_computes_and_not_with_its_files(world):
     spec = Spec("clip_reid", "baseline", profile="smoke")
     recipe = provenance.plain(dataclasses.asdict(spec.recipe()))

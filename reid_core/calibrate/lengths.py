@@ -118,7 +118,13 @@ def measure(one, device=None, log=print):
     method = paper.variants[one.variant].kind(recipe, data)
     folder = build_folder() / "lengths" / one.name
     # watch out: a Length's name does not tell rates and weights, so `basis` is part of the key
-    key = f"{one.name} {provenance.digest(method.recipe)} {data.manifest.fingerprint} {json.dumps(basis())}"
+    marks = (
+        provenance.digest(method.recipe),
+        data.manifest.fingerprint,
+        json.dumps(basis()),
+        provenance.code(),
+    )
+    key = " ".join((one.name, *marks))
     checkpoint.set_aside_other_run(folder, key, log)
     history = train.fit(
         method,

@@ -31,7 +31,8 @@ def measure(spec, *, shelf=OWN, device=None, checkpoint_every=None, deterministi
     began = time.time()
     method, data = spec.build()
     evaluate.available_tasks(method, data)  # fails before the training, not after it
-    key = run_key(spec, method, data)
+    # with the code: a checkpoint that other code wrote would give its numbers the name of this one
+    key = f"{run_key(spec, method, data)} {provenance.code()}"
     checkpoint.set_aside_other_run(place, key, log)
     how = {
         "seed": spec.seed,
@@ -68,7 +69,7 @@ def measure(spec, *, shelf=OWN, device=None, checkpoint_every=None, deterministi
 def at_once(method, data, spec, place, how):
     """(records, history) of a training on one data set."""
     history = train.fit(method, data, place, **how)
-    train.save_weights(method, place, how["key"])
+    train.save_weights(method, place, run_key(spec, method, data))
     return tested(method, data, spec, test_sets(spec), how["log"]), history
 
 
@@ -85,8 +86,7 @@ def in_order(method, data, spec, place, how):
         return tested(learned, None, spec, own, how["log"])
 
     shared = place.parent / f"orders-{spec.profile}-s{spec.seed}"
-    key = f"{how['key'].partition(' ')[2]} {provenance.code()}"  # without the name of the order
-    prefix = {**how, "key": key}
+    prefix = {**how, "key": how["key"].partition(" ")[2]}  # without the name of the order
     if how["device"]:
         method.to(how["device"])
     return lifelong.learn(method, domains, shared, tests=tests, **prefix)
@@ -165,8 +165,8 @@ def record(one, task, scores):
 
 
 def run_key(spec, method, data):
-    """The name of a run, and hashes of recipe, data, weights and pace: a checkpoint of another key is not
-    resumed."""
+    """The name of a run, and hashes of recipe, data, weights and pace: trained weights of another key are not
+    shown as this run's."""
     seen = data.manifest.fingerprint
     if isinstance(method, LifelongMethod):
         seen = "lifelong"  # there the domains name what is left behind

@@ -155,9 +155,10 @@ def code_between(one, other):
 
 @functools.cache
 def code():
-    """Sixteen digits of all that the packages hold in Python: what is kept only to save time is kept of one
-    state of the code."""
-    files = [*(ROOT / "data_prep").rglob("*.py"), *(ROOT / "reid_core").rglob("*.py")]
+    """Sixteen digits of the code that decides what a training computes: data sets, the files of the core, and
+    methods. A training that was interrupted is resumed by the same code alone."""
+    core = ROOT / "reid_core"
+    files = [*(ROOT / "data_prep").rglob("*.py"), *core.glob("*.py"), *(core / "methods").glob("*.py")]
     digest_ = hashlib.sha256()
     for path in sorted(files):  # folders are listed in no particular order
         digest_.update(path.read_bytes())

@@ -140,7 +140,11 @@ def count_not_below(near, thresholds):
     """
     if near.device.type == "cpu":
         found = np.empty(thresholds.shape, dtype=np.int64)  # (b, N)
+        threads = torch.get_num_threads()
+        numba.set_num_threads(min(threads, numba.config.NUMBA_NUM_THREADS))
         count_on_cpu(near.numpy(), thresholds.numpy(), found)
+        # watch out: numba and torch share OpenMP's number of threads, on which the last bits of a sum depend
+        torch.set_num_threads(threads)
         return torch.from_numpy(found)
     place = torch.searchsorted(thresholds, near, right=True)  # thresholds not above the entry
     # (b, N + 1)

@@ -42,3 +42,18 @@ def test_threads_are_set_and_none_leaves_them(monkeypatch):
     processor.use_threads(None)
     processor.use_threads(1)
     assert asked == [1]
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_ranking_leaves_the_number_of_threads_of_the_next_training(threads):
+    """numba sets the number of OpenMP, which is also that of torch: later sums would differ in last bits."""
+    code = f"""
+import numba, torch
+from reid_core.metrics import count_not_below
+torch.set_num_threads({threads})
+count_not_below(torch.rand(4, 9), torch.rand(4, 2))
+print(torch.get_num_threads(), numba.get_num_threads())
+"""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "2"}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
+    assert done.stdout.split() == [str(threads), str(threads)], done.stderr

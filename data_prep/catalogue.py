@@ -50,12 +50,18 @@ STANDS_FOR = {  # data of the world -> whose printed rows stand beside it
 
 def build_folder():
     """Where everything goes that can be made again: $REID_BUILD, or build/ in the project."""
-    return Path(os.environ.get("REID_BUILD", ROOT / "build"))
+    return folder_in("REID_BUILD", ROOT / "build")
 
 
 def cache_folder():
     """Where decoded images are kept: $REID_CACHE, or cache/ in the build folder."""
-    return Path(os.environ.get("REID_CACHE", build_folder() / "cache"))
+    return folder_in("REID_CACHE", build_folder() / "cache")
+
+
+def folder_in(variable, default):
+    """The folder that a variable of the environment names; `default` where it is unset or empty."""
+    named = os.environ.get(variable, "").strip()
+    return Path(named).expanduser() if named else default
 
 
 def read(name, size="laptop"):

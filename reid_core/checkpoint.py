@@ -1,10 +1,12 @@
 """Training state on disk: written whole or not at all, verified when read, the last two kept."""
 
 import fcntl
+import glob
 import hashlib
 import io
 import itertools
 import os
+import threading
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -27,7 +29,10 @@ def save(folder, number, state):
 
 def write(path, data):
     """Put bytes under `path`, atomically and durably."""
-    part = path.with_name(path.name + ".part")
+    # a name of its own: another process may be writing the same file
+    part = path.with_name(f"{path.name}.{os.getpid()}-{threading.get_ident()}.part")
+    for left in path.parent.glob(f"{glob.escape(path.name)}.*.part"):
+        remove_if_dead(left)
     try:
         with open(part, "wb") as file:
             file.write(data)
@@ -40,6 +45,24 @@ def write(path, data):
             f"expected room for {len(data) / 1e6:.0f} MB in {path.parent}, found {error.strerror}; free "
             "some and run the same command again."
         ) from error
+
+
+def remove_if_dead(part):
+    """Remove a half-written file whose process was killed."""
+    owner = part.name.removesuffix(".part").rpartition(".")[2].partition("-")[0]
+    if owner.isdigit() and not is_alive(int(owner)):
+        part.unlink(missing_ok=True)
+
+
+def is_alive(process):
+    """Whether a process of this number runs on this machine."""
+    try:
+        os.kill(process, 0)  # no signal: only whether one could be sent
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # somebody else's
+        return True
+    return True
 
 
 def saved(folder):

@@ -7,6 +7,7 @@ nothing starves it and nothing makes a seed depend on the machine.
 """
 
 import copy
+import errno
 import hashlib
 import itertools
 import json
@@ -154,8 +155,7 @@ def decode_all(files, path, size, filter):
     total = len(files) * 3 * size[0] * size[1]  # bytes
     try:
         with open(part, "wb") as out:
-            # a full disk is an error here, not a crash later
-            os.posix_fallocate(out.fileno(), 0, max(total, 1))
+            reserve(out, max(total, 1))
         pixels = np.memmap(part, np.uint8, "r+", shape=(len(files), 3, *size))  # (N, 3, H, W)
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             for k, image in enumerate(pool.map(lambda file: decode(file[0], size, filter, file[1]), files)):
@@ -169,6 +169,23 @@ def decode_all(files, path, size, filter):
         ) from error
     finally:
         part.unlink(missing_ok=True)
+
+
+# what file systems without reservation answer: network and FUSE mounts
+UNKNOWN = (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS)
+
+
+def reserve(file, size):
+    """Give a file `size` bytes: a full disk is an error here, not a crash later. Where space cannot be
+    reserved (macOS, some file systems) the file only gets its length."""
+    try:
+        os.posix_fallocate(file.fileno(), 0, size)
+    except AttributeError:
+        file.truncate(size)
+    except OSError as error:
+        if error.errno not in UNKNOWN:
+            raise
+        file.truncate(size)
 
 
 def decode(path, size, filter, tile=-1):

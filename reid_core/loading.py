@@ -93,14 +93,22 @@ def first_line(error):
 
 def locate(name):
     """What `pretrained` stands for: "random" for no weights, a model of the project's own by its name if it
-    is there, else a tag of open_clip's or a path as it is. $REID_WEIGHTS names a local file to use instead of
-    a tag."""
+    is there, a path as it is, or a tag of open_clip's. $REID_WEIGHTS names a local file to use instead of a
+    tag; empty, it counts as unset."""
     if name == "random":
         return None
     if name in OWN:
         own = FOLDER / f"{name}.safetensors"
         return own if own.exists() else None
-    return os.environ.get("REID_WEIGHTS", name)
+    if name and is_path(name):
+        return name
+    return os.environ.get("REID_WEIGHTS", "").strip() or name
+
+
+def is_path(name):
+    """Whether a name of weights is that of a file: open_clip's tags have neither an ending nor folders."""
+    path = Path(name)
+    return path.exists() or bool(path.suffix) or len(path.parts) > 1
 
 
 def fingerprint(name):

@@ -70,7 +70,7 @@ def rank(query, gallery, query_pids, gallery_pids, query_marks, gallery_marks, j
 
     A gallery item with the query's identity *and* mark (camera or scene) is left out for that query; an item
     of pid -1, or marked in `junk` (G,), is left out for all. A query without a match left is skipped and
-    counted.
+    counted. ValueError for a similarity that is no finite number: it would beat every threshold, or none.
     """
     table = Candidates(query_pids, gallery_pids, query_marks, gallery_marks)
     # positions that no query may find
@@ -82,8 +82,19 @@ def rank(query, gallery, query_pids, gallery_pids, query_marks, gallery_marks, j
         block = np.arange(start, min(start + BLOCK, len(query_pids)))
         # (b, G), larger is nearer
         near = -distance[block] if distance is not None else query[block] @ gallery.T
+        check_finite(near)
         ranks += table.ranks(block, near, everywhere)
     return from_ranks(ranks, len(gallery_pids))
+
+
+def check_finite(values, what="similarities of queries and gallery"):
+    """ValueError unless all values are finite numbers."""
+    low, high = values.aminmax()  # both are NaN where any value is
+    if not torch.isfinite(low) or not torch.isfinite(high):
+        found = f"{float(low):g} to {float(high):g}"
+        raise ValueError(
+            f"expected finite {what}, found {found}; the training diverged: lower its learning rates."
+        )
 
 
 class Candidates:

@@ -102,7 +102,8 @@ def membership(features, largest, sets):
 
 def averaged(member, order, k2):
     """Each row of V replaced by the mean over its k2 nearest rows, itself included."""
-    return links(order[:, :k2], 1 / k2) @ member if k2 > 1 else member
+    nearest_k2 = order[:, :k2]  # (N, k2), or fewer where there are fewer rows
+    return links(nearest_k2, 1 / nearest_k2.shape[1]) @ member
 
 
 def jaccard_distance(one, two):

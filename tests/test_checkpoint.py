@@ -89,3 +89,34 @@ def test_two_trainings_of_one_run_are_refused_and_a_dead_one_holds_nothing(tmp_p
     holder.wait()
     with checkpoint.alone(tmp_path, "trains"):
         pass
+
+
+WRITER = """
+import sys
+from pathlib import Path
+from reid_core import checkpoint
+for k in range(200):
+    checkpoint.write(Path(sys.argv[1]), sys.argv[2].encode() * 100_000)
+"""
+
+
+def test_two_writers_of_one_file_never_mix_and_never_fail(tmp_path):
+    path = tmp_path / "same"
+    writers = [subprocess.Popen([sys.executable, "-c", WRITER, str(path), letter]) for letter in "ab"]
+    seen = set()
+    while any(writer.poll() is None for writer in writers):
+        if path.exists():
+            data = path.read_bytes()
+            assert len(data) == 100_000
+            seen.add(frozenset(data))
+    assert [writer.returncode for writer in writers] == [0, 0]
+    assert seen <= {frozenset(b"a"), frozenset(b"b")} and not list(tmp_path.glob("*.part"))
+
+
+def test_what_a_killed_writer_left_is_swept_by_the_next(tmp_path):
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    left = tmp_path / f"file.{dead.pid}-1.part"
+    left.write_bytes(b"half")
+    checkpoint.write(tmp_path / "file", b"whole")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]

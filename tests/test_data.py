@@ -1,14 +1,17 @@
 """From files to batches."""
 
+import errno
 import os
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from data_prep import public
+from data_prep import catalogue, public
 from data_prep.manifest import from_table
+from reid_core import data
 from reid_core.augment import Augmentation, Erasing
 from reid_core.data import CaptionTable, Loader, PixelStore, ReidData, load_data, still_batches
 from reid_core.samplers import IdentityBatches, Shuffle
@@ -154,3 +157,31 @@ def test_an_unset_folder_of_data_sets_is_one_sentence(monkeypatch):
         load_data("market1501", "paper")
     with pytest.raises(ValueError, match="a world among world_market, .*, found 'world_marked'"):
         load_data("world_marked")
+
+
+@pytest.mark.parametrize("number", [None, errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS])
+def test_decoded_images_are_stored_where_space_cannot_be_reserved(number, world, tmp_path, monkeypatch):
+    """None: macOS has no such call."""
+
+    def refuse(*_):
+        raise OSError(number, "refused")
+
+    if number is None:
+        monkeypatch.delattr(os, "posix_fallocate")
+    else:
+        monkeypatch.setattr(os, "posix_fallocate", refuse)
+    Image.new("RGB", (8, 16), (9, 9, 9)).save(tmp_path / "a.png")
+    data.decode_all([(tmp_path / "a.png", -1)], tmp_path / "s.u8", (16, 8), data.FILTERS["bilinear"])
+    assert (tmp_path / "s.u8").read_bytes() == bytes([9]) * 3 * 16 * 8
+
+
+@pytest.mark.parametrize("variable", ["REID_BUILD", "REID_CACHE"])
+def test_an_empty_variable_of_a_folder_counts_as_unset_and_a_tilde_is_the_home(variable, monkeypatch):
+    folder = {"REID_BUILD": catalogue.build_folder, "REID_CACHE": catalogue.cache_folder}[variable]
+    monkeypatch.delenv(variable, raising=False)
+    unset = folder()
+    for empty in ("", "  "):
+        monkeypatch.setenv(variable, empty)
+        assert folder() == unset
+    monkeypatch.setenv(variable, "~/somewhere")
+    assert folder() == Path.home() / "somewhere"

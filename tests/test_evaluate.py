@@ -134,3 +134,29 @@ def test_a_block_of_queries_is_re_ranked_like_all_of_them(monkeypatch):
     whole = rerank(q, g)
     monkeypatch.setattr(module, "BLOCK", 7)
     assert torch.allclose(module.rerank(q, g), whole, atol=1e-6)
+
+
+@pytest.mark.parametrize("spoilt", [float("nan"), float("inf"), 1e30])
+def test_features_that_are_no_numbers_are_refused_and_not_ranked_first(spoilt):
+    one = np.array([1])
+    gallery = torch.tensor([[spoilt, spoilt], [0.6, 0.8]])
+    query = torch.tensor([[spoilt if spoilt == 1e30 else 1.0, 0.0]])  # 1e30 x 1e30 overflows
+    with pytest.raises(ValueError, match="expected finite similarities .*; the training diverged"):
+        rank(query, gallery, one, np.array([1, 2]), one, np.array([2, 2]))
+    with pytest.raises(ValueError, match="expected finite similarities"):
+        near = torch.tensor([[spoilt * spoilt, 1.0]])
+        rank(None, None, one, np.array([1, 2]), one, np.array([2, 2]), distance=near.float())
+
+
+def test_a_model_that_overflows_without_a_loss_that_tells_gets_no_scores(world):
+    method = Spec("clip_reid", "baseline", profile="smoke").build(world)[0]
+    with torch.no_grad():
+        method.image.ln_post.weight.fill_(3e38)
+    with pytest.raises(ValueError, match="expected finite similarities"):
+        evaluate.run_tests(method, world, number=1)
+
+
+def test_re_ranking_of_a_few_images_averages_over_as_many_as_there_are():
+    found = rerank(torch.eye(2), torch.tensor([[0.8, 0.6], [0.6, 0.8], [0.0, -1.0]]))
+    wanted = torch.tensor([[0.06, 0.12, 0.30], [0.06, 0.03, 0.30]])
+    torch.testing.assert_close(found, wanted, atol=0.006, rtol=0)

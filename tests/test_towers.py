@@ -262,3 +262,11 @@ def test_weights_that_cannot_be_fetched_are_asked_for_in_one_sentence(monkeypatc
         ValueError, match="found that they cannot be fetched .Failed to download weights.; put the file here"
     ):
         open_model("ViT-B-16-quickgelu", "openai")
+
+
+def test_weights_that_are_named_win_over_the_variable_which_stands_for_tags(monkeypatch):
+    monkeypatch.setenv("REID_WEIGHTS", "/w/one.pt")
+    assert loading.locate("/w/two.pt") == "/w/two.pt" and loading.locate("two.bin") == "two.bin"
+    assert loading.locate("openai") == "/w/one.pt"
+    monkeypatch.setenv("REID_WEIGHTS", " ")
+    assert loading.locate("openai") == "openai"

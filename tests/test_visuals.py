@@ -157,3 +157,13 @@ def test_beside_chance_compares_image_by_image():
     assert visuals.beside_chance(found) == pytest.approx((5, 5, 5)) and visuals.beside_chance(
         found, "grad_cam"
     ) == (0, 0, 0)
+
+
+@pytest.mark.parametrize("number", [2, 9])
+def test_a_map_of_equal_or_of_too_few_vectors_is_none(number):
+    """t-SNE would end the process, UMAP would give NaN."""
+    split = SimpleNamespace(pids=np.arange(number))
+    few = SimpleNamespace(query=split, gallery=SimpleNamespace(pids=np.arange(0)))
+    features = torch.eye(1, 8).repeat(number, 1) if number > 3 else torch.eye(number, 8)
+    found = visuals.coordinates(features, features[:0], few, ("tsne", "umap"))
+    assert found["tsne"].shape == found["umap"].shape == (0, 2) and len(found["points"]) == number

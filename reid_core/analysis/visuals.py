@@ -26,6 +26,8 @@ from reid_core.runs.intervals import Interval
 from reid_core.runs.run import BOOK, OWN, Spec
 
 PEOPLE = 60  # in a map of embeddings
+FEWEST = 4  # points of a map: t-SNE weighs three neighbours
+SAME = 1e-6  # what all features may differ by and still be one point
 FAILURES = 4  # ranked lists of the lowest average precision, beside a median one and the best
 PLACES = 8  # of a ranked list
 EXPLAINED = 128  # queries, one per person, that are explained and judged
@@ -94,8 +96,15 @@ def coordinates(query, gallery, data, maps):
     features = torch.cat([query, gallery])[points].cpu().numpy()  # (N, D)
     found = {}
     for name, draw in MAPS.items():
-        found[name] = draw(features) if name in maps else np.zeros((0, 2), np.float16)
+        drawn = name in maps and spread_out(features)
+        found[name] = draw(features) if drawn else np.zeros((0, 2), np.float16)
     return {"points": points.astype(np.int32), "pids": pids[points].astype(np.int32), **found}
+
+
+def spread_out(features):
+    """Whether a map of (N, D) can be drawn: at least FEWEST points, and not all of them the same (a collapsed
+    model, copies of one image), of which t-SNE ends the process and UMAP makes NaN."""
+    return len(features) >= FEWEST and np.ptp(features, axis=0).max() > SAME
 
 
 def tsne(features, seed=0):

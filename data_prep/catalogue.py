@@ -89,6 +89,17 @@ def read(name, size="laptop"):
     return public.read(name, folder_of(name), allow_count_mismatch=allowed)
 
 
+def whole_name(name):
+    """The name of a data set, with the whole path of a table: "mine.csv" is another one in each folder."""
+    parts = []
+    for part in name.split("+"):
+        first, sign, second = part.partition("#")
+        if first.endswith(".csv"):
+            first = str(Path(first).resolve())
+        parts.append(f"{first}{sign}{second}")
+    return "+".join(parts)
+
+
 def cut(manifest, name, number):
     """A manifest whose training part is cut to the first `number` identities: other data, and it says so."""
     if not number.isdecimal() or not int(number):

@@ -14,6 +14,7 @@ from data_prep import catalogue
 from reid_core import checkpoint, optim, train
 from reid_core.analysis import bench
 from reid_core.data import load_data
+from reid_core.methods import METHODS
 from reid_core.report import reported
 from reid_core.runs import intervals, measure, provenance
 from reid_core.runs.intervals import detectable, interval, paired, verdict
@@ -520,3 +521,44 @@ def test_a_readers_own_run_stands_before_the_books(shelves):
 def test_a_row_that_means_nothing_for_a_variant_is_refused():
     with pytest.raises(ValueError, match="a row of clip_reid's variant baseline among .*found 'no stage 1'"):
         Spec("clip_reid", "baseline", "no stage 1").check()
+
+
+ALIKE = (  # pairs of specs whose letters and digits are the same
+    ({"data": "/фото/t.csv"}, {"data": "/снимки/t.csv"}),
+    ({"data": "/x/T.csv"}, {"data": "/x/t.csv"}),
+    ({"data": "/a/b/x.csv"}, {"data": "/a/b-x.csv"}),
+    ({"data": "world_market#-1"}, {"data": "world_market#1"}),
+    ({"row": "full + triplet_weight=-2"}, {"row": "full + triplet_weight=2"}),
+    ({"row": "full + stage2_lr=1e-4"}, {"row": "full + stage2_lr=1e+4"}),
+)
+
+
+@pytest.mark.parametrize("one, two", ALIKE)
+def test_no_two_specs_have_one_name(one, two):
+    names = [Spec("clip_reid", "baseline", **what).name for what in (one, two)]
+    assert names[0] != names[1]
+
+
+def test_a_table_has_another_name_in_every_folder(tmp_path, monkeypatch):
+    names = []
+    for folder in ("here", "there"):
+        (tmp_path / folder).mkdir()
+        monkeypatch.chdir(tmp_path / folder)
+        names.append(Spec("clip_reid", "baseline", data="my.csv").name)
+    assert names[0] != names[1]
+    assert Spec("clip_reid", "baseline", data=str(tmp_path / "there" / "my.csv")).name == names[1]
+
+
+def test_a_long_change_makes_no_name_that_a_disk_refuses():
+    row = "full + prompt_template=" + "a photo of a person " * 40
+    assert max(map(len, Spec("clip_reid", "baseline", row).name.split("/"))) < 100
+
+
+def test_declared_rows_have_their_own_names_without_digits():
+    for method, paper in METHODS.items():
+        for variant in paper.variants:
+            names = [Spec(method, variant, row).name for row in paper.rows]
+            assert len(set(names)) == len(names)
+    assert Spec("promptsg", "promptsg", "lambda 0.1", "world_msmt", seed=3).name == (
+        "promptsg/promptsg/lambda-0-1/world_msmt-laptop-s3"
+    )

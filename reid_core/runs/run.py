@@ -25,6 +25,7 @@ from reid_core.recipe import profile_called
 from reid_core.runs import provenance
 
 FORMAT = 2
+LONGEST = 60  # characters of a slug that digits follow: file systems allow 255 bytes
 
 
 class Spec(NamedTuple):
@@ -47,9 +48,13 @@ class Spec(NamedTuple):
 
     @property
     def name(self):
-        """The run's path below its shelf, without the ending."""
-        place = "/".join(map(slug, (self.method, self.variant, self.row)))
-        return f"{place}/{slug(self.data)}-{self.profile}-s{self.seed}"
+        """The run's path below its shelf, without the ending. No two specs share one: digits follow a row
+        with changes, and data whose name the path cannot hold."""
+        declared = self.row in METHODS[self.method].rows
+        row = slug(self.row) if declared else distinct(self.row)
+        place = "/".join((slug(self.method), slug(self.variant), row))
+        data = distinct(catalogue.whole_name(self.data))
+        return f"{place}/{data}-{self.profile}-s{self.seed}"
 
     def check(self):
         """Self; ValueError for an unknown profile, method, variant or row, and for a row about another
@@ -121,6 +126,15 @@ def literal(change):
         return name, ast.literal_eval(text)
     except (ValueError, SyntaxError):
         return name, text
+
+
+def distinct(text):
+    """A text as part of a path: as it is where it can be, else its slug and eight digits of its hash, since
+    other texts may have the same slug."""
+    short = slug(text)
+    if short == text:
+        return short
+    return f"{short[-LONGEST:]}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
 
 
 def slug(text):

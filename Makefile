@@ -14,7 +14,7 @@ ALONE := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1
 .PHONY: book test unit notebooks lint results gates bench clean
 
 book: $(VENV)/ready
-	$(BIN)/snakemake --cores $(CORES) --quiet rules progress host --keep-going --config profile=$(PROFILE) -- book
+	$(BIN)/python book/build.py make $(PROFILE) $(CORES)
 
 test: lint unit notebooks
 

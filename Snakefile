@@ -1,14 +1,17 @@
 # world -> runs -> executed notebooks -> book. Local cores by default; the same file on a cluster through Snakemake's
 # own executors:  snakemake --executor slurm --jobs 20 results
 import glob
+import shlex
 import subprocess
 import sys
 
 import yaml
 
-PYTHON = sys.executable
+INTERPRETER = sys.executable
+PYTHON = shlex.quote(INTERPRETER).replace("{", "{{").replace("}", "}}")  # Snakemake fills in braces
 PROFILE = config.get("profile", "laptop")
 DATA = config.get("data", "world_market")
+LOAD = f"from reid_core.data import load_data; load_data({DATA!r}, {PROFILE!r})"
 OUT = f"build/notebooks/{PROFILE}"
 CODE = [path for package in ("reid_core", "data_prep") for path in glob.glob(f"{package}/**/*.py", recursive=True)]
 
@@ -40,7 +43,7 @@ rule notebook:
         OUT + "/{page}.json",
     threads: 1
     shell:
-        PYTHON + " book/build.py execute {wildcards.page}.ipynb {OUT} {PROFILE}"
+        PYTHON + " book/build.py execute {wildcards.page:q}.ipynb {OUT} {PROFILE}"
 
 
 rule world:
@@ -48,14 +51,14 @@ rule world:
         touch(f"build/world/{PROFILE}.made"),
     threads: workflow.cores
     shell:
-        PYTHON + " -c \"from reid_core.data import load_data; load_data('{DATA}', '{PROFILE}')\""
+        PYTHON + " -c {LOAD:q}"
 
 
 def runs(wildcards):
     """A mark for every run that the book prints, the most important first: they are of the laptop profile."""
     if PROFILE != "laptop":
         raise ValueError(f"expected the profile laptop, whose runs the book prints, found {PROFILE}; train others one by one.")
-    told = subprocess.run([PYTHON, "-m", "reid_core", "measure", "--list"], capture_output=True, text=True, check=True)
+    told = subprocess.run([INTERPRETER, "-m", "reid_core", "measure", "--list"], capture_output=True, text=True, check=True)
     return [f"build/kept/{name}.done" for name in told.stdout.split()]
 
 
@@ -72,4 +75,4 @@ rule run:
     output:
         touch("build/kept/{name}.done"),
     shell:
-        PYTHON + " -m reid_core measure --only {wildcards.name}"
+        PYTHON + " -m reid_core measure --only {wildcards.name:q}"

@@ -13,20 +13,29 @@ def stop(sentence):
     sys.exit("set-up stopped: " + sentence)
 
 
+def has_pip(venv):
+    """Whether the virtual environment is there, and whole."""
+    python = venv / "bin" / "python"
+    if not python.exists():
+        return False
+    return subprocess.run([str(python), "-m", "pip", "--version"], capture_output=True).returncode == 0
+
+
 def main(venv):
     if sys.version_info < (3, 11):  # noqa: UP036 - any Python may start this file
         stop(
             f"expected Python 3.11 or newer, found {sys.version.split()[0]}; run make with PYTHON=python3.11."
         )
     free = shutil.disk_usage(venv.parent).free / 1e9
-    fresh = not (venv / "bin" / "python").exists()
+    fresh = not has_pip(venv)
     if fresh and free < NEEDED_GB:
         stop(
             f"expected {NEEDED_GB} GB of free disk, found {free:.1f} GB in {venv.parent}; free some and run "
             "again."
         )
     if fresh:
-        subprocess.run([sys.executable, "-m", "venv", str(venv)], check=True)
+        # --clear: a set-up that was interrupted leaves a folder with python and without pip
+        subprocess.run([sys.executable, "-m", "venv", "--clear", str(venv)], check=True)
     pip = [str(venv / "bin" / "python"), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
     subprocess.run([*pip, "-c", "constraints.txt", "-e", ".[test]"], check=True)
     (venv / "ready").touch()

@@ -1,5 +1,6 @@
 """Executed notebooks and pages -> the book.
 
+python book/build.py make PROFILE CORES                all of the following that is not done, with Snakemake
 python book/build.py execute NOTEBOOK FOLDER PROFILE   run one notebook; a failed one keeps its traceback
 python book/build.py smoke FOLDER                      copies with smoke parameters, not run: nbval runs them
 python book/build.py book FOLDER                       stage the executed copies, build, guard
@@ -21,8 +22,23 @@ import papermill
 import rooms
 import yaml
 
+from reid_core import checkpoint
+
 ROOT = Path(__file__).resolve().parents[1]
 OUT = ROOT / "build" / "book"
+
+
+def make(profile, cores):
+    """The book and all that it is made of, with Snakemake. The kernel gives our lock back whatever happens;
+    Snakemake's own would stay behind in a build that was killed, and stop the next one."""
+    options = ["--nolock", "--rerun-incomplete", "--keep-going", "--quiet", "rules", "progress", "host"]
+    wanted = ["--cores", cores, "--config", f"profile={profile}", "--", "book"]
+    try:
+        with checkpoint.alone(ROOT / "build", "builds in"):
+            done = subprocess.run([sys.executable, "-m", "snakemake", *options, *wanted], cwd=ROOT)
+    except ValueError as error:
+        sys.exit(str(error))
+    sys.exit(done.returncode)
 
 
 def notebooks():
@@ -144,7 +160,7 @@ def presentable(page):
     return page
 
 
-COMMANDS = {"execute": execute, "smoke": smoke, "contract": contract, "book": book}
+COMMANDS = {"make": make, "execute": execute, "smoke": smoke, "contract": contract, "book": book}
 
 if __name__ == "__main__":
     COMMANDS[sys.argv[1]](*sys.argv[2:])

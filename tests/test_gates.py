@@ -265,9 +265,9 @@ def test_no_baseline_reads_a_rate_that_the_mark_of_a_measure_leaves_out(Kind, da
 def few_lengths(tmp_path, monkeypatch):
     monkeypatch.setattr(lengths, "place", lambda: tmp_path / "lengths.json")
     monkeypatch.setattr(lengths, "basis", lambda: {"weights": "w"})
-    told = iter([70.0, 70.4, 75.0, 75.2, 78.0, 78.1])
+    told = iter([70.0, 70.4, 70.2, 75.0, 75.2, 75.1, 78.0, 78.1, 78.2])
     for share in (0.25, 0.5, 1.0):
-        for seed in (0, 1):
+        for seed in (0, 1, 2):
             one = lengths.Length("clip_reid", "baseline", "world_market", share, seed)
             lengths.write(one.name, {"mAP": next(told), "images": 64 * 1440 * share, "weights": "w"})
 
@@ -276,9 +276,7 @@ def test_lengths_tell_the_steps_the_mean_and_the_spread_of_seeds(few_lengths):
     found = lengths.points()
     assert list(found) == [("baseline", "world_market")]
     point = found["baseline", "world_market"][0.5]
-    assert (point.steps, point.mean, point.seeds) == (720, 75.1, 2) and point.spread == pytest.approx(
-        0.1414, abs=1e-3
-    )
+    assert (point.steps, point.mean, point.seeds) == (720, 75.1, 3) and point.spread == pytest.approx(0.1)
     assert "steady enough: 0.25, 0.5, 1" in lengths.finding(
         found
     ) and "all of the epochs add +3.0 to +3.0" in lengths.finding(found)
@@ -295,8 +293,15 @@ def test_a_length_that_spreads_too_much_is_marked_and_not_called_steady(few_leng
     )
 
 
+def test_two_seeds_do_not_make_a_length_steady(few_lengths):
+    path = lengths.place()
+    told = json.loads(path.read_text())
+    path.write_text(json.dumps({name: one for name, one in told.items() if not name.endswith("s2")}))
+    assert "steady" not in lengths.finding(lengths.points())
+
+
 def test_a_length_of_other_weights_is_due_again(few_lengths, monkeypatch):
-    assert len(lengths.wanted()) - len(lengths.due()) == 6
+    assert len(lengths.wanted()) - len(lengths.due()) == 9
     monkeypatch.setattr(lengths, "basis", lambda: {"weights": "others"})
     assert lengths.due() == lengths.wanted() and lengths.points() == {}
 

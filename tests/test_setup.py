@@ -1,10 +1,12 @@
 """Set-up stops with one sentence where it cannot end well."""
 
 import importlib.util
+import os
 import re
 import shutil
 import subprocess
 import sys
+import sysconfig
 from collections import namedtuple
 from pathlib import Path
 
@@ -18,10 +20,16 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 @pytest.fixture
-def setup(monkeypatch):
+def module():
     spec = importlib.util.spec_from_file_location("setup_file", ROOT / ".ci" / "setup.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    loaded = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(loaded)
+    return loaded
+
+
+@pytest.fixture
+def setup(module, monkeypatch):
+    """The same, where no program may be started."""
     monkeypatch.setattr(module.subprocess, "run", lambda *_, **__: pytest.fail("set-up went on"))
     return module
 
@@ -41,6 +49,31 @@ def test_an_old_python_is_one_sentence(setup, monkeypatch, tmp_path):
         SystemExit, match=r"expected Python 3.11 or newer, found .*; run make with PYTHON=python3.11"
     ):
         setup.main(tmp_path / ".venv")
+
+
+def test_a_set_up_that_was_interrupted_before_pip_came_begins_again(module, tmp_path):
+    assert not module.has_pip(tmp_path / "nothing")
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(tmp_path / "half")], check=True)
+    assert not module.has_pip(tmp_path / "half")
+    assert module.has_pip(Path(sys.prefix))
+
+
+def test_an_interpreter_with_a_blank_in_its_path_is_quoted(tmp_path):
+    link = tmp_path / "my python" / "python"
+    link.parent.mkdir()
+    link.symlink_to(sys.executable)
+    words = ["--dry-run", "--forceall", "--printshellcmds", "--nolock", "--cores", "1"]
+    done = subprocess.run(
+        [str(link), "-m", "snakemake", *words, "--config", "profile=smoke", "--", "book"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": sysconfig.get_path("purelib")},
+    )
+    told = done.stdout + done.stderr
+    assert done.returncode == 0, told
+    assert f"'{link}' book/build.py execute notebooks/0_start/welcome.ipynb" in told
+    assert told.count(str(link)) == told.count(f"'{link}'")
 
 
 def planned(target, profile="laptop"):

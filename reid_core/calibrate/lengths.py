@@ -219,11 +219,12 @@ def finding(found):
 
 
 def is_steady(found, share):
-    """Whether a share was measured on all data sets, with a standard deviation over seeds within STEADY."""
+    """Whether a share was measured on all data sets with as many seeds as tell a spread, and the standard
+    deviation over these is within STEADY."""
     for (_, data), lengths in found.items():
         if share not in lengths:
             return False
-        # "not <=": the spread of a single seed is NaN, and that is not steady
-        if not lengths[share].spread <= STEADY[data]:
+        point = lengths[share]
+        if point.seeds < len(chapters.FEW) or point.spread > STEADY[data]:
             return False
     return True

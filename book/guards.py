@@ -7,11 +7,10 @@ number in a real-data column, a picture without words, a missing index.
 import hashlib
 import re
 from html.parser import HTMLParser
-from pathlib import Path
 
 import nbformat
 
-ROOT = Path(__file__).resolve().parents[1]
+from reid_core.runs.run import BOOK, OWN
 
 
 def check(staged, built, records):
@@ -69,7 +68,7 @@ def check_cell(marks, content):
 def current(run):
     """What the run's file says now, in the digits that pages carry: the book's file, and that of a reader who
     trained again."""
-    paths = [ROOT / folder / f"{run}.json" for folder in ("results", "build/results")]
+    paths = [shelf.folder() / f"{run}.json" for shelf in (BOOK, OWN)]  # OWN follows $REID_BUILD
     return {hashlib.sha256(path.read_bytes()).hexdigest()[:12] for path in paths if path.exists()}
 
 

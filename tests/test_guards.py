@@ -7,12 +7,13 @@ import guards
 import nbformat
 import pytest
 
+from reid_core.runs.run import BOOK, OWN
+
 
 @pytest.fixture
-def run(tmp_path, monkeypatch):
+def run(shelves):
     """A run on disk; returns the marks of a cell that shows it."""
-    monkeypatch.setattr(guards, "ROOT", tmp_path)
-    path = tmp_path / "results" / "m" / "v" / "r.json"
+    path = BOOK.folder() / "m" / "v" / "r.json"
     path.parent.mkdir(parents=True)
     path.write_text("{}")
     return f'data-run="m/v/r" data-sha="{hashlib.sha256(b"{}").hexdigest()[:12]}"'
@@ -26,6 +27,15 @@ def test_a_good_page_has_nothing_to_complain_of(run):
     assert (
         guards.check_page(page + '<td class="empty">not run</td><img src="data:x" alt="a line">', "p") == []
     )
+
+
+def test_a_readers_own_run_is_looked_for_where_it_was_written(shelves, tmp_path, monkeypatch):
+    monkeypatch.setenv("REID_BUILD", str(tmp_path / "elsewhere"))
+    path = OWN.folder() / "m" / "v" / "r.json"
+    path.parent.mkdir(parents=True)
+    path.write_text("{}")
+    assert path.is_relative_to(tmp_path / "elsewhere")
+    assert guards.current("m/v/r") == {hashlib.sha256(b"{}").hexdigest()[:12]}
 
 
 @pytest.mark.parametrize(

@@ -34,8 +34,8 @@ def main(venv):
             "again."
         )
     if fresh:
-        # --clear: a set-up that was interrupted leaves a folder with python and without pip
-        subprocess.run([sys.executable, "-m", "venv", "--clear", str(venv)], check=True)
+        # also over the folder of an interrupted set-up, without pip; nothing is removed
+        subprocess.run([sys.executable, "-m", "venv", str(venv)], check=True)
     pip = [str(venv / "bin" / "python"), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
     subprocess.run([*pip, "-c", "constraints.txt", "-e", ".[test]"], check=True)
     (venv / "ready").touch()

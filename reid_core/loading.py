@@ -108,7 +108,7 @@ def locate(name):
 def is_path(name):
     """Whether a name of weights is that of a file: open_clip's tags have neither an ending nor folders."""
     path = Path(name)
-    return path.exists() or bool(path.suffix) or len(path.parts) > 1
+    return path.is_file() or bool(path.suffix) or len(path.parts) > 1
 
 
 def fingerprint(name):

@@ -82,18 +82,18 @@ def rank(query, gallery, query_pids, gallery_pids, query_marks, gallery_marks, j
         block = np.arange(start, min(start + BLOCK, len(query_pids)))
         # (b, G), larger is nearer
         near = -distance[block] if distance is not None else query[block] @ gallery.T
-        check_finite(near)
+        check_finite(near)  # before items are put behind everything by -inf
         ranks += table.ranks(block, near, everywhere)
     return from_ranks(ranks, len(gallery_pids))
 
 
-def check_finite(values, what="similarities of queries and gallery"):
-    """ValueError unless all values are finite numbers."""
-    low, high = values.aminmax()  # both are NaN where any value is
+def check_finite(near):
+    """ValueError unless all similarities (b, G) are finite numbers."""
+    low, high = near.aminmax()  # both are NaN where any is
     if not torch.isfinite(low) or not torch.isfinite(high):
-        found = f"{float(low):g} to {float(high):g}"
         raise ValueError(
-            f"expected finite {what}, found {found}; the training diverged: lower its learning rates."
+            f"expected finite similarities of queries and gallery, found {float(low):g} to {float(high):g}; "
+            "the training diverged: lower its learning rates."
         )
 
 

@@ -42,21 +42,25 @@ def usable(precision, device):
     return precision if told.get("avx512_bf16") or told.get("amx_bf16") else "fp32"
 
 
+ON_PROCESSOR = [SDPBackend.FLASH_ATTENTION, SDPBackend.MATH]  # the second where the first cannot
+
+
 def attend(q, k, v, mask=None):
     """softmax(q k^T / sqrt(d) + mask) v: q (..., Q, d), k and v (..., T, d), mask (Q, T) -> (..., Q, d).
 
-    On a processor in float32, under autocast too: its kernel takes four times as long in bfloat16 at ReID's
-    short sequences.
+    On a processor with the fused kernel in float32, under autocast too: it takes four times as long in
+    bfloat16 at ReID's short sequences.
     """
-    if q.device.type == "cpu":
+    if q.device.type != "cpu":
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+    with sdpa_kernel(ON_PROCESSOR):
         return in_float32(F.scaled_dot_product_attention)(q, k, v, attn_mask=mask).to(v.dtype)
-    return F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
 
 
 def attention_backend(device, deterministic):
-    """Plain attention on a GPU where bits must repeat; elsewhere PyTorch chooses. On a processor every kernel
-    repeats its bits."""
+    """Plain attention wherever bits must repeat, and on a CPU for what does not go through `attend` (timm's
+    blocks); elsewhere PyTorch chooses."""
     torch.use_deterministic_algorithms(deterministic)
     if deterministic:
         torch.backends.cudnn.benchmark = False
-    return sdpa_kernel(SDPBackend.MATH) if deterministic and device.type != "cpu" else nullcontext()
+    return sdpa_kernel(SDPBackend.MATH) if deterministic or device.type == "cpu" else nullcontext()

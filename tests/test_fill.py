@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from test_results import noisy
+from made_runs import noisy
 
 from reid_core import __main__, checkpoint
 from reid_core.calibrate import gates

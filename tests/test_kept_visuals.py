@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from test_results import run as toy
+from made_runs import run as toy
 
 from reid_core import evaluate
 from reid_core.analysis import visuals

@@ -1,7 +1,7 @@
 """Strict parameters, and tables whose cells remember their runs."""
 
 import pytest
-from test_results import noisy, run
+from made_runs import noisy, run
 
 from reid_core import losses
 from reid_core.report import ablations, notebook, tables

@@ -1,52 +1,19 @@
-"""Runs on disk, intervals, and what is compared with what."""
+"""Runs on disk: what they are named, what they keep, which tests they hold."""
 
 import dataclasses
 import json
-import os
-import subprocess
-import sys
 
-import numpy as np
 import pytest
 import torch
+from made_runs import noisy
 
-from data_prep import catalogue
-from reid_core import checkpoint, optim, train
+from reid_core import checkpoint, train
 from reid_core.analysis import bench
 from reid_core.data import load_data
 from reid_core.methods import METHODS
 from reid_core.report import reported
-from reid_core.runs import intervals, measure, provenance
-from reid_core.runs.intervals import detectable, interval, paired, verdict
-from reid_core.runs.run import BOOK, OWN, Run, Spec, as_json
-
-
-def run(seed, ap, pids=None, row="full", origin="world"):
-    pids = list(range(len(ap))) if pids is None else pids
-    record = {
-        "data": "toy",
-        "task": "image to image",
-        "after": "",
-        "summary": {"mAP": 100 * float(np.mean(ap))},
-        "ap": list(ap),
-        "pids": pids,
-        "skipped": 0,
-    }
-    return Run(
-        spec=Spec("clip_reid", "baseline", row, seed=seed),
-        data={"origin": origin, "name": "toy"},
-        recipe={},
-        changes={},
-        scores=[record],
-        history=[],
-        cost={},
-        provenance={},
-    )
-
-
-def noisy(seed, shift=0.0, people=150, spread=0.05):
-    hard = np.random.default_rng(7).uniform(0.2, 0.8, people)
-    return run(seed, np.clip(hard + shift + np.random.default_rng(seed).normal(0, spread, people), 0, 1))
+from reid_core.runs import measure, provenance
+from reid_core.runs.run import BOOK, OWN, Spec, as_json
 
 
 @pytest.fixture
@@ -114,95 +81,6 @@ def test_changes_in_a_row_have_the_last_word_and_are_in_its_name():
     assert "stage2_epochs-2" in spec.name and spec.check() is spec
 
 
-def test_an_interval_covers_the_truth_about_as_often_as_it_says():
-    rng, hits = np.random.default_rng(0), 0
-    for _ in range(60):
-        ap = rng.beta(2, 2, 80)
-        found = interval([run(0, ap)], draws=300)
-        hits += found.low <= 50 <= found.high
-    assert 50 <= hits <= 60
-
-
-def test_three_lucky_seeds_are_no_effect():
-    """Where the luck of training is all there is, an interval of three seeds leaves out nothing in 95 of 100
-    cases."""
-    rng, found = np.random.default_rng(0), 0
-    people = np.full(50, 0.5)
-    for _ in range(200):
-        one, two = (
-            [run(seed, people + luck) for seed, luck in enumerate(rng.normal(0, 0.02, 3))] for _ in range(2)
-        )
-        change = paired(one, two, draws=50)
-        found += not change.low <= 0 <= change.high
-    assert 2 <= found <= 18
-
-
-def test_images_of_one_person_count_as_one():
-    ap, pids = np.repeat([0.2, 0.8, 0.5, 0.4], 25), np.repeat([1, 2, 3, 4], 25).tolist()
-    assert interval([run(0, ap, pids)]).half > 2 * interval([run(0, ap)]).half
-
-
-def test_pairing_sees_what_two_intervals_hide():
-    better, base = ([noisy(s, shift, spread=0.02) for s in range(3)] for shift in (0.02, 0.0))
-    difference = paired(better, base)
-    assert difference.low > 0 and difference.mean == pytest.approx(2, abs=0.5)
-    assert interval(base).half > difference.half
-
-
-def test_runs_on_other_queries_are_not_compared():
-    with pytest.raises(ValueError, match="runs on the same queries"):
-        paired([run(0, [0.5] * 4)], [run(0, [0.5] * 4, pids=[9, 9, 1, 2])])
-    with pytest.raises(ValueError, match="share seeds, found none"):
-        paired([noisy(1)], [noisy(2)])
-
-
-def test_what_can_be_detected_shrinks_with_seeds_and_with_less_noise():
-    few, many = (
-        detectable([noisy(s) for s in range(2)], draws=300),
-        detectable([noisy(s) for s in range(6)], draws=300),
-    )
-    quiet = detectable([noisy(s, spread=0.01) for s in range(2)], draws=300)
-    assert many < few and quiet < few and np.isnan(detectable([noisy(0)]))
-
-
-def test_luck_in_training_hides_differences_as_small_as_itself():
-    """Seeds three points apart, all people alike: no difference of one point could be told."""
-    lucky = [noisy(seed, shift) for seed, shift in enumerate((0.0, 0.03, -0.03))]
-    steady = [noisy(seed) for seed in range(3)]
-    assert detectable(lucky, draws=300) > 5 > 2 > detectable(steady, draws=300)
-
-
-def test_the_seeds_that_would_tell_are_those_after_which_a_difference_can_be_told():
-    """Of a true difference of two points and a luck of three, so many seeds find it four times in five."""
-    found = intervals.Spread(luck=0.03**2, people=0.001**2, mean=0.02)
-    seeds = intervals.seeds_needed(found)
-    rng, told = np.random.default_rng(0), 0
-    for _ in range(400):
-        half = intervals.quantile(0.975, found.luck / seeds, found.people, seeds)
-        some = rng.normal(0.02, 0.03, seeds)
-        told += abs(some.mean()) > half * (some.var(ddof=1) / seeds + found.people) ** 0.5
-    assert 0.72 < told / 400 < 0.9 and seeds > 10
-    assert intervals.seeds_needed(found._replace(people=0.02**2)) is None, (
-        "more seeds do not change who is searched for"
-    )
-    assert intervals.seeds_needed(found._replace(mean=0.0)) is None
-
-
-def test_the_spread_of_a_difference_is_that_of_its_pairs():
-    ups = (0.0, 0.01, 0.04)
-    runs, others = ([noisy(s, shift) for s, shift in enumerate(some)] for some in (ups, (0.0, 0.0, 0.0)))
-    found = intervals.spread(runs, others)
-    assert found.luck == pytest.approx(np.var(ups, ddof=1), rel=0.05) and found.mean == pytest.approx(
-        np.mean(ups), abs=1e-3
-    )
-
-
-def test_a_verdict_needs_an_interval_without_zero():
-    assert verdict(intervals.Interval(1.0, 0.2, 1.8), printed=3.0) == "holds"
-    assert verdict(intervals.Interval(-1.0, -1.8, -0.2), printed=3.0) == "fails"
-    assert verdict(intervals.Interval(1.0, -0.2, 2.2), printed=3.0) == "cannot tell"
-
-
 def test_the_papers_numbers_are_there_word_for_word():
     row = {
         "paper": "promptsg",
@@ -253,106 +131,6 @@ def test_a_run_interrupted_before_its_code_changed_begins_again(folder, monkeypa
     assert checkpoint.latest(place.with_name(f"{place.name}-interrupted-1"))["key"] == keys[0]
 
 
-def test_a_run_goes_stale_with_what_its_code_computes_and_not_with_its_files(world):
-    spec = Spec("clip_reid", "baseline", profile="smoke")
-    recipe = provenance.plain(dataclasses.asdict(spec.recipe()))
-    kept = dataclasses.replace(noisy(0), spec=spec, recipe=recipe, fingerprint=provenance.fingerprint(spec))
-    assert provenance.stale(kept) == ""
-    for name in ("recipe", "data", "weights", "profile"):
-        moved = dataclasses.replace(kept, fingerprint={**kept.fingerprint, name: "another"})
-        assert provenance.stale(moved) == f"its {name} changed"
-
-
-@pytest.mark.parametrize(
-    "value, said",
-    [
-        (10.0, ""),
-        (10.0005, ""),
-        (9.9995, ""),
-        (10.002, "its loss differs by 2.0e-04"),
-        (0.0, "its loss differs by 1.0e+00"),
-        (float("nan"), "its loss differs by inf"),
-    ],
-)
-def test_a_probe_may_differ_as_processors_round_and_no_more(value, said):
-    assert provenance.changed({"loss": 10.0, "gradient": 1e-9}, {"loss": value, "gradient": 2e-9}) == said
-
-
-def test_a_probe_of_other_quantities_is_another_code():
-    assert (
-        provenance.changed({"loss": 1.0}, {"loss": 1.0, "more": 1.0})
-        == "its code now computes other quantities (more)"
-    )
-    assert provenance.changed({}, {"loss": 1.0}).startswith("its code now computes other quantities")
-
-
-MACHINES = {
-    "no vector units": {"ATEN_CPU_CAPABILITY": "default", "OPENBLAS_CORETYPE": "Prescott"},
-    "AVX2": {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2", "MKL_ENABLE_INSTRUCTIONS": "AVX2"},
-    "one thread": {"OMP_NUM_THREADS": "1"},
-    "two threads": {"OMP_NUM_THREADS": "2"},
-}
-PROBE = """
-import json, sys
-from reid_core.runs.provenance import probe_losses
-from reid_core.runs.run import Spec
-print(json.dumps({name: probe_losses(Spec(*name.split())) for name in sys.argv[1:]}))
-"""
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("machine", MACHINES)
-def test_the_code_computes_the_same_on(machine):
-    """Within half of what counts as a change."""
-    names = ("clip_reid baseline", "clip_reid clip_reid", "promptsg promptsg")[2 * ("thread" in machine) :]
-    command = [sys.executable, "-c", PROBE, *names]
-    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **MACHINES[machine]})
-    assert done.returncode == 0, done.stderr
-    told = json.loads(done.stdout.splitlines()[-1])
-    for name in names:
-        here = provenance.probe_losses(Spec(*name.split()))
-        assert here.keys() == told[name].keys()
-        off = {key: abs(told[name][key] - here[key]) / max(abs(here[key]), provenance.FLOOR) for key in here}
-        assert max(off.values()) < provenance.ROUNDING / 2, max(off, key=off.get)
-
-
-def test_a_field_that_the_recipe_has_got_since_makes_no_run_stale_and_one_that_it_lost_does():
-    recipe = Spec("clip_reid", "baseline", profile="smoke").recipe()
-    values = dataclasses.asdict(recipe)
-    younger = dataclasses.make_dataclass("Younger", [("new", int, 0)], bases=(type(recipe),), frozen=True)(
-        **values
-    )
-    assert provenance.digest(younger) != provenance.digest(recipe) == provenance.digest(younger, values)
-    assert provenance.digest(recipe.but(triplet_margin=0.5), values) != provenance.digest(recipe)
-    lost = {**values, "gone": 1}
-    assert provenance.digest(recipe, values) == provenance.digest_of(values)
-    assert provenance.digest(recipe, lost) != provenance.digest_of(lost), (
-        "what it was measured with is no field any more"
-    )
-
-
-def test_a_run_of_another_world_or_other_weights_is_outdated_at_a_glance():
-    run = BOOK.load(variant="baseline", row="full")[0]
-    other = dataclasses.replace(run, data={**run.data, "fingerprint": "another"})
-    assert provenance.outdated(other) == "its data changed"
-    other = dataclasses.replace(run, provenance={**run.provenance, "weights": "another"})
-    assert provenance.outdated(other) == "its weights changed"
-
-
-def test_the_fingerprint_of_a_world_needs_no_picture_of_it(world):
-    assert catalogue.fingerprint("world_market", "smoke") == world.manifest.fingerprint
-
-
-@pytest.mark.parametrize("variant", ["baseline", "clip_reid", "promptsg"])
-def test_a_committed_run_of_each_method_still_says_what_the_code_says(variant):
-    """A run of another world, weights or recipe is greyed on every page, and measured anew in time: that is
-    no fault of the code."""
-    run = next((run for run in BOOK.load(variant=variant, row="full") if not run.outdated), None)
-    if run is None:
-        pytest.skip("every committed run of this method is stale at a glance")
-    assert provenance.stale(run) == "", run.spec.name
-
-
 def test_an_epoch_that_was_held_up_does_not_count_as_slow():
     def epochs(stage, seconds, images):
         return [{"stage": stage, "seconds": s, "images": images} for s in seconds]
@@ -360,33 +138,6 @@ def test_an_epoch_that_was_held_up_does_not_count_as_slow():
     history = epochs("read", [30.0, 10.0, 10.0, 10.0], 0) + epochs("see", [30.0, 30.0, 900.0, 30.0], 60)
     assert measure.pace(history) == {"training minutes": 3.0, "images per second": 2.0}
     assert measure.pace([]) == {"training minutes": 0.0, "images per second": 0.0}
-
-
-def test_the_probe_sees_a_loss_that_changed_by_a_thousandth(world, monkeypatch):
-    spec = Spec("clip_reid", "baseline", profile="smoke")
-    before = provenance.probe_losses(spec)
-    from reid_core.methods import baseline
-
-    real = baseline.batch_hard_triplet
-    monkeypatch.setattr(baseline, "batch_hard_triplet", lambda *args: real(*args) * 1.001)
-    provenance.probe_losses.cache_clear()
-    after = provenance.probe_losses(spec)
-    provenance.probe_losses.cache_clear()
-    assert (
-        "differs by 1.0e-03" in provenance.changed(before, after)
-        and provenance.changed(before, dict(before)) == ""
-    )
-
-
-def test_the_probe_sees_an_optimiser_and_a_rate(world, monkeypatch):
-    """What happens after the gradient shows in the loss after an update."""
-    spec = Spec("clip_reid", "baseline", "full + stage2_lr=0.01", profile="smoke")
-    before = provenance.probe_losses(spec)
-    monkeypatch.setattr(optim, "adam", lambda parts: torch.optim.SGD(parts))
-    provenance.probe_losses.cache_clear()
-    after = provenance.probe_losses(spec)
-    provenance.probe_losses.cache_clear()
-    assert "total after an update" in provenance.changed(before, after)
 
 
 def test_rows_with_the_same_settings_are_one_run():
@@ -467,16 +218,6 @@ def test_a_joint_set_is_tested_part_by_part_each_with_its_gallery_and_protocol(w
         ("world_text", "caption to image"),
     ]
     assert "camera left out" in found[0]["protocol"] and "no gallery image left out" in found[1]["protocol"]
-
-
-def test_two_tests_of_one_run_are_compared_query_by_query():
-    runs = [noisy(seed) for seed in range(3)]
-    for one in runs:
-        record = one.record("image to image")
-        one.scores.append({**record, "task": "simplified prompt", "ap": [ap / 2 for ap in record["ap"]]})
-    change = paired(runs, runs, "simplified prompt", "image to image")
-    assert change.mean == pytest.approx(-50 * np.mean([one.record()["ap"] for one in runs]), abs=1e-6)
-    assert change.high < 0
 
 
 def test_the_bench_keeps_what_it_measured_before(shelves):

@@ -55,6 +55,8 @@ def test_a_set_up_that_was_interrupted_before_pip_came_begins_again(module, tmp_
     assert not module.has_pip(tmp_path / "nothing")
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(tmp_path / "half")], check=True)
     assert not module.has_pip(tmp_path / "half")
+    subprocess.run([sys.executable, "-m", "venv", str(tmp_path / "half")], check=True)
+    assert module.has_pip(tmp_path / "half")
     assert module.has_pip(Path(sys.prefix))
 
 

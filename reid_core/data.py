@@ -8,10 +8,12 @@ nothing starves it and nothing makes a seed depend on the machine.
 
 import copy
 import errno
+import functools
 import hashlib
 import itertools
 import json
 import os
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -20,12 +22,13 @@ import numpy as np
 import torch
 from PIL import Image
 
-from data_prep import catalogue
+from data_prep import catalogue, pictures, seal, unfinished
 from data_prep.manifest import MODALITIES
 from reid_core.augment import augment, draw_choices, normalise
 from reid_core.samplers import SamplerRng, generator
 
 FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
+DIGEST = 32  # bytes of a SHA-256
 DEVICE_SHARE = 0.4  # a store moves to the device when it needs less than this part of the free memory
 
 
@@ -40,8 +43,12 @@ class Shots:
     scenes: np.ndarray
     domains: np.ndarray
     present: np.ndarray  # (S, M) whether the spectrum is there, or taken away by `ReidData.without`
-    captions: list = field(default_factory=list)
+    captions: list = field(default_factory=list)  # S tuples of sentences; those that say nothing are left out
     parts: list = field(default_factory=list)
+
+    def __post_init__(self):
+        spoken = [tuple(filter(str.strip, sentences)) for sentences in self.captions]
+        object.__setattr__(self, "captions", spoken)
 
     def __len__(self):
         return len(self.pids)
@@ -110,7 +117,8 @@ class PixelStore:
         # N = S M files, the spectra of a shot side by side
         files = [(Path(root) / path, int(tile)) for path, tile in zip(rows.paths.ravel(), rows.tiles.ravel())]
         self.path = Path(cache or catalogue.cache_folder()) / f"{store_key(files, size, filter)}.u8"
-        if not self.path.exists():
+        if not is_whole(self.path, self.path.exists() and self.path.stat().st_mtime_ns):
+            seal.check(root, set(rows.paths.ravel()).__contains__)
             decode_all(files, self.path, size, FILTERS[filter])
         # "c", copy on write: torch wants a writable array, and the file stays as it is
         self.pixels = torch.from_numpy(np.memmap(self.path, np.uint8, "c", shape=self.shape))
@@ -136,7 +144,7 @@ def store_key(files, size, filter):
     stats = [(path, tile, stat_of(path)) for path, tile in files]
     # size and time stand for the content: reading every file takes as long as decoding
     facts = [(str(path), tile, stat.st_size, stat.st_mtime_ns) for path, tile, stat in stats]
-    return hashlib.sha256(json.dumps([facts, list(size), filter]).encode()).hexdigest()[:20]
+    return hashlib.sha256(json.dumps([facts, list(size), filter, DIGEST]).encode()).hexdigest()[:20]
 
 
 def stat_of(path):
@@ -148,19 +156,36 @@ def stat_of(path):
         ) from None
 
 
+@functools.lru_cache(maxsize=64)  # a process asks once
+def is_whole(path, changed):
+    """Whether a store, as it was at a time (False: there is none), ends in the digest of its pixels. One that
+    does not is reported."""
+    if not changed:
+        return False
+    content = np.memmap(path, np.uint8, "r") if path.stat().st_size else np.empty(0, np.uint8)
+    if digest_of(content[:-DIGEST]) == content[-DIGEST:].tobytes():
+        return True
+    warnings.warn(
+        f"expected decoded images in {path} as they were written, found others; decoding them again.",
+        stacklevel=3,
+    )
+    return False
+
+
+def digest_of(pixels):
+    """The DIGEST bytes that stand behind the pixels of a store."""
+    return hashlib.sha256(pixels).digest()
+
+
 def decode_all(files, path, size, filter):
     """Decode into a file under a temporary name, then rename it: a store exists whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(f".{os.getpid()}.part")
+    part = unfinished.beside(path)
     total = len(files) * 3 * size[0] * size[1]  # bytes
     try:
-        with open(part, "wb") as out:
-            reserve(out, max(total, 1))
-        pixels = np.memmap(part, np.uint8, "r+", shape=(len(files), 3, *size))  # (N, 3, H, W)
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
-            for k, image in enumerate(pool.map(lambda file: decode(file[0], size, filter, file[1]), files)):
-                pixels[k] = image
-        pixels.flush()
+        with open(part, "w+b") as out:
+            reserve(out, total + DIGEST)
+            fill(out, files, size, filter)
         os.replace(part, path)
     except OSError as error:
         raise ValueError(
@@ -169,6 +194,17 @@ def decode_all(files, path, size, filter):
         ) from error
     finally:
         part.unlink(missing_ok=True)
+
+
+def fill(out, files, size, filter):
+    """Write the pixels of all files, and the digest behind them, into the open file `out`."""
+    pixels = np.memmap(out, np.uint8, "r+", shape=(len(files), 3, *size))  # (N, 3, H, W)
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        for k, image in enumerate(pool.map(lambda file: decode(file[0], size, filter, file[1]), files)):
+            pixels[k] = image
+    pixels.flush()
+    out.seek(pixels.nbytes)
+    out.write(digest_of(pixels))
 
 
 # what file systems without reservation answer: network and FUSE mounts
@@ -191,18 +227,11 @@ def reserve(file, size):
 def decode(path, size, filter, tile=-1):
     """One image file, or a third of its width, as (3, H, W) uint8, resized as Pillow does (antialiased), like
     the published loaders."""
-    try:
-        with Image.open(path) as image:
-            if tile >= 0:
-                image = image.crop((image.width * tile // 3, 0, image.width * (tile + 1) // 3, image.height))
-            # Pillow says (width, height) and gives (H, W, 3)
-            return np.asarray(image.convert("RGB").resize(size[::-1], filter)).transpose(2, 0, 1)
-    except Exception as error:
-        empty = path.exists() and not path.stat().st_size
-        found = "an empty file" if empty else f"{type(error).__name__} ({error})"
-        raise ValueError(
-            f"expected a readable image at {path}, found {found}; replace or remove it."
-        ) from error
+    image = pictures.opened(path)
+    if tile >= 0:
+        image = image.crop((image.width * tile // 3, 0, image.width * (tile + 1) // 3, image.height))
+    # Pillow says (width, height) and gives (H, W, 3)
+    return np.asarray(image.resize(size[::-1], filter)).transpose(2, 0, 1)
 
 
 @dataclass(kw_only=True)

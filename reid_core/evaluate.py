@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from data_prep.manifest import PROTOCOLS
 from reid_core.data import Batch, CaptionTable, still_batches
 from reid_core.methods.base import side_by_side
-from reid_core.metrics import concatenated, rank
+from reid_core.metrics import check_finite, concatenated, rank
 from reid_core.rerank import rerank
 
 COLUMNS = {"camid": "camids", "scene": "scenes", None: None}  # of a manifest -> of Shots
@@ -142,7 +142,10 @@ def unit_features(method, batches, names, device, precision):
             features = method.features(batch, parts)  # {part: (B, D)}
             for name in names:
                 found[name].append(F.normalize(side_by_side(features, name).float(), dim=1))
-    return {name: torch.cat(some) for name, some in found.items()}  # (S, D) or (N, D) each
+    whole = {name: torch.cat(some) for name, some in found.items()}  # (S, D) or (N, D) each
+    for name, features in whole.items():
+        check_finite(features, f"features {name!r}")
+    return whole
 
 
 def sentence_batches(table, device, size):

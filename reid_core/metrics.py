@@ -8,6 +8,8 @@ Only true matches are ranked: the rank of a match is one plus the number of gall
 Ties count against the query: if all features are equal, the true matches take the last ranks.
 """
 
+import functools
+import pickle
 from typing import NamedTuple
 
 import numba
@@ -82,18 +84,22 @@ def rank(query, gallery, query_pids, gallery_pids, query_marks, gallery_marks, j
         block = np.arange(start, min(start + BLOCK, len(query_pids)))
         # (b, G), larger is nearer
         near = -distance[block] if distance is not None else query[block] @ gallery.T
-        check_finite(near)  # before items are put behind everything by -inf
+        check_finite(
+            near, "similarities of queries and gallery"
+        )  # before items are put behind everything by -inf
         ranks += table.ranks(block, near, everywhere)
     return from_ranks(ranks, len(gallery_pids))
 
 
-def check_finite(near):
-    """ValueError unless all similarities (b, G) are finite numbers."""
-    low, high = near.aminmax()  # both are NaN where any is
+def check_finite(values, called):
+    """ValueError unless all of a tensor are finite numbers."""
+    if not values.numel():
+        return
+    low, high = values.aminmax()  # both are NaN where any is
     if not torch.isfinite(low) or not torch.isfinite(high):
         raise ValueError(
-            f"expected finite similarities of queries and gallery, found {float(low):g} to {float(high):g}; "
-            "the training diverged: lower its learning rates."
+            f"expected finite {called}, found {float(low):g} to {float(high):g}; the training diverged: "
+            "lower its learning rates."
         )
 
 
@@ -164,7 +170,26 @@ def count_not_below(near, thresholds):
     return hits.flip(1).cumsum(1).flip(1)[:, 1:]  # sums from the right: (b, N)
 
 
-@numba.njit(parallel=True, cache=True)
+def compiled(function):
+    """A function compiled for all cores, once for all processes: in each anew where there is no place to keep
+    it (a read-only checkout without a home), and again where what was kept is cut."""
+    try:
+        fast = numba.njit(parallel=True, cache=True)(function)
+    except RuntimeError:
+        fast = numba.njit(parallel=True)(function)
+
+    @functools.wraps(function)
+    def called(*arrays):
+        try:
+            return fast(*arrays)
+        except (pickle.UnpicklingError, EOFError):
+            fast.recompile()  # which empties the cache
+            return fast(*arrays)
+
+    return called
+
+
+@compiled
 def count_on_cpu(near, thresholds, found):
     """Write the counts of `count_not_below` into `found` (b, N)."""
     for row in numba.prange(near.shape[0]):

@@ -2,6 +2,10 @@
 
 import errno
 import os
+import platform
+import subprocess
+import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +15,8 @@ from PIL import Image
 
 from data_prep import catalogue, public
 from data_prep.manifest import from_table
-from reid_core import data
+from data_prep.world import build
+from reid_core import data, evaluate
 from reid_core.augment import Augmentation, Erasing
 from reid_core.data import CaptionTable, Loader, PixelStore, ReidData, load_data, still_batches
 from reid_core.samplers import IdentityBatches, Shuffle
@@ -63,6 +68,88 @@ def test_an_unreadable_image_is_named(market, tmp_path, content, found):
     path.write_bytes(content)
     with pytest.raises(ValueError, match=f"{path.name}, found {found}"):
         data.store("train", (32, 16), "bilinear")
+
+
+def cut_short(content):
+    return content[:1000]
+
+
+def cut_to_nothing(content):
+    return b""
+
+
+def longer(content):
+    return content + bytes(8)
+
+
+def of_zeros(content):
+    return bytes(len(content))
+
+
+def with_one_bit_flipped(content):
+    return content[:5000] + bytes([content[5000] ^ 1]) + content[5001:]
+
+
+@pytest.mark.parametrize("spoil", [cut_short, cut_to_nothing, longer, of_zeros, with_one_bit_flipped])
+def test_decoded_images_that_decayed_are_reported_and_decoded_again(world, tmp_path, spoil):
+    store = PixelStore(world.manifest.root, world.query, (32, 16), "bilinear", tmp_path)
+    good = store.pixels.clone()
+    content = store.path.read_bytes()
+    store.path.unlink()  # the first map keeps what it saw
+    store.path.write_bytes(spoil(content))
+    with pytest.warns(UserWarning, match="expected decoded images in .* as they were written, found others"):
+        again = PixelStore(world.manifest.root, world.query, (32, 16), "bilinear", tmp_path)
+    assert torch.equal(again.pixels, good) and store.path.read_bytes() == content
+
+
+def test_a_half_made_store_is_swept_once_its_maker_is_dead(world, tmp_path):
+    store = PixelStore(world.manifest.root, world.query, (32, 16), "bilinear", tmp_path)
+    store.path.unlink()
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    makers = {dead.pid: False, os.getpid(): True}  # process -> whether its part stays
+    left = {
+        tmp_path / f".{store.path.name}.{platform.node()}-{k}-1.part": stays for k, stays in makers.items()
+    }
+    for part in left:
+        part.touch()
+    PixelStore(world.manifest.root, world.query, (32, 16), "bilinear", tmp_path)
+    assert {part: part.exists() for part in left} == left
+
+
+def test_a_world_whose_pictures_decayed_is_not_trained_on(tmp_path):
+    market = build.build(tmp_path / "market", "smoke")
+    data = ReidData(public.market1501(market), tmp_path)
+    path = market / data.query.paths[0, 0]
+    content = path.read_bytes()
+    path.write_bytes(content[:900] + bytes([content[900] ^ 1]) + content[901:])
+    with pytest.raises(ValueError, match=f"as it was rendered, found 1 files changed .*{path.name}"):
+        data.store("query", (32, 16), "bilinear")
+
+
+@pytest.mark.parametrize("dtype", ["<u2", ">u2"])
+def test_pictures_of_sixteen_bits_keep_their_levels(dtype, tmp_path):
+    levels = np.linspace(20000, 26000, 128).astype(dtype).reshape(16, 8)
+    for name in ("a.png", "a.tif"):
+        Image.fromarray(levels).save(tmp_path / name)
+        grey = data.decode(tmp_path / name, (16, 8), data.FILTERS["bilinear"])
+        assert (grey == levels.astype(np.uint16) >> 8).all(), "one grey in all three channels"
+
+
+@pytest.mark.parametrize("mode", ["I", "F"])
+def test_levels_whose_white_nobody_knows_are_refused(mode, tmp_path):
+    Image.new(mode, (8, 16)).save(tmp_path / "a.tif")
+    with pytest.raises(
+        ValueError, match=rf"expected a readable image at .*a.tif, found .*32 bits \(mode {mode}\)"
+    ):
+        data.decode(tmp_path / "a.tif", (16, 8), data.FILTERS["bilinear"])
+
+
+def test_a_decompression_bomb_is_one_sentence(tmp_path, monkeypatch):
+    Image.new("RGB", (80, 160)).save(tmp_path / "a.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)  # twice that is refused
+    with pytest.raises(ValueError, match="found DecompressionBombError .*; replace or remove it"):
+        data.decode(tmp_path / "a.png", (16, 8), data.FILTERS["bilinear"])
 
 
 def test_a_full_disk_is_one_sentence(world, tmp_path, monkeypatch):
@@ -151,6 +238,12 @@ def test_sentences_become_token_ids_with_their_lengths():
     assert lengths == [8, 5] and torch.equal(text, wanted[:, :8])
 
 
+def test_a_sentence_that_says_nothing_does_not_ask(world):
+    captions = [("a man", "", " \n"), ("   ",), ()]
+    shots = replace(world.gallery.pick([0, 1, 2]), captions=captions)
+    assert shots.captions == [("a man",), (), ()] and evaluate.owners(shots).tolist() == [0]
+
+
 def test_an_unset_folder_of_data_sets_is_one_sentence(monkeypatch):
     monkeypatch.delenv("REID_DATA", raising=False)
     with pytest.raises(ValueError, match=r"in \$REID_DATA for market1501, found it unset"):
@@ -172,7 +265,7 @@ def test_decoded_images_are_stored_where_space_cannot_be_reserved(number, world,
         monkeypatch.setattr(os, "posix_fallocate", refuse)
     Image.new("RGB", (8, 16), (9, 9, 9)).save(tmp_path / "a.png")
     data.decode_all([(tmp_path / "a.png", -1)], tmp_path / "s.u8", (16, 8), data.FILTERS["bilinear"])
-    assert (tmp_path / "s.u8").read_bytes() == bytes([9]) * 3 * 16 * 8
+    assert (tmp_path / "s.u8").read_bytes()[: -data.DIGEST] == bytes([9]) * 3 * 16 * 8
 
 
 @pytest.mark.parametrize("variable", ["REID_BUILD", "REID_CACHE"])

@@ -1,7 +1,12 @@
 """Ranking, checked by eye and against brute force. Published evaluators are in fidelity."""
 
+import importlib
+import os
+import shutil
+import sys
 from types import SimpleNamespace
 
+import numba
 import numpy as np
 import pytest
 import torch
@@ -152,7 +157,7 @@ def test_a_model_that_overflows_without_a_loss_that_tells_gets_no_scores(world):
     method = Spec("clip_reid", "baseline", profile="smoke").build(world)[0]
     with torch.no_grad():
         method.image.ln_post.weight.fill_(3e38)
-    with pytest.raises(ValueError, match="expected finite similarities"):
+    with pytest.raises(ValueError, match="expected finite features .*; the training diverged"):
         evaluate.run_tests(method, world, number=1)
 
 
@@ -160,3 +165,34 @@ def test_re_ranking_of_a_few_images_averages_over_as_many_as_there_are():
     found = rerank(torch.eye(2), torch.tensor([[0.8, 0.6], [0.6, 0.8], [0.0, -1.0]]))
     wanted = torch.tensor([[0.06, 0.12, 0.30], [0.06, 0.03, 0.30]])
     torch.testing.assert_close(found, wanted, atol=0.006, rtol=0)
+
+
+@pytest.fixture
+def doubled(tmp_path, monkeypatch):
+    """A function to compile, in a file of its own, so that what numba keeps of it lies beside it."""
+    (tmp_path / "doubled.py").write_text("def doubled(values):\n    return values * 2\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    yield importlib.import_module("doubled").doubled
+    sys.modules.pop("doubled")
+
+
+def test_a_function_is_compiled_where_there_is_no_place_to_keep_it(doubled, tmp_path, monkeypatch):
+    """A read-only checkout and no home."""
+    shutil.rmtree(tmp_path / "__pycache__", ignore_errors=True)
+    (tmp_path / "__pycache__").touch()
+    monkeypatch.setenv("HOME", os.devnull)
+    monkeypatch.setenv("XDG_CACHE_HOME", os.devnull)
+    with pytest.raises(RuntimeError, match="cannot cache function"):
+        numba.njit(cache=True)(doubled)
+    assert metrics.compiled(doubled)(np.ones(1)).tolist() == [2]
+
+
+@pytest.mark.parametrize("ending", ["nbi", "nbc"])
+@pytest.mark.parametrize("part", [0, 0.5])
+def test_a_compiled_function_that_was_cut_is_compiled_again(doubled, tmp_path, ending, part):
+    metrics.compiled(doubled)(np.ones(1))
+    (file,) = tmp_path.rglob(f"*.{ending}")
+    whole = file.read_bytes()
+    file.write_bytes(whole[: int(part * len(whole))])
+    assert metrics.compiled(doubled)(np.ones(1)).tolist() == [2]
+    assert len(next(tmp_path.rglob(f"*.{ending}")).read_bytes()) > 0.9 * len(whole), "mended for the next"

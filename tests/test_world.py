@@ -3,11 +3,15 @@ there."""
 
 import hashlib
 import json
+import subprocess
+import sys
+import time
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from data_prep import unfinished
 from data_prep.world import build, cast, layouts, people, vehicles
 from data_prep.world.streams import between, near, pick, stream
 
@@ -35,6 +39,34 @@ def test_a_renderer_that_stops_leaves_no_world(tmp_path, monkeypatch):
     with pytest.raises(OSError, match="found a renderer that stopped"):
         build.build(tmp_path / "world", "smoke", 0, "world_h", workers=2)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_renderer_ends_with_the_program_that_started_it(tmp_path):
+    code = """
+import subprocess, sys, time
+from data_prep.world import build
+build.FEW = 0
+build.build(sys.argv[1], "laptop", 0, "world_market", workers=1 + 1)
+"""
+    parent = subprocess.Popen([sys.executable, "-c", code, str(tmp_path / "world")])
+    renderers = wait_for(lambda: children(parent.pid), 60)
+    parent.kill()
+    parent.wait()
+    assert wait_for(lambda: not any(map(unfinished.is_alive, renderers)), 30)
+
+
+def children(parent):
+    """The processes that this one started."""
+    listed = subprocess.run(["ps", "-o", "pid=", "--ppid", str(parent)], capture_output=True, text=True)
+    return [int(word) for word in listed.stdout.split()]
+
+
+def wait_for(what, seconds):
+    """What `what` answers, once it answers yes."""
+    end = time.monotonic() + seconds
+    while not (found := what()) and time.monotonic() < end:
+        time.sleep(0.1)
+    return found
 
 
 def test_two_processes_may_make_the_same_world(tmp_path, monkeypatch):

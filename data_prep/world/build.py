@@ -10,7 +10,7 @@ import os
 import shutil
 import subprocess
 import sys
-import tempfile
+import threading
 import time
 from collections import Counter
 from pathlib import Path
@@ -18,6 +18,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from data_prep import unfinished
+from data_prep.seal import CARD, sealed
 from data_prep.world import cast, light, people, places, render, vehicles, words
 from data_prep.world.layouts import layout_of
 
@@ -25,7 +27,6 @@ VERSION = 5  # of the renderer: pixels of another version are another world
 SIZE = (128, 64)  # height and width of a person's image
 ROOM = 6e3  # bytes that a picture may need, for the check of the disk
 FEW = 400  # shots that are not worth a process of their own
-OLD = 86400  # seconds (a day) after which a half-made world is taken for one that was interrupted
 TALK_EVERY = 10  # seconds between lines of progress
 QUALITY = 92  # of the JPEG files
 
@@ -55,12 +56,12 @@ def build(out, profile="laptop", seed=0, name="world_market", size=SIZE, workers
 
 
 def half_made(out):
-    """A folder of this process's own beside `out`; those that somebody left there long ago are swept."""
+    """An empty folder of this process's own beside `out`."""
     out.parent.mkdir(parents=True, exist_ok=True)
-    for left in out.parent.glob(f".{out.name}.*.part"):
-        if time.time() - left.stat().st_mtime > OLD:
-            shutil.rmtree(left, ignore_errors=True)
-    return Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".part", dir=out.parent))
+    part = unfinished.beside(out)
+    shutil.rmtree(part, ignore_errors=True)  # an earlier try of this very process
+    part.mkdir()
+    return part
 
 
 def write_beside(part, layout, seed, plan, paths, card):
@@ -71,13 +72,13 @@ def write_beside(part, layout, seed, plan, paths, card):
     for one, files in zip(plan, paths):
         for path in files:
             table[path] = {"person": one["person"], "image": one["image"], "when": one["when"]}
-    (part / "attributes.json").write_text(json.dumps(table))
-    (part / "world.json").write_text(json.dumps(card, indent=1))
+    (part / "attributes.json").write_text(json.dumps(table), encoding="utf-8")
+    whole_card = {**card, "files": sealed(part)}
+    (part / CARD).write_text(json.dumps(whole_card, indent=1), encoding="utf-8")
 
 
 def put(part, out, card):
     """Give a whole world its name, unless somebody else has just made the same."""
-    part.chmod(0o755)  # a temporary folder is private
     try:
         os.replace(part, out)
     except OSError:
@@ -121,10 +122,10 @@ def finished(out, card):
     user's to remove."""
     if not out.exists() or not any(out.iterdir()):
         return False
-    there = out / "world.json"
+    there = out / CARD
     try:
-        found = json.loads(there.read_text()) if there.exists() else {}
-    except json.JSONDecodeError:
+        found = json.loads(there.read_text(encoding="utf-8")) if there.exists() else {}
+    except (ValueError, RecursionError):  # no JSON, no UTF-8, or nested without end
         found = None
     if not isinstance(found, dict):
         found = {"name": "a world.json that is no card"}
@@ -226,7 +227,7 @@ def render_all(plan, paths, out, key, workers, log):
     if workers == 1 or len(plan) < FEW:
         render_share(plan, out, *key, 0, 1, log)
     else:
-        command = [sys.executable, "-m", "data_prep.world.build", out, *key, workers]
+        command = [sys.executable, "-m", "data_prep.world.build", os.getpid(), out, *key, workers]
         command = [str(part) for part in command]
         processes = [subprocess.Popen([*command, str(k)], env=single_threaded()) for k in range(workers)]
         wait(processes, out, files, log)
@@ -313,11 +314,20 @@ def stage(one, seed, size):
     return parts + around, render.trace(parts + around, frames, view, *size), cam
 
 
-def main(out, name, profile, *numbers):
-    """One renderer: python -m data_prep.world.build FOLDER SET PROFILE SEED HEIGHT WIDTH WORKERS NUMBER"""
+def main(parent, out, name, profile, *numbers):
+    """One renderer: python -m data_prep.world.build PARENT FOLDER SET PROFILE SEED HEIGHT WIDTH WORKERS
+    NUMBER"""
+    threading.Thread(target=end_with, args=(int(parent),), daemon=True).start()
     seed, height, width, workers, number = map(int, numbers)
     plan = cast.plan(name, profile, seed)
     render_share(plan, Path(out), name, profile, seed, height, width, number, workers)
+
+
+def end_with(parent):
+    """End this process once its parent is gone: a killed program leaves no renderer behind."""
+    while os.getppid() == parent:
+        time.sleep(1)
+    os._exit(1)
 
 
 if __name__ == "__main__":

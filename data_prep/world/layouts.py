@@ -51,7 +51,7 @@ def msmt_lists(folder, seed, plan, paths):
             split = "val"
         lists[split].append(f"{path} {pid}\n")
     for split, lines in lists.items():
-        (folder / f"list_{split}.txt").write_text("".join(lines))
+        (folder / f"list_{split}.txt").write_text("".join(lines), encoding="utf-8")
 
 
 def pedes_files(one, number):
@@ -78,7 +78,7 @@ def pedes_annotation(folder, seed, plan, paths):
                 "id": one["pid"],
             }
         )
-    (folder / "reid_raw.json").write_text(json.dumps(records))
+    (folder / "reid_raw.json").write_text(json.dumps(records), encoding="utf-8")
 
 
 def three_files(folder, name, folders=FOLDERS):
@@ -126,8 +126,8 @@ def sentences_beside(folder, seed, plan, paths):
         if one["kind"] == "person" and one["split"] == "train" and one["pid"] > 0:
             fields = (path.rpartition("/")[2], *words.parts(one["person"], one["image"]))
             described.append("\t\t\t".join(fields) + "\n")
-    (folder / "captions.json").write_text(json.dumps(said, indent=0))
-    (folder / "blip_descriptions.txt").write_text("".join(described))
+    (folder / "captions.json").write_text(json.dumps(said, indent=0), encoding="utf-8")
+    (folder / "blip_descriptions.txt").write_text("".join(described), encoding="utf-8")
 
 
 def msmt_annotation(folder, seed, plan, paths):

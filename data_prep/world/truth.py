@@ -27,7 +27,7 @@ REGIONS = (  # a pixel's number in a mask counts these from 0
 
 def attributes(root):
     """{path: {"person": ..., "image": ..., "when": ...}} of a world's folder."""
-    return json.loads((Path(root) / "attributes.json").read_text())
+    return json.loads((Path(root) / "attributes.json").read_text(encoding="utf-8"))
 
 
 class Masks:
@@ -35,7 +35,7 @@ class Masks:
     this code makes another world."""
 
     def __init__(self, root):
-        card = json.loads((Path(root) / "world.json").read_text())
+        card = json.loads((Path(root) / "world.json").read_text(encoding="utf-8"))
         self.seed = card["seed"]
         self.size = tuple(card["size"])  # height and width in pixels
         self.layout = layout_of(card["name"])

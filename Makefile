@@ -1,4 +1,4 @@
-# make book    set everything up, execute the notebooks on what results/ holds, build build/book/index.html
+# make book    set everything up, execute the notebooks on what results/ holds, build build/book/_build/html/index.html
 # make test    set everything up, run every test
 # make results measure what is missing or stale for MINUTES minutes
 # make gates   measure whether the synthetic world is hard enough, and solvable

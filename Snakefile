@@ -18,7 +18,7 @@ CODE = [path for package in ("reid_core", "data_prep") for path in glob.glob(f"{
 
 def pages():
     """Every notebook of the table of contents, without its ending."""
-    toc = yaml.safe_load(open("_toc.yml"))
+    toc = yaml.safe_load(open("_toc.yml", encoding="utf-8"))
     files = [chapter["file"] for part in toc["parts"] for chapter in part["chapters"]]
     return [name for name in files if name.startswith("notebooks/")]
 
@@ -30,12 +30,13 @@ rule book:
         "_config.yml",
         "_toc.yml",
     shell:
-        PYTHON + " book/build.py book {OUT}"
+        PYTHON + " book/build.py book {OUT:q}"
 
 
 rule notebook:
     input:
         "{page}.ipynb",
+        "book/build.py",
         CODE,
         glob.glob("results/**/*.*", recursive=True) if PROFILE != "smoke" else [],
         world=f"build/world/{PROFILE}.made",
@@ -43,7 +44,7 @@ rule notebook:
         OUT + "/{page}.json",
     threads: 1
     shell:
-        PYTHON + " book/build.py execute {wildcards.page:q}.ipynb {OUT} {PROFILE}"
+        PYTHON + " book/build.py execute {wildcards.page:q}.ipynb {OUT:q} {PROFILE:q}"
 
 
 rule world:

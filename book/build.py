@@ -9,9 +9,11 @@ at them
 """
 
 import json
+import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -21,11 +23,17 @@ import pages
 import papermill
 import rooms
 import yaml
+from ipykernel.kernelspec import get_kernel_dict
+from jupyter_client.kernelspec import KernelSpec
+from jupyter_client.manager import AsyncKernelManager
 
 from reid_core import checkpoint
 
 ROOT = Path(__file__).resolve().parents[1]
-OUT = ROOT / "build" / "book"
+OUT = ROOT / "build" / "book"  # the last book that passed its guards
+UNCHECKED = ROOT / "build" / "book-unchecked"
+CELL_SECONDS = 1800  # the longest cell takes a few minutes on busy processors
+START_SECONDS = 300  # of a kernel
 
 
 def make(profile, cores):
@@ -33,49 +41,90 @@ def make(profile, cores):
     Snakemake's own would stay behind in a build that was killed, and stop the next one."""
     options = ["--nolock", "--rerun-incomplete", "--keep-going", "--quiet", "rules", "progress", "host"]
     wanted = ["--cores", cores, "--config", f"profile={profile}", "--", "book"]
-    try:
-        with checkpoint.alone(ROOT / "build", "builds in"):
-            done = subprocess.run([sys.executable, "-m", "snakemake", *options, *wanted], cwd=ROOT)
-    except ValueError as error:
-        sys.exit(str(error))
+    with checkpoint.alone(ROOT / "build", "builds in"):
+        done = subprocess.run([sys.executable, "-m", "snakemake", *options, *wanted], cwd=ROOT)
     sys.exit(done.returncode)
 
 
 def notebooks():
     """Every notebook of the table of contents, relative to the project."""
-    toc = yaml.safe_load((ROOT / "_toc.yml").read_text())
+    toc = yaml.safe_load((ROOT / "_toc.yml").read_text(encoding="utf-8"))
     files = [chapter["file"] for part in toc["parts"] for chapter in part["chapters"]]
     return [Path(name + ".ipynb") for name in files if name.startswith("notebooks/")]
 
 
+def read(path):
+    """A notebook; ValueError where the file holds none."""
+    try:
+        return nbformat.read(path, as_version=4)
+    except Exception as error:  # of JSON, of the schema, of the disk
+        raise ValueError(
+            f"expected a notebook in {path}, found {type(error).__name__} ({one_line(error)}); restore it, "
+            "or remove the record beside an executed one, and make book executes it again."
+        ) from error
+
+
+def one_line(message):
+    """The beginning of a message, which may be pages long."""
+    return " ".join(str(message).split())[:300]
+
+
 def execute(source, folder, profile):
-    """Run a notebook with papermill. The record beside it is written last: papermill's own flag survives a
-    dead kernel."""
+    """Run a notebook, and return what stopped it, or "". Its executed copy is put in place whole, and then
+    the record that tells of both."""
     source, out = Path(source), Path(folder) / source
     record = out.with_suffix(".json")
     out.parent.mkdir(parents=True, exist_ok=True)
     record.unlink(missing_ok=True)
-    began, failure = time.time(), ""
+    read(source)
+    facts = {"notebook": str(source), "profile": profile, "source": guards.digest(source)}
+    began = time.time()
+    with tempfile.TemporaryDirectory() as place:
+        copy = Path(place) / source.name
+        facts["failure"] = failure_of(source, copy, profile)
+        facts["cells"] = guards.ran(read(copy))
+        facts["executed"] = guards.digest(copy)
+        checkpoint.write(out, copy.read_bytes())
+    facts["seconds"] = round(time.time() - began, 1)
+    checkpoint.write(record, json.dumps(facts).encode())
+    print(f"{source}: {facts['failure'] or 'done'} in {facts['seconds']} s")
+    return facts["failure"]
+
+
+def failure_of(source, copy, profile):
+    """What stopped the notebook that papermill runs into `copy`, or "": papermill's own flag is not believed,
+    since it survives a dead kernel."""
     try:
         papermill.execute_notebook(
-            str(source),
-            str(out),
+            literal(source),
+            literal(copy),
             {"profile": profile},
             cwd=str(source.parent),
             progress_bar=False,
             kernel_name="python3",
+            kernel_manager_class=ThisPython,
+            start_timeout=START_SECONDS,
+            execution_timeout=CELL_SECONDS,
         )
     except papermill.PapermillExecutionError as error:
-        failure = f"{error.ename}: {error.evalue}"
-    facts = {
-        "notebook": str(source),
-        "profile": profile,
-        "seconds": round(time.time() - began, 1),
-        "failure": failure,
-    }
-    record.with_suffix(".part").write_text(json.dumps(facts))
-    record.with_suffix(".part").rename(record)
-    print(f"{source}: {failure or 'done'} in {facts['seconds']} s")
+        return one_line(f"{error.ename}: {error.evalue}")
+    except (RuntimeError, TimeoutError) as error:  # a kernel that died or did not start, a cell without end
+        return one_line(f"{type(error).__name__}: {error}")
+    return ""
+
+
+class ThisPython(AsyncKernelManager):
+    """Starts the interpreter that builds the book, whatever kernels a machine knows under the name
+    python3."""
+
+    @property
+    def kernel_spec(self):
+        return KernelSpec(**get_kernel_dict())
+
+
+def literal(path):
+    """A path as papermill takes those of notebooks: it fills in braces."""
+    return str(path).replace("{", "{{").replace("}", "}}")
 
 
 def smoke(folder):
@@ -84,8 +133,9 @@ def smoke(folder):
     for source in notebooks():
         out = Path(folder) / source
         out.parent.mkdir(parents=True, exist_ok=True)
+        read(source)  # or papermill would not name the file
         papermill.execute_notebook(
-            str(source), str(out), {"profile": "smoke"}, prepare_only=True, progress_bar=False
+            literal(source), literal(out), {"profile": "smoke"}, prepare_only=True, progress_bar=False
         )
 
 
@@ -93,66 +143,101 @@ def contract(*sources):
     """Execute every notebook, or those that are named, and keep the outputs of its contract cells, and no
     others, in the committed file. One that fails is left as it was."""
     for source in map(Path, sources or notebooks()):
-        execute(source, ROOT / "build" / "contract", "smoke")
-        executed = nbformat.read(ROOT / "build" / "contract" / source, as_version=4)
+        failure = execute(source, ROOT / "build" / "contract", "smoke")
+        executed = read(ROOT / "build" / "contract" / source)
         if errors := guards.errors_in(executed, source):
             sys.exit("\n".join(errors))
+        if failure:  # a dead kernel leaves no error output
+            sys.exit(f"{source}: {failure}")
         ran = {cell.id: cell for cell in executed.cells}
-        page = nbformat.read(source, as_version=4)
+        page = read(source)
         for cell in (cell for cell in page.cells if cell.cell_type == "code"):
             checked = "nbval-check-output" in cell.metadata.get("tags", [])
             cell.outputs, cell.execution_count = (ran[cell.id].outputs, 1) if checked else ([], None)
             for output in (output for output in cell.outputs if output.output_type == "execute_result"):
                 output.execution_count = 1  # nbval compares only cells that look as if they ran
-        nbformat.write(page, source)
+        checkpoint.write(source, (nbformat.writes(page).rstrip("\n") + "\n").encode())
 
 
 def book(folder):
-    """Stage, build, guard. Everything that is wrong is printed before the build fails."""
-    records = {
-        source: json.loads((Path(folder) / source).with_suffix(".json").read_text()) for source in notebooks()
-    }
-    staged = stage(Path(folder), records)
-    built = subprocess.run(
-        [
-            str(Path(sys.executable).with_name("jupyter-book")),
-            "build",
-            str(staged),
-            "--path-output",
-            str(OUT),
-            "-W",
-            "-n",
-            "--keep-going",
-            "--quiet",
-        ],
-    )
-    complaints = guards.check(staged, OUT / "_build" / "html", records)
-    if built.returncode:
+    """Stage, build, guard. Everything that is wrong is printed before the build fails; the last book stays
+    until a new one has passed."""
+    folder = Path(folder)
+    records = {source: record_of(folder, source) for source in notebooks()}
+    executed = {source: read(folder / source) for source in records}
+    complaints = guards.check_copies(folder, ROOT, records)
+    staged, unread = stage(executed, records)
+    complaints += unread
+    if not built(staged):
         complaints.append("jupyter-book reported the warnings or errors above")
+    complaints += guards.check(staged, UNCHECKED / "_build" / "html", records)
     if complaints:
-        sys.exit("\n".join(f"book: {complaint}" for complaint in complaints))
+        refused = f"the pages that were refused are in {UNCHECKED.relative_to(ROOT)}/_build/html"
+        sys.exit("\n".join(f"book: {complaint}" for complaint in [*complaints, refused]))
+    publish()
     print(f"the book is at {OUT.relative_to(ROOT)}/_build/html/index.html")
 
 
-def stage(folder, records):
-    """A source tree of its own: configuration, pages, generated pages, executed notebooks."""
+def record_of(folder, source):
+    """What `execute` told of a notebook; ValueError where it told nothing."""
+    path = (folder / source).with_suffix(".json")
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        if not guards.SETTLED <= set(record):
+            raise ValueError("less than that")
+        return record
+    except (ValueError, TypeError, OSError, RecursionError) as error:
+        raise ValueError(
+            f"expected the record of an executed notebook in {path}, found {type(error).__name__} "
+            f"({one_line(error)}); remove it, and make book executes {source} again."
+        ) from error
+
+
+def built(staged):
+    """Whether jupyter-book made pages without a warning."""
+    program = str(Path(sys.executable).with_name("jupyter-book"))
+    options = ["--path-output", str(UNCHECKED), "-W", "-n", "--keep-going", "--quiet"]
+    done = subprocess.run(
+        [program, "build", str(staged), *options],
+        stdout=subprocess.DEVNULL,  # says where the pages are, from where they move; warnings come on stderr
+        env={**os.environ, "PYTHONUTF8": "1"},  # a page may hold any sign, whatever the locale
+    )
+    return not done.returncode
+
+
+def publish():
+    """The new book in place of the last one."""
+    before = OUT.with_name("book-before")
+    shutil.rmtree(before, ignore_errors=True)
+    if OUT.exists():
+        OUT.rename(before)
+    UNCHECKED.rename(OUT)
+    shutil.rmtree(before, ignore_errors=True)
+
+
+def stage(executed, records):
+    """(a source tree of its own: configuration, pages, generated pages, executed notebooks; sentences about
+    what could not be read for it)."""
     staged = ROOT / "build" / "source"
     shutil.rmtree(staged, ignore_errors=True)
-    shutil.rmtree(OUT, ignore_errors=True)
+    shutil.rmtree(UNCHECKED, ignore_errors=True)
     shutil.copytree(ROOT / "book", staged / "book", ignore=shutil.ignore_patterns("*.py", "__pycache__"))
     for name in ("_config.yml", "_toc.yml"):
         shutil.copy(ROOT / name, staged / name)
-    for source in records:
+    for source, page in executed.items():
         (staged / source).parent.mkdir(parents=True, exist_ok=True)
-        nbformat.write(presentable(nbformat.read(folder / source, as_version=4)), staged / source)
+        nbformat.write(presentable(page), staged / source)
     rooms.write(staged / "book")
-    for name, text in pages.generated(records).items():
-        (staged / "book" / name).write_text(text)
-    return staged
+    generated, unread = pages.generated(records)
+    for name, text in generated.items():
+        (staged / "book" / name).write_text(text, encoding="utf-8")
+    return staged, unread
 
 
 def presentable(page):
-    """What a reader need not see is folded: the parameters that papermill injected, and set-up cells."""
+    """What a reader need not see is folded: the parameters that papermill injected, and set-up cells; and
+    where this machine had the copy is left out."""
+    page.metadata.get("papermill", {}).pop("output_path", None)
     for cell in page.cells:
         tags = cell.metadata.get("tags", [])
         if "injected-parameters" in tags:
@@ -162,5 +247,22 @@ def presentable(page):
 
 COMMANDS = {"make": make, "execute": execute, "smoke": smoke, "contract": contract, "book": book}
 
+
+def main(command="", *words):
+    """Run a command; what a user can mend ends it with one sentence."""
+    if command not in COMMANDS:
+        sys.exit(__doc__)
+    sys.stdout.reconfigure(errors="backslashreplace")  # a locale may know ASCII alone
+    try:
+        COMMANDS[command](*words)
+    except ValueError as error:
+        sys.exit(str(error))
+    except OSError as error:
+        sys.exit(
+            f"expected to read and write {error.filename or 'the files of the book'}, found "
+            f"{error.strerror}; make room or give leave, and type the same again."
+        )
+
+
 if __name__ == "__main__":
-    COMMANDS[sys.argv[1]](*sys.argv[2:])
+    main(*sys.argv[1:])

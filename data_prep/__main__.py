@@ -5,6 +5,7 @@ import argparse
 import sys
 
 from data_prep import convert, describe, doctor, join, public
+from data_prep.texts import in_one_sentence
 from data_prep.world import build, cast
 from data_prep.world.layouts import layout_of
 
@@ -17,7 +18,7 @@ def main(arguments=None):
     try:
         options.run(options)
     except (ValueError, OSError) as error:
-        sys.exit(f"data_prep: {error}")
+        sys.exit(f"data_prep: {in_one_sentence(error)}")
 
 
 def parser():
@@ -48,7 +49,7 @@ def add_world(commands):
 
 
 def add_check(commands):
-    check = commands.add_parser("check", help="say whether training may start: the exit status is 0 if so")
+    check = commands.add_parser("check", help="say what a data set is ready for: the exit status is 0 if so")
     dataset = f"{', '.join(public.READERS)}; a variant follows a #, as in viper#pad_jul"
     check.add_argument("dataset", help=dataset)
     check.add_argument("--decode", action="store_true", help="decode every image; headers only unless told")

@@ -13,6 +13,7 @@ Every name has a title, a fingerprint and a folder; none of this opens an image.
 
 import hashlib
 import os
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -42,6 +43,8 @@ PARTNERS = {  # data -> what a model trained on it is also tested on, without ha
 LIFELONG = "lifelong:"
 WORLD_UNSEEN = tuple(f"world_{one}" for one in "fghijkl")
 ORDERS = {"world": tuple(f"world_{one}" for one in "abcde"), **lifelong.ORDERS}
+# a table, its variant and its cut; any sign may stand in the path before them
+TABLE = re.compile(r"(?P<path>.*\.csv)(#(?P<variant>[^#@/]*))?(?P<cut>@[^@/]*)?", re.IGNORECASE | re.DOTALL)
 STANDS_FOR = {  # data of the world -> whose printed rows stand beside it
     "world_market": "market1501",
     "world_msmt": "msmt17",
@@ -67,37 +70,67 @@ def folder_in(variable, default):
 def read(name, size="laptop"):
     """The manifest of the data set called `name`; a world is rendered in this size first, if need be.
 
-    REID_ALLOW_COUNT_MISMATCH=1 takes a part of a public data set for the whole.
+    REID_ALLOW_COUNT_MISMATCH=1 takes a part of a public data set for the whole, and
+    REID_DROP_UNMATCHED_QUERIES=1 leaves out queries without a match.
     """
     if name.startswith(LIFELONG):
         raise ValueError(
             f"expected one data set, found the order {name}; train on it with a lifelong method, or "
             f"name one of {', '.join(order(name))}."
         )
-    if "+" in name:  # first, so that each part may have its own @ and #
-        parts = [read(part, size) for part in name.split("+")]
-        return joint_training(*parts)
+    together = parts(name)  # first, so that each part may have its own @ and #
+    if len(together) > 1:
+        return joint_training(*(read(part, size) for part in together))
+    table = TABLE.fullmatch(name)
+    if table and not table["cut"]:
+        return public.read(f"csv#{table['variant'] or 'market'}", table["path"], **allowances())
     if "@" in name:
-        whole, _, number = name.partition("@")
+        whole, _, number = name.rpartition("@")
         return cut(read(whole, size), name, number)
-    first, _, second = name.partition("#")
     if name.startswith("world_"):
-        return world(first, second, size)
-    if first.endswith(".csv"):
-        return public.read(f"csv#{second or 'market'}", first)
-    allowed = os.environ.get("REID_ALLOW_COUNT_MISMATCH") == "1"
-    return public.read(name, folder_of(name), allow_count_mismatch=allowed)
+        first, _, seed = name.partition("#")
+        return world(first, seed, size)
+    return public.read(name, folder_of(name), **allowances())
+
+
+def allowances():
+    """What the environment lets a reader go on with: the options of python -m data_prep check."""
+    return {
+        "allow_count_mismatch": os.environ.get("REID_ALLOW_COUNT_MISMATCH") == "1",
+        "drop_unmatched_queries": os.environ.get("REID_DROP_UNMATCHED_QUERIES") == "1",
+    }
+
+
+def parts(name):
+    """The names of data sets that a + joins. A + in the path of a table joins nothing: there is such a file,
+    or the path goes on behind it."""
+    table = TABLE.fullmatch(name)
+    if table and Path(table["path"]).is_file():
+        return [name]
+    found = []
+    for piece in name.split("+"):
+        if found and "/" in found[-1] and not TABLE.fullmatch(found[-1]):
+            found[-1] += f"+{piece}"
+        else:
+            found.append(piece)
+    return found
 
 
 def whole_name(name):
     """The name of a data set, with the whole path of a table: "mine.csv" is another one in each folder."""
-    parts = []
-    for part in name.split("+"):
-        first, sign, second = part.partition("#")
-        if first.endswith(".csv"):
-            first = str(Path(first).resolve())
-        parts.append(f"{first}{sign}{second}")
-    return "+".join(parts)
+    whole = []
+    for part in parts(name):
+        table = TABLE.fullmatch(part)
+        if table:  # what follows its path stays
+            part = str(Path(table["path"]).resolve()) + part[table.end("path") :]
+        whole.append(part)
+    return "+".join(whole)
+
+
+def bare(name):
+    """A data set's name without its seed or variant."""
+    table = TABLE.fullmatch(name)
+    return table["path"] + (table["cut"] or "") if table else name.partition("#")[0]
 
 
 def cut(manifest, name, number):
@@ -137,7 +170,7 @@ def folder_of(name):
             f"expected the folder of your data sets in $REID_DATA for {name}, found it unset; set it, or "
             "use the data set world_market."
         )
-    own = Path(root) / name.partition("#")[0]
+    own = Path(root) / bare(name)
     return own if own.is_dir() else Path(root)  # readers look for the usual folders below it
 
 
@@ -152,7 +185,8 @@ def world(name, seed, size):
 def fingerprint(name, size="laptop"):
     """The fingerprint of a data set; for that of a world nothing is rendered."""
     first, _, seed = name.partition("#")
-    if first in SETS and "@" not in name:  # a cut world is marked by `cut`, which needs the manifest
+    # a cut world is marked by `cut`, which needs the manifest
+    if first in SETS and not set("@+/") & set(name):
         return world_build.fingerprint(first, size, seed or 0)
     if name.startswith(LIFELONG):
         prints = " ".join(fingerprint(one, size) for one in order(name))
@@ -168,13 +202,14 @@ def pixels():
 def title(name):
     """A data set as captions call it."""
     first, _, seed = name.partition("#")
-    called = TITLES.get(first, first)
-    return f"{called}, world seed {seed}" if seed else called
+    if seed and first in SETS:
+        return f"{TITLES.get(first, first)}, world seed {seed}"
+    return TITLES.get(name, name)
 
 
 def stands_for(name):
     """The data set whose printed numbers stand beside those of this one."""
-    return STANDS_FOR.get(name.partition("#")[0], name)
+    return STANDS_FOR.get(bare(name), name)
 
 
 def partner(name):

@@ -7,14 +7,17 @@ python -m data_prep convert cuhk_sysu SOURCE OUT
 """
 
 import os
-import shutil
+import re
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
-from scipy.io import loadmat
 
+from data_prep import unfinished
+from data_prep.pictures import opened
+from data_prep.public.files import read_mat
 from data_prep.public.folders import MARKET
+from data_prep.texts import AGAIN
 
 BOXES = ("labeled", "detected")
 INDEX = {"train": "train_idx", "query": "query_idx", "gallery": "gallery_idx"}
@@ -33,11 +36,23 @@ def convert(name, source, out):
         raise ValueError(
             f"expected a folder that is not there yet, found {out}; remove it or choose another."
         )
-    part = out.with_name(f".{out.name}.part")  # beside it: a rename works within one disk alone
-    shutil.rmtree(part, ignore_errors=True)
+    part = unfinished.beside(out)  # a rename works within one disk alone
     part.mkdir(parents=True)
-    CONVERSIONS[name](source, part)
-    os.replace(part, out)
+    try:
+        write_crops(name, source, part)
+        os.replace(part, out)
+    finally:
+        unfinished.remove(part)
+
+
+def write_crops(name, source, out):
+    """Write what is in `source`; ValueError where its files hold something else than the release's."""
+    try:
+        CONVERSIONS[name](source, out)
+    except (KeyError, IndexError, TypeError, AttributeError, StopIteration) as error:
+        raise ValueError(
+            f"expected the release of {name} in {source}, found another content ({error!r}); {AGAIN}."
+        ) from error
 
 
 def needed(path):
@@ -53,7 +68,7 @@ def cuhk03(source, out):
     with open_hdf5(needed(source / "cuhk-03.mat")) as release:
         for boxes in BOXES:
             config = needed(source / f"cuhk03_new_protocol_config_{boxes}.mat")
-            index = loadmat(config, squeeze_me=True, chars_as_strings=True)
+            index = {key: np.ravel(value) for key, value in read_mat(config).items()}
             save_cuhk03(release, boxes, index, out / boxes)
 
 
@@ -64,9 +79,7 @@ def open_hdf5(path):
     try:
         return h5py.File(path, "r")
     except OSError as error:
-        raise ValueError(
-            f"expected MATLAB's format 7.3 (HDF5) in {path}, found {error}; download it again."
-        ) from None
+        raise ValueError(f"expected MATLAB's format 7.3 (HDF5) in {path}, found {error}; {AGAIN}.") from None
 
 
 def save_cuhk03(release, boxes, index, out):
@@ -74,7 +87,7 @@ def save_cuhk03(release, boxes, index, out):
     protocol counts."""
     split_of = {}  # number of an image -> its split; the protocol uses some of the images alone
     for split, key in INDEX.items():
-        for k in np.atleast_1d(index[key]):  # loadmat squeezes a list of one to a number
+        for k in index[key]:
             split_of[int(k)] = split
     number = 0
     for split in MARKET:
@@ -86,7 +99,7 @@ def save_cuhk03(release, boxes, index, out):
             # h5py gives MATLAB's (height, width, 3) as (3, width, height)
             picture = cell[()].transpose(2, 1, 0)  # (height, width, 3)
             Image.fromarray(picture).save(folder / f"{pid:04d}_c{view}_{number:05d}.png")
-    counted = len(np.atleast_1d(index["labels"]))
+    counted = len(index["labels"])
     if number != counted:
         raise ValueError(
             f"expected the {counted} {boxes} images that the new protocol "
@@ -117,12 +130,12 @@ def cuhk_sysu(source, out):
     for folder in ("train", "query", "gallery"):
         (out / folder).mkdir()
     training = []
-    for person in flat(loadmat(needed(notes / "Train.mat"))["Train"]):
+    for person in flat(read_mat(needed(notes / "Train.mat"))["Train"]):
         training += scenes(person)
     save_crops(source, out / "train", training)
     asked = []
     answers = []
-    for test in flat(loadmat(needed(notes / "TestG50.mat"))["TestG50"]):
+    for test in flat(read_mat(needed(notes / "TestG50.mat"))["TestG50"]):
         query = next(flat(test["Query"]))  # there is one
         pid = pid_of(text(query["idname"]))
         asked.append((pid, query))
@@ -148,8 +161,11 @@ def text(cell):
 
 
 def pid_of(name):
-    """The number in a name such as p5."""
-    return int(name.removeprefix("p"))
+    """The number in a name such as p5; ValueError for another name."""
+    match = re.fullmatch(r"p(\d{1,9})", name)
+    if not match:
+        raise ValueError(f"expected people called p1, p2 ... in the release, found {name!r}; {AGAIN}.")
+    return int(match[1])
 
 
 def scenes(person):
@@ -167,11 +183,26 @@ def save_crops(source, folder, boxes):
     """Write the crops of (pid, scene with a box): x, y, width, height in pixels."""
     for number, (pid, scene) in enumerate(boxes):
         name = text(scene["imname"])
-        x, y, width, height = (int(v) for v in np.ravel(scene["idlocate"]))
-        with Image.open(needed(source / "Image" / "SSM" / name)) as image:
-            # a box may reach over the edge: what lies outside is black
-            crop = image.convert("RGB").crop((x, y, x + width, y + height))
+        if Path(name).name != name:  # a release may not read from elsewhere
+            raise ValueError(f"expected names of files in Image/SSM of {source}, found {name!r}; {AGAIN}.")
+        image = opened(needed(source / "Image" / "SSM" / name))
+        crop = image.crop(edges(image, scene["idlocate"], name))
         crop.save(folder / f"{pid:05d}_{Path(name).stem}_{number:07d}.jpg", quality=95)
+
+
+def edges(image, box, name):
+    """(left, top, right, bottom) of a box. It may reach over the edge of its scene, and what lies outside is
+    black; ValueError for one that is no part of the scene."""
+    numbers = np.ravel(box)
+    if numbers.size == 4 and np.isfinite(numbers).all():
+        x, y, width, height = map(int, numbers)
+        inside = x + width > 0 and y + height > 0 and x < image.width and y < image.height
+        if inside and 0 < width <= image.width and 0 < height <= image.height:
+            return x, y, x + width, y + height
+    raise ValueError(
+        f"expected a box (x, y, width, height) in the scene {name} of {image.width} x {image.height} pixels, "
+        f"found {numbers[:5].tolist()}; {AGAIN}."
+    )
 
 
 CONVERSIONS = {"cuhk03": cuhk03, "cuhk_sysu": cuhk_sysu}

@@ -3,8 +3,7 @@
 
 from pathlib import Path
 
-from PIL import Image
-
+from data_prep.pictures import opened
 from data_prep.public.descriptions import read_descriptions, write_descriptions
 
 # what is asked -> in which words; the words are ours, the published ones belong to their authors
@@ -44,8 +43,7 @@ def describe(manifest, weights, out, device="cpu", answer=None, log=print):
         described = read_descriptions(out)
     left = [path for path in paths if Path(path).name not in described]  # an interrupted run goes on
     for number, path in enumerate(left, 1):
-        with Image.open(manifest.root / path) as image:
-            described[Path(path).name] = parts_of(image.convert("RGB"), answer)
+        described[Path(path).name] = parts_of(opened(manifest.root / path), answer)
         if number % EVERY == 0 or number == len(left):
             write_descriptions(out, described)
             log(f"{manifest.name}: {number} of {len(left)} images described")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from data_prep.manifest import from_table
+from data_prep.manifest import distractors, from_table
 
 SOURCES = {
     "world_market": "market1501",
@@ -21,12 +21,12 @@ LOUD = 0.1  # a larger share of removed training images is a warning: results ar
 
 def join(manifests, name="joint"):
     """One manifest of all rows, with paths below the roots' common parent. Identities and cameras of
-    different sets stay different; distractors (pid 0 of a gallery) and junk (-1) stay what they are."""
+    different sets stay different; distractors stay 0."""
     tables = stacked(manifests)
     people = 1  # what is added to a set's pids: 0 stays free for distractors
-    for table in tables:
-        distractor = (table.pid <= 0) & (table.split == "gallery")
-        table["pid"] = table.pid.where(distractor, table.pid + people)  # where: keeps what is true
+    for manifest, table in zip(manifests, tables):
+        # where: keeps what is true
+        table["pid"] = table.pid.where(distractors(manifest), table.pid + people)
         people = int(table.pid.max()) + 1
     return manifest_of(name, manifests, pd.concat(tables))
 
@@ -81,8 +81,9 @@ def joint_training(*manifests):
     """Data sets joined as HPL trains on them (card 8.3, D19): images that the names of their files trace to
     one person get one label, and a training image of anybody whom another of the sets tests is removed.
 
-    A node is (data set, pid); a file name that tells its source unites it with the source's node. What was
-    removed and merged stands in the notes, and a large share is a warning.
+    A node is (data set, seed of its world, pid), where variants are one data set and a table is known by its
+    place; a file name that tells its source unites it with the source's node. What was removed and merged
+    stands in the notes, and a large share is a warning.
     """
     people = People()
     tables = stacked(manifests)
@@ -150,21 +151,20 @@ class People:
 
 def nodes(manifest, people):
     """The node of every row, united with that of its source; None for a distractor."""
-    kind = SOURCES.get(manifest.name, manifest.name.partition("#")[0])
+    name = manifest.place or manifest.name.partition("#")[0]
+    kind = SOURCES.get(name, name)
     found = []
-    for row in manifest.table.itertuples():
-        # where the protocol is "all" there are no distractors: 0 may be somebody
-        distractor = row.pid <= 0 and row.split == "gallery" and manifest.protocol != "all"
-        node = None if distractor else (manifest.name, row.pid)
+    for row, nobody in zip(manifest.table.itertuples(), distractors(manifest)):
+        node = None if nobody else (name, manifest.seed, row.pid)
         if node and (source := source_of(kind, row)):
-            people.unite(node, source)
+            people.unite(node, (source[0], manifest.seed, *source[1:]))
         found.append(node)
     return found
 
 
 def source_of(kind, row):
     """The person in the set from which an image comes, where its path tells; None elsewhere (RSTPReid
-    renumbered MSMT17)."""
+    renumbered MSMT17; a table of anybody's own may number as it likes)."""
     if kind == "market1501":
         return ("market1501", row.pid)
     if kind == "cuhk_pedes":

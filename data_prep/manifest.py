@@ -3,7 +3,7 @@ but the first four have defaults.
 
 path      str    relative to the root
 pid       int    person or vehicle; 0 and above. A gallery pid that no query has is a distractor
-camid     int    as the dataset prints it
+camid     int    as the dataset prints it; like pid, scene and shot, from 0 to 2^53
 split     str    train, val, query or gallery
 domain    str    which dataset (or world domain) the image comes from
 modality  str    rgb, nir or tir
@@ -16,12 +16,17 @@ parts     tuple  its part descriptions (head, upper, lower, foot), possibly none
 
 import hashlib
 import json
+import os
+import re
 from collections import Counter
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import pandas as pd
+
+from data_prep.texts import read_csv, sentences_in
 
 SPLITS = ("train", "val", "query", "gallery")
 MODALITIES = ("rgb", "nir", "tir")
@@ -37,6 +42,9 @@ DEFAULTS = {
 }
 COLUMNS = REQUIRED + tuple(DEFAULTS)
 LISTS = ("captions", "parts")
+BOUNDS = dict.fromkeys(("pid", "camid", "scene", "shot"), (0, 2**53))  # further, tables of others round
+BOUNDS["tile"] = (-1, 2)
+NONE = -2  # for what is no number: outside all bounds
 PROTOCOLS = {  # name -> the column that a gallery image must not share with a query of its own identity
     "market": "camid",
     "scene": "scene",
@@ -64,6 +72,8 @@ class Manifest:
     notes: tuple = ()
     scene_fingerprint: str = field(default="", compare=False)
     trials: Trials | None = None
+    # the file of anybody's own table: two such sets are strangers, even where their files have one name
+    place: Path | None = field(default=None, compare=False)
 
     def split(self, *names):
         """The rows of the named splits, in table order, with their positions in the table as index."""
@@ -118,25 +128,31 @@ class Manifest:
         table["path"] = [str(root.relative_to(folder) / image) for image in table.path]
         for column in LISTS:
             table[column] = table[column].map(json.dumps)
-        table.to_csv(path, index=False)
+        table.to_csv(path, index=False, encoding="utf-8")
 
     @classmethod
     def read(cls, path, root=None, name=None):
         """The inverse of `write`; missing optional columns take their defaults."""
         path = Path(path)
-        return from_table(name or path.stem, root or path.parent, read_table(path))
+        return from_table(name or path.stem, root or path.parent, read_table(path), place=path.resolve())
 
     def without_unmatched_queries(self):
         """The same data without the queries that no gallery image can answer; trials would count on them."""
         if self.trials:
             return self
-        kept = self.table.drop(index=unmatched_queries(self))
-        return replace(self, table=kept.reset_index(drop=True))
+        alone = unmatched_queries(self)
+        if not alone:
+            return self
+        asked = len(self.split("query"))
+        left = f"{asked - len(alone)} of {asked} queries left: the others have no match in the gallery"
+        kept = self.table.drop(index=alone).reset_index(drop=True)
+        return replace(self, table=kept, notes=(*self.notes, left))
 
 
 def read_table(path):
-    """The rows of a CSV that `Manifest.write` or anybody else wrote. ValueError where a list is no JSON."""
-    table = pd.read_csv(path, keep_default_na=False)  # an empty cell is "", not NaN
+    """The rows of a CSV that `Manifest.write` or anybody else wrote. ValueError where it is no CSV or a list
+    is no JSON."""
+    table = read_csv(path)
     for column in set(LISTS) & set(table.columns):
         table[column] = [told(path, column, text) for text in table[column]]
     return table
@@ -145,12 +161,11 @@ def read_table(path):
 def told(path, column, text):
     """The sentences in one cell."""
     try:
-        return tuple(json.loads(text)) if text else ()
-    except ValueError:
-        raise ValueError(
-            f"expected a JSON list of sentences in the column {column} of {path}, found {text!r}; write it "
-            f'like ["a man in red"].'
-        ) from None
+        value = json.loads(text or "[]")
+    except (ValueError, RecursionError):
+        value = text  # which is no list, and shown
+    what = f"a JSON list of sentences in the column {column} of {path}"
+    return sentences_in(value, what, 'write it like ["a man in red"]')
 
 
 def from_table(name, root, table, drop_unmatched_queries=False, tests=None, **more):
@@ -160,7 +175,7 @@ def from_table(name, root, table, drop_unmatched_queries=False, tests=None, **mo
     if missing:
         raise ValueError(
             f"{name}: expected the columns {', '.join(REQUIRED)}, found "
-            f"{', '.join(map(str, table.columns))}; add {', '.join(missing)}."
+            f"{', '.join(map(str, table.columns))[:200]}; add {', '.join(missing)}."
         )
     table = table.reset_index(drop=True).copy()
     if "shot" not in table:
@@ -201,15 +216,24 @@ def known_words(manifest):
 
 
 def whole_numbers(manifest):
-    for column in ("pid", "camid", "scene", "shot", "tile"):
-        values = pd.to_numeric(manifest.table[column], errors="coerce")  # NaN for no number
-        wrong = manifest.table[column][values.isna() | (values % 1 != 0)]
+    for column, (least, most) in BOUNDS.items():
+        values = manifest.table[column].to_numpy()
+        exact = np.issubdtype(values.dtype, np.integer)
+        numbers = values if exact else np.array([whole(value) for value in values], object)
+        wrong = np.flatnonzero((numbers < least) | (numbers > most))
         if len(wrong):
+            found = values[wrong[:1]].tolist()[0]
             raise ValueError(
-                f"{manifest.name}: expected whole numbers in the column {column}, found {wrong.iloc[0]!r} "
-                f"in row {wrong.index[0]}; correct it."
+                f"{manifest.name}: expected whole numbers in the column {column}, found {found!r} in row "
+                f"{wrong[0]}; correct it: they go from {least} to {most}."
             )
-        manifest.table[column] = values.astype("int64")  # watch out: this check also converts
+        manifest.table[column] = numbers.astype(np.int64)  # watch out: this check also converts
+
+
+def whole(value):
+    """The exact integer that a cell holds, or NONE: floats would make two long numbers one."""
+    match = re.fullmatch(r"\s*([+-]?\d{1,20})(\.0*)?\s*", str(value))
+    return int(match[1]) if match else NONE
 
 
 def files_once(manifest):
@@ -223,25 +247,68 @@ def files_once(manifest):
 
 def paths_inside(manifest):
     for path in manifest.table.path:
-        if path.startswith("/") or ".." in path.split("/"):
+        if leaves(path):
             raise ValueError(
                 f"{manifest.name}: expected paths below {manifest.root}, found {path}, which leaves it; "
                 "correct the list."
             )
 
 
+def leaves(path):
+    """Whether a relative path leads out of its root."""
+    return path.startswith("/") or ".." in path.split("/")
+
+
 def files_exist(manifest):
-    for path in manifest.table.path:
-        if not (manifest.root / path).exists():
+    paths = manifest.table.path.unique()
+    lost = [path for path in paths if not os.path.isfile(manifest.root / path)]
+    if lost:
+        raise ValueError(
+            f"{manifest.name}: expected the image {lost[0]} in {manifest.root}{how_many(lost, paths)}, found "
+            "nothing; add it or remove its row."
+        )
+
+
+def how_many(lost, paths):
+    """In words, where more than one image is missing: how many, of how many, and from which folder."""
+    if len(lost) == 1:
+        return ""
+    listed = Counter(map(os.path.dirname, paths))
+    folder, number = Counter(map(os.path.dirname, lost)).most_common(1)[0]
+    return (
+        f" ({len(lost)} of {len(paths)} images are missing, {number} of the {listed[folder]} in "
+        f"{folder or 'the folder itself'})"
+    )
+
+
+def distractors(manifest):
+    """Which rows (a boolean column) are nobody: pid 0 in a gallery where no query has it. Where sentences ask
+    (protocol "all"), 0 is somebody."""
+    table = manifest.table
+    asked = manifest.protocol == "all" or 0 in set(manifest.split("query").pid)
+    return (table.split == "gallery") & (table.pid == 0) & (not asked)
+
+
+def shots_are_whole(manifest):
+    """Every shot of a split has each of its spectra once, of one person before one camera."""
+    for split, rows in manifest.table.groupby("split"):
+        spectra = rows.modality.nunique()
+        if spectra == 1 and rows.shot.is_unique:
+            continue  # most sets
+        shots = rows.groupby("shot")
+        one = (shots[["pid", "camid", "scene"]].nunique() == 1).all(axis=1)
+        whole = one & (shots.size() == spectra) & (shots.modality.nunique() == spectra)
+        if not whole.all():
             raise ValueError(
-                f"{manifest.name}: expected the image {path} in {manifest.root}, found nothing; add it or "
-                "remove its row."
+                f"{manifest.name}: expected every shot of {split} to be {', '.join(rows.modality.unique())}, "
+                f"once each, of one person and camera, found shot {whole.idxmin()} otherwise; correct the "
+                "columns shot and modality."
             )
 
 
 def nobody_in_train_and_test(manifest):
-    tested = set(manifest.split("query", "gallery").pid)
-    both = set(manifest.split("train").pid) & tested - {0}  # 0 may be a distractor
+    tested = manifest.table[manifest.table.split.isin(["query", "gallery"]) & ~distractors(manifest)]
+    both = set(manifest.split("train").pid) & set(tested.pid)
     if both:
         raise ValueError(
             f"{manifest.name}: expected no identity in both train and test, found {len(both)} (the first is "
@@ -255,8 +322,17 @@ def queries_have_a_match(manifest):
         raise ValueError(
             f"{manifest.name}: expected every query to have a true match from another camera in the "
             f"gallery, found {len(alone)} without (the first is {manifest.table.path[alone[0]]}); add "
-            "gallery images or pass --drop-unmatched-queries."
+            f"gallery images{without_cameras(manifest)} or pass --drop-unmatched-queries."
         )
+
+
+def without_cameras(manifest):
+    """What else can be done, in words, where an own table has nothing that tells cameras apart."""
+    column = PROTOCOLS[manifest.protocol]
+    tested = manifest.split("query", "gallery")
+    if not manifest.place or column is None or tested[column].nunique() > 1:
+        return ""
+    return f", test {manifest.place.name}#all, since there is one {column} alone,"
 
 
 def unmatched_queries(manifest):
@@ -292,6 +368,7 @@ CHECKS = (
     files_once,
     paths_inside,
     files_exist,
+    shots_are_whole,
     nobody_in_train_and_test,
     queries_have_a_match,
 )

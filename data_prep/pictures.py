@@ -31,9 +31,3 @@ def rgb(image):
     if image.mode in ("I", "F"):
         raise ValueError(f"levels of 32 bits (mode {image.mode}) where 8 or 16 are expected")
     return image.convert("RGB")
-
-
-def orientation(path):
-    """EXIF's orientation of an image file, 1 (upright) to 8; 1 where the file says none."""
-    with Image.open(path) as image:
-        return image.getexif().get(ORIENTATION, UPRIGHT)

@@ -2,8 +2,9 @@
 or was edited would train other weights under the same fingerprint."""
 
 import hashlib
-import json
 from pathlib import Path
+
+from data_prep.texts import read_object
 
 CARD = "world.json"
 DIGITS = 16
@@ -25,7 +26,7 @@ def check(folder, wanted):
     """ValueError where a file of a world, whose path `wanted` accepts, is not as it was rendered. A folder
     that is no world, or one of before there were digests, has nothing to tell."""
     card = Path(folder) / CARD
-    told = json.loads(card.read_text(encoding="utf-8")).get("files", {}) if card.exists() else {}
+    told = read_object(card).get("files", {}) if card.exists() else {}
     spoilt = [path for path, made in told.items() if wanted(path) and digest(card.parent / path) != made]
     if spoilt:
         raise ValueError(

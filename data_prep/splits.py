@@ -23,7 +23,7 @@ PATH = Path(__file__).with_name("splits.json")
 @functools.cache
 def ours():
     """{data set: ten lists of tested identities}; those of i-LIDS are numbers in the order of names."""
-    return json.loads(PATH.read_text())["splits"]
+    return json.loads(PATH.read_text(encoding="utf-8"))["splits"]
 
 
 def drawn(name, split):
@@ -46,4 +46,4 @@ def text():
 
 
 if __name__ == "__main__":
-    PATH.write_text(text())
+    PATH.write_text(text(), encoding="utf-8")

@@ -1,6 +1,7 @@
 """Half-made files and folders: each has a name of its maker's own until it is whole, and those of makers that
 were killed are swept."""
 
+import contextlib
 import glob
 import os
 import platform
@@ -15,8 +16,9 @@ def beside(path):
     """A hidden name beside `path` for what this thread is making. What others left there in the middle is
     removed first, if they are dead."""
     for left in path.parent.glob(f".{glob.escape(path.name)}.*.part"):
-        if is_left(left, path.name):
-            remove(left)
+        with contextlib.suppress(FileNotFoundError):  # just now, by its maker
+            if is_left(left, path.name):
+                remove(left)
     maker = f"{platform.node()}-{os.getpid()}-{threading.get_ident()}"
     return path.with_name(f".{path.name}.{maker}.part")
 
@@ -42,8 +44,9 @@ def is_alive(process):
 
 
 def remove(part):
-    """Remove a file or a folder, or let it be where somebody else just did."""
+    """Remove a file or a folder; where somebody just did, or nothing can lie there, that is no matter."""
     if part.is_dir():
         shutil.rmtree(part, ignore_errors=True)
-    else:
-        part.unlink(missing_ok=True)
+        return
+    with contextlib.suppress(OSError):
+        part.unlink()

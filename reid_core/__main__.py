@@ -4,14 +4,18 @@ import argparse
 import sys
 from pathlib import Path
 
-from reid_core import processor
+import torch
+
+from data_prep.texts import in_one_sentence
+from reid_core import processor, train
 from reid_core.analysis import bench, visuals
 from reid_core.calibrate import gates, lengths, pretrain, rates
 from reid_core.methods import METHODS
 from reid_core.recipe import PROFILES, profile_called
 from reid_core.report import chapters
 from reid_core.runs import bundle, fill
-from reid_core.runs.run import BOOK, OWN, Spec, known
+from reid_core.runs.run import BOOK, OWN, Spec, changed, known
+from reid_core.statedict import first_line
 
 RENAMED = {"looks": "visuals", "results": "measure"}  # commands of earlier versions -> of this one
 
@@ -20,9 +24,23 @@ def main(arguments=None):
     options = parser().parse_args(arguments)
     try:
         refuse_old_names(options)
+        train.check_device(getattr(options, "device", None))
         options.run(options)
     except (ValueError, OSError, ArithmeticError) as error:
-        sys.exit(f"reid_core: {error}")
+        sys.exit(f"reid_core: {in_one_sentence(error, 'name another folder in REID_BUILD')}")
+    except (RuntimeError, MemoryError) as error:
+        if not is_of_memory(error):
+            raise
+        sys.exit(
+            f"reid_core: expected memory for this run, found too little ({first_line(error)}); lower the "
+            "recipe's batch or image size with --set, or choose another --device."
+        )
+
+
+def is_of_memory(error):
+    """Whether memory ran out, of the machine or of a GPU."""
+    known_ = isinstance(error, (MemoryError, torch.OutOfMemoryError))
+    return known_ or "can't allocate memory" in str(error)  # torch's own words for the machine's
 
 
 def parser():
@@ -146,6 +164,8 @@ def measure_book(options):
         return measure_one(specs, options)
     fill.check(options.jobs, options.device)
     before_the_book()
+    if options.minutes > 0:
+        visuals.fill()  # first: what is left without pictures has no weights any more and is measured again
     try:
         fill.fill(specs.values(), options.minutes, options.jobs, options.device)
     finally:  # what was finished is packed, whatever became of the rest
@@ -200,21 +220,21 @@ def train_one(options):
     known(METHODS, options.method, "method")
     variant = options.variant or next(iter(METHODS[options.method].variants))
     profile = profile_called(options.profile)
-    row = " + ".join([options.row, *options.set])
+    row = changed(options.row, options.set)
     spec = Spec(options.method, variant, row, options.data or profile.data, profile.name, options.seed)
     processor.use_threads(options.threads)
     shelf = OWN
     if options.into_book:
         shelf = BOOK
         before_the_book()
-    run = visuals.measure_and_keep(
+    visuals.measure_and_keep(
         spec,
         shelf=shelf,
         device=options.device,
         checkpoint_every=options.checkpoint_every,
         deterministic=options.deterministic,
+        told=lambda run: print_run(run, shelf),
     )
-    print_run(run, shelf)
 
 
 def print_run(run, shelf):

@@ -1,18 +1,23 @@
-"""Training state on disk: written whole or not at all, verified when read, the last two kept."""
+"""Training state and trained weights on disk: written whole or not at all, verified when read; of states the
+last two are kept."""
 
+import errno
 import fcntl
-import glob
 import hashlib
 import io
 import itertools
 import os
-import threading
 from contextlib import contextmanager
 from pathlib import Path
 
 import torch
+from safetensors import safe_open
+from safetensors.torch import save as safetensors_bytes
+
+from data_prep import unfinished
 
 KEPT = 2
+FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 def save(folder, number, state):
@@ -24,15 +29,12 @@ def save(folder, number, state):
     name = f"state-{number:09d}-{hashlib.sha256(data).hexdigest()[:16]}.pt"
     write(Path(folder) / name, data)
     for path in saved(folder)[:-KEPT]:
-        path.unlink()
+        path.unlink(missing_ok=True)
 
 
 def write(path, data):
     """Put bytes under `path`, atomically and durably."""
-    # a name of its own: another process may be writing the same file
-    part = path.with_name(f"{path.name}.{os.getpid()}-{threading.get_ident()}.part")
-    for left in path.parent.glob(f"{glob.escape(path.name)}.*.part"):
-        remove_if_dead(left)
+    part = unfinished.beside(path)  # another process may be writing the same file
     try:
         with open(part, "wb") as file:
             file.write(data)
@@ -40,29 +42,13 @@ def write(path, data):
             os.fsync(file.fileno())  # on disk before the name is
         os.replace(part, path)
     except OSError as error:
-        part.unlink(missing_ok=True)
+        remedy = "free some" if error.errno in FULL else "clear the way"
         raise ValueError(
-            f"expected room for {len(data) / 1e6:.0f} MB in {path.parent}, found {error.strerror}; free "
-            "some and run the same command again."
+            f"expected room for {len(data) / 1e6:.0f} MB at {path}, found {error.strerror}; {remedy} and run "
+            "the same command again."
         ) from error
-
-
-def remove_if_dead(part):
-    """Remove a half-written file whose process was killed."""
-    owner = part.name.removesuffix(".part").rpartition(".")[2].partition("-")[0]
-    if owner.isdigit() and not is_alive(int(owner)):
-        part.unlink(missing_ok=True)
-
-
-def is_alive(process):
-    """Whether a process of this number runs on this machine."""
-    try:
-        os.kill(process, 0)  # no signal: only whether one could be sent
-    except ProcessLookupError:
-        return False
-    except PermissionError:  # somebody else's
-        return True
-    return True
+    finally:
+        unfinished.remove(part)
 
 
 def saved(folder):
@@ -75,7 +61,7 @@ def latest(folder, log=print):
     for path in reversed(saved(folder)):
         data = path.read_bytes()
         if hashlib.sha256(data).hexdigest()[:16] == path.stem.rpartition("-")[2]:
-            return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+            return loaded(data, path)
         log(
             f"expected a whole checkpoint, found {path.name} truncated or altered; going back to the one "
             "before."
@@ -83,18 +69,74 @@ def latest(folder, log=print):
     return None
 
 
+def loaded(data, path):
+    """The state in the bytes of a whole checkpoint; ValueError where torch finds none in them."""
+    try:
+        state = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise ValueError(
+            f"expected a checkpoint in {path}, found a file that torch refuses ({type(error).__name__}); "
+            "remove it and run the same command again."
+        ) from error
+    if not isinstance(state, dict):
+        raise ValueError(
+            f"expected a checkpoint in {path}, found a {type(state).__name__}; remove it and run the same "
+            "command again."
+        )
+    return state
+
+
+def save_tensors(path, tensors, key=""):
+    """Put named tensors under `path` as safetensors, with the key of their run and a digest of them."""
+    tensors = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
+    # in one entry: safetensors writes several in no particular order
+    write(path, safetensors_bytes(tensors, {"run": f"{digest(tensors)} {key}"}))
+
+
+def read_tensors(path):
+    """(named tensors, key of their run) of what `save_tensors` wrote; ValueError where the file is missing,
+    cut or altered."""
+    try:
+        with safe_open(path, "pt") as file:
+            about = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except Exception as error:
+        raise ValueError(
+            f"expected trained weights in {path}, found a file that cannot be read ({error}); remove it and "
+            "train again."
+        ) from error
+    if "run" not in about:  # written before weights had a digest
+        return tensors, about.get("key", "")
+    mark, _, key = about["run"].partition(" ")
+    if mark != digest(tensors):
+        raise ValueError(
+            f"expected the weights that a training left in {path}, found others: the file was altered; "
+            "remove it and train again."
+        )
+    return tensors, key
+
+
+def digest(tensors):
+    """Sixteen digits of the names, kinds, shapes and bytes of some tensors on the CPU."""
+    found = hashlib.sha256()
+    for name, value in sorted(tensors.items()):
+        found.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
+        found.update(value.reshape(-1).view(torch.uint8).numpy())
+    return found.hexdigest()[:16]
+
+
 def set_aside_other_run(folder, key, log=print):
     """Make room for a run of this key where another one was interrupted: its folder gets another name, and
     nothing is lost."""
     state = latest(folder, log)
-    if state is None or state["key"] == key:
+    if state is None or state.get("key") == key:
         return
     names = (folder.with_name(f"{folder.name}-interrupted-{number}") for number in itertools.count(1))
     aside = next(name for name in names if not name.exists())
     folder.rename(aside)
     log(
-        f"expected an interrupted run of {key} in {folder.name}, found one of {state['key']}; it now lies "
-        f"in {aside.name}."
+        f"expected an interrupted run of {key} in {folder.name}, found one of "
+        f"{state.get('key')}; it now lies in {aside.name}."
     )
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from reid_core import evaluate, lifelong, train
+from reid_core import checkpoint, evaluate, lifelong, train
 from reid_core.data import Columns, Loader, still_batches
 from reid_core.methods.base import LifelongMethod, freeze_all_but, total
 
@@ -123,7 +123,7 @@ def check_files(build, data, folder):
             parameter.add_(0.01 if id(parameter) not in constant(method) else 0.0)
     folder.mkdir(parents=True)
     train.save_weights(method, folder)
-    train.load_state(again, lifelong.load_file(folder / train.WEIGHTS), folder)
+    train.load_state(again, checkpoint.read_tensors(folder / train.WEIGHTS)[0], folder)
     same = all(torch.equal(a, b) for a, b in zip(method.state_dict().values(), again.state_dict().values()))
     promise(same, method, "to be the same after its weights were written and read", "another")
 

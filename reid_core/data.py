@@ -179,10 +179,10 @@ def digest_of(pixels):
 
 def decode_all(files, path, size, filter):
     """Decode into a file under a temporary name, then rename it: a store exists whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     part = unfinished.beside(path)
     total = len(files) * 3 * size[0] * size[1]  # bytes
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         with open(part, "w+b") as out:
             reserve(out, total + DIGEST)
             fill(out, files, size, filter)
@@ -193,7 +193,7 @@ def decode_all(files, path, size, filter):
             f"{error.strerror}; free some or set REID_CACHE to another folder."
         ) from error
     finally:
-        part.unlink(missing_ok=True)
+        unfinished.remove(part)
 
 
 def fill(out, files, size, filter):

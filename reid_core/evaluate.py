@@ -46,7 +46,13 @@ def run_tests(method, data, device=None, precision="fp32", number=None):
 
 def available_tasks(method, data):
     """{task: Task}: the tests of a method that a data set has queries for, which are images of its query
-    split or sentences of its gallery. ValueError if there are none."""
+    split or sentences of its gallery. ValueError if there are none, or if the method cannot see the shots."""
+    spectra = data.gallery.present.shape[1]
+    if spectra > 1 and not method.multispectral:
+        raise ValueError(
+            f"expected shots of one image for {type(method).__name__}, found {spectra} spectra each in "
+            f"{data.manifest.name}; choose a method that sees spectra, or another data set."
+        )
     there = {"image": len(data.query) > 0, "text": any(data.gallery.captions)}
     found = {name: task for name, task in method.retrieval_tasks().items() if there[task.query_type]}
     if not found:

@@ -11,7 +11,6 @@ import json
 from pathlib import Path
 
 import numpy as np
-from safetensors.torch import load_file
 
 from reid_core import checkpoint, train
 
@@ -53,10 +52,10 @@ def learn_one(method, number, place, tests, *, key, log, **how):
 
 def take_up(method, place):
     """Bring a method to where a prefix of an order has left it; heads and tables take the file's size."""
-    state = load_file(place / train.WEIGHTS)
+    state, _ = checkpoint.read_tensors(place / train.WEIGHTS)
     device = next(method.parameters()).device
     train.load_state(method, {name: value.to(device) for name, value in state.items()}, place)
-    return json.loads((place / RECORDS).read_text())
+    return json.loads((place / RECORDS).read_text(encoding="utf-8"))
 
 
 def prefix_folder(folder, key, domains):

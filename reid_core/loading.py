@@ -5,23 +5,32 @@ import functools
 import hashlib
 import logging
 import os
-import zipfile
+import re
+import warnings
 from pathlib import Path
 from typing import NamedTuple
 
 import open_clip
 import timm
 import torch
-from safetensors import safe_open
+from huggingface_hub import try_to_load_from_cache
+from open_clip.constants import HF_SAFE_WEIGHTS_NAME, HF_WEIGHTS_NAME
 from torch import nn
 
+from reid_core.statedict import first_line, read
 from reid_core.towers import CameraEmbedding, ClipResNet, ClipViT, TextEncoder, TimmViT
 
 FOLDER = Path(__file__).parent / "weights"
-VOCABULARY = 49408  # of CLIP's tokenizer
 OWN = ("tiny", "tiny_vit")  # models of the project's own
-PREFIXES = ("module.", "base_model.")
-OPENAI_EXTRAS = ("input_resolution", "context_length", "vocab_size")  # numbers that only OpenAI's files carry
+LAYOUTS = {  # how a name begins that tells another layout -> what that is, and what to do
+    r"(vision_model|text_model)\.": "transformers' layout of CLIP: take OpenAI's or open_clip's file of the "
+    "same model",
+    r"(image_encoder|prompt_learner)\.": "a CLIP-ReID that was trained: take the CLIP that it began with, "
+    "and train here",
+    r"((backbone|base)\.)?(cls_token|blocks\.\d+\.attn\.qkv)": "timm's or DINO's layout, an image tower "
+    "without words: load_timm takes it under timm's name",
+    r"(visual\.|token_embedding)": "OpenAI's and open_clip's layout: load_clip takes it",
+}
 
 
 def register():
@@ -30,85 +39,33 @@ def register():
         open_clip.add_model_config(FOLDER)
 
 
-def read(path):
-    """(state dict in float32, whether QuickGELU was used or None if the file does not tell)."""
-    try:
-        state, quick_gelu = read_safetensors(path) if path.suffix == ".safetensors" else read_torch(path)
-    except Exception as error:
-        raise ValueError(
-            f"expected weights in {path}, found a file that cannot be read ({first_line(error)}); fetch it "
-            "again."
-        ) from error
-    if any(key in state for key in OPENAI_EXTRAS):
-        quick_gelu = True  # all of OpenAI's models
-    tensors = {strip(key): value.float() for key, value in state.items() if key not in OPENAI_EXTRAS}
-    return tensors, quick_gelu
-
-
-def read_safetensors(path):
-    with safe_open(path, "pt") as file:
-        told = file.metadata() or {}
-        state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-    if "token_embedding.rows" in state:
-        state["token_embedding.weight"] = token_table(state, int(told["token_seed"]))
-    return state, told.get("quick_gelu") and told["quick_gelu"] == "true"
-
-
-def token_table(state, seed):
-    """The token table of our own models: rows that training saw are stored, the others follow from the
-    seed."""
-    ids = state.pop("token_embedding.ids").long()
-    rows = state.pop("token_embedding.rows").float()
-    chance = torch.Generator().manual_seed(seed)
-    table = torch.randn(VOCABULARY, rows.shape[1], generator=chance) * 0.02  # (words, D)
-    table[ids] = rows  # (stored words, D)
-    return table
-
-
-def read_torch(path):
-    """A plain state dict, one wrapped in a checkpoint, or OpenAI's TorchScript archive."""
-    if is_torchscript(path):
-        archive = torch.jit.load(path, map_location="cpu")
-        return archive.state_dict(), True
-    state = torch.load(path, map_location="cpu", weights_only=True)
-    for wrapper in ("state_dict", "model"):
-        state = state.get(wrapper, state)
-    return state, None
-
-
-def is_torchscript(path):
-    """TorchScript archives are zip files with code in them; state dicts have none."""
-    return zipfile.is_zipfile(path) and any("/code/" in name for name in zipfile.ZipFile(path).namelist())
-
-
-def strip(key):
-    for prefix in PREFIXES:
-        key = key.removeprefix(prefix)
-    return key
-
-
-def first_line(error):
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-
-
 def locate(name):
-    """What `pretrained` stands for: "random" for no weights, a model of the project's own by its name if it
-    is there, a path as it is, or a tag of open_clip's. $REID_WEIGHTS names a local file to use instead of a
-    tag; empty, it counts as unset."""
-    if name == "random":
+    """What `pretrained` stands for: "random" for no weights (None), a model of the project's own by its name,
+    a path as it is, or a tag of open_clip's. $REID_WEIGHTS names a local file to use instead of a tag; empty,
+    it counts as unset. ValueError where the project's own model or that file is not there."""
+    if name in (None, "random"):
         return None
     if name in OWN:
-        own = FOLDER / f"{name}.safetensors"
-        return own if own.exists() else None
-    if name and is_path(name):
+        return str(there(FOLDER / f"{name}.safetensors", "git checkout brings it back"))
+    if is_path(name):
+        return str(Path(name).expanduser())
+    instead = os.environ.get("REID_WEIGHTS", "").strip()
+    if not instead:
         return name
-    return os.environ.get("REID_WEIGHTS", "").strip() or name
+    path = Path(instead).expanduser().absolute()
+    return str(there(path, f"name a file in $REID_WEIGHTS, or unset it to use {name}"))
+
+
+def there(path, remedy):
+    if not path.is_file():
+        raise ValueError(f"expected a file of weights at {path}, found none; {remedy}.")
+    return path
 
 
 def is_path(name):
-    """Whether a name of weights is that of a file: open_clip's tags have neither an ending nor folders."""
-    path = Path(name)
-    return path.is_file() or bool(path.suffix) or len(path.parts) > 1
+    """Whether a name of weights is that of a file, which is to say no tag of open_clip's. A tag stays one
+    whatever lies in the current folder: ./openai is a file, openai the published weights."""
+    return name not in {tag for _, tag in open_clip.list_pretrained()}
 
 
 def fingerprint(name):
@@ -116,7 +73,12 @@ def fingerprint(name):
     found = locate(name)
     if found is None:
         return "random"
-    return digits(found, os.stat(found).st_mtime_ns) if Path(found).exists() else str(found)
+    return digits(found, os.stat(found).st_mtime_ns) if is_file(found) else found
+
+
+def is_file(found):
+    """Whether what `locate` found is a file that is there, and no tag."""
+    return is_path(found) and Path(found).is_file()
 
 
 @functools.lru_cache(maxsize=8)
@@ -125,12 +87,43 @@ def digits(path, changed):
     return hashlib.sha256(Path(path).read_bytes()).hexdigest()[:16]
 
 
-def temperature(name, first=0.07):
+def temperature(name, first=0.07, architecture=None):
     """What a model divided its cosines by when its pretraining ended; CLIP's `first` one where there are no
-    weights."""
+    weights. A tag of open_clip's needs the architecture, too. ValueError for weights of no CLIP."""
     found = locate(name)
-    # the file holds log(1 / temperature)
-    return first if found is None else float(read(Path(found))[0]["logit_scale"].neg().exp())
+    if found is None:
+        return first
+    state = read(Path(found))[0] if is_path(found) else open_model(architecture, found).state_dict()
+    if "logit_scale" not in state:
+        raise ValueError(
+            f"expected a CLIP's logit_scale in {found}, found none; name weights with both of its towers."
+        )
+    return float(state["logit_scale"].neg().exp())  # the file holds log(1 / temperature)
+
+
+def activation(name, pretrained):
+    """Which activation an open_clip architecture has, and how it is known to be that of the weights:
+    "QuickGELU (the file tells)", "GELU (assumed; the file does not tell)"."""
+    register()
+    used = activation_of(name)
+    found = locate(pretrained)
+    if found is None:
+        return f"{used} (random weights)"
+    if not is_path(found):
+        return f"{used} (open_clip tells)"
+    told = is_file(found) and tells_activation(found, os.stat(found).st_mtime_ns)
+    return f"{used} (the file tells)" if told else f"{used} (assumed; the file does not tell)"
+
+
+@functools.lru_cache(maxsize=8)
+def tells_activation(path, changed):
+    """Whether a file of weights as it was at a time tells which activation it was trained with."""
+    return read(Path(path))[1] is not None
+
+
+def activation_of(name):
+    """The activation of an architecture in words; GELU for those that open_clip does not know (timm's)."""
+    return "QuickGELU" if (open_clip.get_model_config(name) or {}).get("quick_gelu", False) else "GELU"
 
 
 class Clip(NamedTuple):
@@ -210,7 +203,17 @@ def open_model(name, pretrained=None):
 
 
 def fetched(name, tag):
-    """An open_clip model with weights that open_clip knows by a tag and fetches where they are missing."""
+    """An open_clip model with weights that open_clip knows by a tag and fetches where they are missing and
+    $REID_FETCH consents."""
+    if not is_here(open_clip.get_pretrained_cfg(name, tag)) and os.environ.get("REID_FETCH") != "yes":
+        with torch.device("meta"):  # shapes alone
+            model = quietly(open_clip.create_model, name, device="meta")
+        numbers = sum(p.numel() for p in model.parameters())
+        raise ValueError(
+            f"expected the weights {tag!r} of {name} on this machine, found none; put the file here and name "
+            f"it in $REID_WEIGHTS, or set REID_FETCH=yes to let open_clip fetch it (about "
+            f"{4 * numbers / 1e9:.1f} GB), and run the same command again."
+        )
     try:
         return open_clip.create_model(name, pretrained=tag, precision="fp32")
     except Exception as error:
@@ -218,6 +221,19 @@ def fetched(name, tag):
             f"expected the weights {tag!r} of {name} on the hub that open_clip asks, found that they cannot "
             f"be fetched ({first_line(error)}); put the file here and name it in $REID_WEIGHTS."
         ) from error
+
+
+def is_here(published):
+    """Whether an earlier fetch left the file of a tag's entry in open_clip on this machine."""
+    repository, _, file = published.get("hf_hub", "").rpartition("/")
+    if not repository:
+        return (Path.home() / ".cache" / "clip" / Path(published.get("url", "")).name).is_file()
+    names = (
+        [file, str(Path(file).with_suffix(".safetensors"))]
+        if file
+        else [HF_SAFE_WEIGHTS_NAME, HF_WEIGHTS_NAME]
+    )
+    return any(isinstance(try_to_load_from_cache(repository, one), str) for one in names)
 
 
 def quietly(function, *args, **options):
@@ -237,29 +253,64 @@ def load_file(model, name, path):
             "there."
         )
     state, quick_gelu = read(path)
-    if quick_gelu is not None:
-        refuse_other_activation(name, quick_gelu)
     wanted = model.state_dict()  # what the file has beyond it is left out
     for key, value in wanted.items():
-        found = tuple(state[key].shape) if key in state else "nothing"
-        if found != tuple(value.shape):
-            raise ValueError(
-                f"expected {key} of shape {tuple(value.shape)} for {name}, found {found} in {path}; name "
-                "the architecture that the file was made for."
-            )
+        if key not in state or state[key].shape != value.shape:
+            raise ValueError(misfit(name, path, key, wanted, state))
     model.load_state_dict({key: state[key] for key in wanted})
+    check_activation(name, quick_gelu, path)
 
 
-def refuse_other_activation(name, quick_gelu):
-    config = open_clip.get_model_config(name)
-    if config.get("quick_gelu", False) != quick_gelu:
-        right = name + "-quickgelu" if quick_gelu else name.removesuffix("-quickgelu")
-        raise ValueError(
-            f"expected weights trained with {'QuickGELU' if not quick_gelu else 'GELU'} for {name}, found "
-            f"the other activation; use {right}."
+def check_activation(name, quick_gelu, path):
+    """ValueError where a file tells another activation than the architecture's; a warning where it does not
+    tell any."""
+    if quick_gelu is not None:
+        refuse_other_activation(name, quick_gelu)
+    elif open_clip.get_model_config(name) is not None:  # timm's models have GELU alone
+        warnings.warn(
+            f"expected weights that tell their activation, found {path}, which does not; "
+            f"{activation_of(name)} is assumed, as {name} has it: name an architecture with the other "
+            f"({other_activation(name)}) if they were trained with that.",
+            stacklevel=3,
         )
 
 
+def misfit(name, path, key, wanted, state):
+    """The sentence for a file whose tensors do not fit: a name of each side, and its layout if known."""
+    remedy = "name the architecture that the file was made for"
+    if key in state:
+        found = f"{tuple(state[key].shape)}"
+    else:
+        other = next((one for one in state if one not in wanted), "fewer tensors")
+        found = f"no such name, but {other},"
+        remedy = layout_of(state, wanted) or remedy
+    shape = tuple(wanted[key].shape)
+    return f"expected {key} of shape {shape} for {name}, found {found} in {path}; {remedy}."
+
+
+def layout_of(state, wanted):
+    """Which layout of other names than the `wanted` ones it is, and what to do; None if unknown."""
+    for begins, told in LAYOUTS.items():
+        if any(map(re.compile(begins).match, state)) and not any(map(re.compile(begins).match, wanted)):
+            return f"this is {told}"
+    return None
+
+
+def other_activation(name):
+    """What open_clip calls the same architecture with the other of GELU and QuickGELU."""
+    return name.removesuffix("-quickgelu") if name.endswith("-quickgelu") else f"{name}-quickgelu"
+
+
+def refuse_other_activation(name, quick_gelu):
+    used = activation_of(name)
+    if (used == "QuickGELU") != quick_gelu:
+        raise ValueError(
+            f"expected weights trained with {used} for {name}, found the other activation; use "
+            f"{other_activation(name)}."
+        )
+
+
+@functools.lru_cache(maxsize=4)  # each reads the whole vocabulary
 def tokenizer_of(name):
     return open_clip.get_tokenizer(name)
 

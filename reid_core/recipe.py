@@ -1,8 +1,12 @@
 """Hyper-parameters that remember where they came from, and what a profile does to them."""
 
+import ast
 import dataclasses
+import functools
+import re
+import sys
 from dataclasses import dataclass
-from typing import ClassVar, NamedTuple
+from typing import ClassVar, NamedTuple, get_args
 
 STATUSES = ("stated", "released", "assumed")
 INFINITE = float("inf")
@@ -130,6 +134,84 @@ def one_of(choices, word, field):
     return choices[word]
 
 
+RANGES = (  # what the name of a field says of its numbers: pattern, lowest, highest; the first that fits
+    (r"^image_(height|width)$", 1, 1024),  # more than any paper's; a thousand times that fills every memory
+    (r"epochs$", 0, 1000),  # the number of a checkpoint has room for so many
+    (r"^stride$|batch|images_per_id$|span$|_heads$|head_width$|hidden_dim$", 1, sys.maxsize),
+    (r"_p$|dropout|smoothing|_area_|alpha|decay_factor$", 0, 1),  # probabilities and shares
+    (r"temperature$|^norm_std$|aspect$", 1e-6, sys.float_info.max),  # divided by
+    (r"", 0, sys.float_info.max),  # nothing is below zero, infinite or no number
+)
+KINDS = {int: "a whole number", float: "a number", bool: "True or False", str: "text"}
+
+
+def check(field, value):
+    """ValueError unless a value is of a recipe field's kind, as its type and default tell, and each of its
+    numbers within the field's RANGES. None stands for random weights in `pretrained`, and nowhere else."""
+    if value is None and field.name == "pretrained":
+        return
+    if not fits(field, value):
+        raise ValueError(
+            f"expected {field.name} to be {kind_of(field)}, found {value!r:.60}; correct the value (numbers "
+            "have a decimal point, never a comma)."
+        )
+    low, high = range_of(field.name)
+    for number in leaves(value):
+        if isinstance(number, (int, float)) and not low <= number <= high:  # NaN is in no range
+            raise ValueError(
+                f"expected {field.name} from {low:g} to {high:g}, found {number!r:.60}; correct the value."
+            )
+
+
+def fits(field, value):
+    """Whether a value is of a field's kind; a tuple of numbers with a decimal point keeps its length."""
+    if not isinstance(field.default, tuple):
+        return is_of(value, field.type)
+    by_position = field.metadata["by"]  # then one value may stand alone, for one data set of an order
+    inner = type(leaves(field.default)[0])
+    if not isinstance(value, tuple) and not by_position:
+        return False
+    if inner is float and not by_position and len(value) != len(field.default):
+        return False
+    return all(is_of(leaf, inner) for leaf in leaves(value))
+
+
+def is_of(value, kind):
+    """Whether a value is of a type or union of types: a whole number is a number, and True is neither."""
+    if isinstance(value, bool):
+        return kind is bool
+    return isinstance(value, kind) or (isinstance(value, int) and isinstance(0.0, kind))
+
+
+def kind_of(field):
+    """The kind of a field in words."""
+    if isinstance(field.default, tuple):
+        return f"values like {field.default}"
+    kinds = get_args(field.type) or (field.type,)  # of a union, its members
+    return " or ".join(KINDS[kind] for kind in kinds)
+
+
+def leaves(value):
+    """The values within a nested tuple, in a list."""
+    if not isinstance(value, tuple):
+        return [value]
+    return [leaf for one in value for leaf in leaves(one)]
+
+
+@functools.cache
+def range_of(name):
+    """(lowest, highest) of the numbers of a field."""
+    return next((low, high) for pattern, low, high in RANGES if re.search(pattern, name))
+
+
+def literal(text):
+    """What a user typed as a value: a Python literal, else the text itself."""
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+        return text
+
+
 class Line(NamedTuple):
     """One row of a recipe's table."""
 
@@ -148,15 +230,29 @@ class Recipe:
     for_data: ClassVar[dict] = {}  # data set -> {field: value} that the paper uses there
 
     def but(self, **changes):
-        """The same recipe with some values changed: a variant, an ablation row, a user's wish."""
-        names = [field.name for field in dataclasses.fields(self)]
-        unknown = sorted(set(changes) - set(names))
+        """The same recipe with some values changed: a variant, an ablation row, a user's wish. ValueError for
+        an unknown name, and for a value of another kind or out of range (`check`)."""
+        fields = {field.name: field for field in dataclasses.fields(self)}
+        unknown = sorted(set(changes) - set(fields))
         if unknown:
             raise ValueError(
-                f"expected fields of {type(self).__name__} ({', '.join(names)}), found {unknown[0]!r}; "
+                f"expected fields of {type(self).__name__} ({', '.join(fields)}), found {unknown[0]!r:.60}; "
                 "correct the name."
             )
+        for name, value in changes.items():
+            check(fields[name], value)
         return dataclasses.replace(self, **changes)
+
+    def told(self, changes):
+        """The same recipe with changes as a user types them: "name=value" each. Text stays text, whatever it
+        looks like."""
+        kinds = {field.name: field.type for field in dataclasses.fields(self)}
+        values = {}
+        for change in changes:
+            name, _, text = change.partition("=")
+            value = literal(text)
+            values[name] = text if kinds.get(name) is str and not isinstance(value, str) else value
+        return self.but(**values)
 
     def at(self, profile):
         """What the recipe becomes in a profile: every field follows its rule, nothing else changes."""

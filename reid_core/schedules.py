@@ -47,6 +47,8 @@ def warmup_milestones(span, warmup, start, milestones, decay=0.1, unit="epoch"):
 def warmup_cosine(span, base, lowest, warmup, start):
     """timm's cosine in absolute epochs: `start` to `base` linearly over `warmup`, then the cosine as if it
     had begun at epoch 0, `lowest` at the end; all rates absolute. CLIP-ReID and PAD stage 1; TOP-ReID."""
+    if not base:  # no factor makes anything of it
+        return constant(span)
 
     def factor(e):
         if e < warmup:

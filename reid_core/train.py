@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.torch import save as safetensors_bytes
 
 from reid_core import checkpoint
 from reid_core.data import Loader, still_batches
@@ -21,6 +20,7 @@ PROBED = 3  # batches of each stage
 CHECK_EVERY = 50  # steps between looks at the losses: a look waits for the device
 LOG_EVERY = 10.0  # seconds between progress lines
 WEIGHTS = "weights.safetensors"
+NOTHING = {"seconds": 0.0, "images": 0}  # of an epoch, before it begins
 
 
 def seed_all(seed):
@@ -43,14 +43,15 @@ def fit(
     deterministic=False,
     key="",
     log=print,
+    spent=None,
 ):
     """Run the method's stages on the training split of `data`; returns the history, one dict per epoch.
 
     `folder` holds checkpoints and the event log; the same call takes an interrupted run up and ends with the
     same bits. `fine` reads schedules per step, an epoch of fewer than `epoch_images` goes through the data
     several times (`passes`), `checkpoint_every` (steps) adds checkpoints within an epoch. `key` names the
-    run: a checkpoint of another run is refused. `precision` is bf16 or fp32; see `precision.usable`. The
-    weights are the caller's to write (`save_weights`).
+    run: a checkpoint of another run is refused. `precision` is bf16 or fp32; see `precision.usable`. A list
+    `spent` gets the seconds of this call's epochs. The weights are the caller's to write (`save_weights`).
     """
     trainer = Trainer(
         method.to(pick_device(device)),
@@ -66,7 +67,21 @@ def fit(
     )
     with attention_backend(trainer.device, deterministic):
         trainer.run(method.stages())
+    if spent is not None:
+        spent.append(trainer.spent)
     return trainer.history
+
+
+def check_device(name):
+    """ValueError unless torch knows a device by this name, and it is here; None is a choice of ours."""
+    try:
+        torch.zeros(1, device=name).item()
+    except (RuntimeError, AssertionError) as error:
+        there = "cpu or cuda" if torch.cuda.is_available() else "cpu"
+        raise ValueError(
+            f"expected {there} for --device, found {name!r}, which this machine or torch does not have; "
+            "correct it, or leave --device out."
+        ) from error
 
 
 def passes(data, images):
@@ -119,8 +134,7 @@ def length_of(group):
 
 def save_weights(method, folder, key=""):
     """The trained weights as safetensors, without what the method declares constant."""
-    state = {name: value.contiguous() for name, value in stored(method).items()}
-    checkpoint.write(Path(folder) / WEIGHTS, safetensors_bytes(state, {"key": key}))
+    checkpoint.save_tensors(Path(folder) / WEIGHTS, stored(method), key)
 
 
 def stored(method):
@@ -132,14 +146,29 @@ def stored(method):
 def load_state(method, state, where):
     """Fill a method from what `stored` gave: nothing but its declared constants may be missing, and nothing
     be left over."""
-    found = method.load_state_dict(state, strict=False)
-    missing = sorted(set(found.missing_keys) - set(method.constants()))
-    if missing or found.unexpected_keys:
-        odd = f"no {missing[0]}" if missing else f"{found.unexpected_keys[0]}, which it does not have"
+    odd = misfit(method, state)
+    if not odd:
+        try:
+            method.load_state_dict(state, strict=False)  # the constants are missing
+        except RuntimeError as error:  # shapes: torch lists them, a line each
+            odd = str(error).strip().splitlines()[-1].strip()
+    if odd:
         raise ValueError(
             f"expected the state of this {type(method).__name__} in {where}, found {odd}; it is of other "
             "code: remove it and train again."
         )
+
+
+def misfit(method, state):
+    """What a state lacks of a method's, or has beyond it, in words; "" where they fit. Tables and heads that
+    grow are asked by name alone."""
+    wanted = stored(method).keys()
+    for name, value in state.items():
+        if not isinstance(value, torch.Tensor):
+            return f"{name} as a {type(value).__name__}"
+        if name not in wanted:
+            return f"{name}, which it does not have"
+    return next((f"no {name}" for name in sorted(wanted - state.keys())), "")
 
 
 class Trainer:
@@ -172,6 +201,8 @@ class Trainer:
         self.precision = usable(precision, self.device)
         self.history = []
         self.logged = time.monotonic()
+        self.spent = 0.0  # seconds in epochs since this start
+        self.earlier = NOTHING  # what earlier starts did of the epoch that was interrupted
         self.caching = 0.0  # seconds that a stage spent on what frozen towers say
         folder.mkdir(parents=True, exist_ok=True)
 
@@ -230,14 +261,23 @@ class Trainer:
             done = epoch * len(plan) + step + 1  # steps of the stage so far
             if self.checkpoint_every and done % self.checkpoint_every == 0:
                 monitor.check(epoch, step)
-                self.save(number, epoch, step + 1, optimisers, monitor.sums)
+                so_far = self.so_far(began, images)
+                self.save(number, epoch, step + 1, optimisers, monitor.sums, so_far)
             elif done % CHECK_EVERY == 0:
                 monitor.check(epoch, step)
             self.log_progress(stage, epoch, step + 1, len(plan), time.monotonic() - began, images)
         rate = self.factor(stage, epoch, len(plan) - 1, len(plan))  # of the epoch's last step, for the log
-        self.end_epoch(stage, epoch, rate, monitor, time.monotonic() - began, images)
+        so_far = self.so_far(began, images)
+        self.end_epoch(stage, epoch, rate, monitor, so_far)
+        self.spent += so_far["seconds"] - self.earlier["seconds"]
+        self.earlier = NOTHING
         self.caching = 0.0
         self.save(number, epoch + 1, 0, optimisers, monitor.sums)
+
+    def so_far(self, began, images):
+        """Seconds and images of the epoch over all starts; this one entered it at `began`."""
+        seconds = self.earlier["seconds"] + time.monotonic() - began
+        return {"seconds": seconds, "images": self.earlier["images"] + images}
 
     def step(self, stage, loss, batch, optimisers):
         """One update; returns the detached terms. Nothing here waits for the device."""
@@ -304,14 +344,14 @@ class Trainer:
         """The schedule's factor at one step."""
         return stage.schedule.factor(stage.schedule.position(epoch, stage.epochs, step, steps, self.fine))
 
-    def end_epoch(self, stage, epoch, rate, monitor, seconds, images):
+    def end_epoch(self, stage, epoch, rate, monitor, so_far):
         line = {
             "stage": stage.name,
             "epoch": epoch + 1,
             "losses": monitor.means(epoch),
             "rate": rate,
-            "seconds": seconds,
-            "images": images if stage.views else 0,  # what is cached is not looked at
+            "seconds": so_far["seconds"],
+            "images": so_far["images"] if stage.views else 0,  # what is cached is not looked at
         }
         self.history.append(line)
         self.record("epoch", **line)
@@ -327,31 +367,45 @@ class Trainer:
             f"images/s, {left / 60:.1f} min left"
         )
 
-    def save(self, stage, epoch, step, optimisers, sums):
+    def save(self, stage, epoch, step, optimisers, sums, so_far=NOTHING):
         """A checkpoint that says: go on with step `step` of epoch `epoch` of stage `stage`."""
+        weights = stored(self.method)
+        self.check_finite(weights, stage, epoch, step)
         state = {
             "key": self.key,
             "place": {"stage": stage, "epoch": epoch, "step": step},
             "sums": sums,
+            "so_far": so_far,
             "history": json.dumps(self.history),
-            "method": stored(self.method),
+            "method": weights,
             "optimisers": [optimiser.state_dict() for optimiser in optimisers],
         }
         # a number that grows: up to 1,000 epochs of 100,000 steps
         checkpoint.save(self.folder, (stage * 10**3 + epoch) * 10**5 + step, state)
+
+    def check_finite(self, weights, stage, epoch, step):
+        """FloatingPointError for weights that are not finite: a step may leave them whose loss still was."""
+        floating = [value for value in weights.values() if value.is_floating_point()]
+        if not torch.stack([value.isfinite().all() for value in floating]).all():
+            raise FloatingPointError(
+                f"expected finite weights, found others after {epoch} epochs and {step} steps of stage "
+                f"{stage + 1}; the last good checkpoint is {self.last_good()}: lower the learning rate or "
+                "use precision fp32."
+            )
 
     def restore(self):
         """Where to begin: the newest whole checkpoint, or the beginning."""
         state = checkpoint.latest(self.folder, self.log)
         if state is None:
             return beginning(0)
-        if state["key"] != self.key:
+        if state.get("key") != self.key:
             raise ValueError(
                 f"expected a checkpoint of this run in {self.folder}, found one of another "
                 f"({state['key']}); remove the folder or choose another."
             )
         load_state(self.method, state["method"], self.folder)
         self.history = json.loads(state["history"])
+        self.earlier = state.get("so_far", NOTHING)
         self.record("resumed", **state["place"])
         return {**state["place"], "optimisers": state["optimisers"], "sums": state["sums"]}
 
@@ -361,7 +415,7 @@ class Trainer:
 
     def record(self, event, **facts):
         """Append one line to the event log."""
-        with open(self.folder / "events.jsonl", "a") as file:
+        with open(self.folder / "events.jsonl", "a", encoding="utf-8") as file:
             file.write(json.dumps({"time": round(time.time(), 1), "event": event, **facts}) + "\n")
 
 

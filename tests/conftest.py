@@ -33,10 +33,13 @@ def shelves(tmp_path, monkeypatch):
 
 @pytest.fixture
 def market(world, tmp_path):
-    """A private copy of the smoke world's folder, to be broken."""
+    """A private copy of the smoke world's folder, to be broken: like one of before worlds had digests."""
     import shutil
 
-    return Path(shutil.copytree(world.manifest.root, tmp_path / "market"))
+    copy = Path(shutil.copytree(world.manifest.root, tmp_path / "market"))
+    card = json.loads((copy / "world.json").read_text())
+    (copy / "world.json").write_text(json.dumps({**card, "files": {}}))
+    return copy
 
 
 def pytest_sessionfinish(session, exitstatus):

@@ -164,6 +164,14 @@ def test_a_loss_that_is_not_finite(place):
     one_sentence(done, "finite losses", "in image encoder", "the last good checkpoint is state-")
 
 
+@pytest.mark.parametrize("epochs", [1, 2])
+def test_a_training_that_diverges_is_one_sentence_and_leaves_no_result(epochs, place):
+    """Also where every loss was finite: the last step alone was too long."""
+    done = typed(*TRAIN[1:], "--set", "stage2_lr=1e30", "--set", f"stage2_epochs={epochs}", place=place)
+    one_sentence(done, "finite", "the learning rate" if epochs == 2 else "the training diverged")
+    assert not list((place / "results").rglob("*1e30*/*.json"))
+
+
 KILLER = """
 import os, signal, sys
 from reid_core import checkpoint, train

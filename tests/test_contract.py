@@ -231,6 +231,8 @@ def test_a_table_may_have_a_first_value_of_its_own():
 class Three(Toy):
     """Reads three spectra and counts only those that are there."""
 
+    multispectral = True
+
     def __init__(self, recipe, data):
         super().__init__(recipe, data)
         self.tower = nn.Linear(96, recipe.width)

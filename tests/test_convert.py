@@ -137,3 +137,69 @@ def test_what_is_missing_or_in_the_way_is_one_sentence(tmp_path):
         convert("cuhk_sysu", tmp_path, tmp_path / "release")
     with pytest.raises(ValueError, match="a conversion among cuhk03, cuhk_sysu, found 'veri776'"):
         convert("veri776", tmp_path, tmp_path / "out")
+
+
+def spoiled_scenes(folder, **changes):
+    """The release with one training scene changed."""
+    scenes(folder)
+    people = np.empty((1, 1), dtype=object)
+    people[0, 0] = structures([{"idname": changes.pop("idname", "p1"), "nAppear": 1, "scene": 0}])
+    people[0, 0]["scene"][0, 0] = structures([scene("s1.jpg", (5, 2, 10, 20)) | changes])
+    savemat(folder / "annotation" / "test" / "train_test" / "Train.mat", {"Train": people})
+    return folder
+
+
+@pytest.mark.parametrize("outside", ["../../../secret.jpg", "/secret.jpg", "a/../../secret.jpg", ".."])
+def test_a_scene_outside_the_release_is_not_read(tmp_path, outside):
+    Image.new("RGB", (40, 60)).save(tmp_path / "secret.jpg")
+    name = str(tmp_path / "secret.jpg") if outside[0] == "/" else outside
+    folder = spoiled_scenes(tmp_path / "release", imname=name)
+    with pytest.raises(ValueError, match="names of files in Image/SSM .*, found|a readable image at"):
+        convert("cuhk_sysu", folder, tmp_path / "out")
+    assert [path.name for path in tmp_path.iterdir() if path.suffix != ".jpg"] == ["release"]
+
+
+@pytest.mark.parametrize(
+    "box", [(0, 0, 10**6, 10**6), (5, 2, 0, 20), (5, 2, -1, 20), (60, 0, 5, 5), (1, 2, 3), (np.nan, 0, 1, 1)]
+)
+def test_a_box_that_is_no_part_of_its_scene_is_shown(tmp_path, box):
+    folder = spoiled_scenes(tmp_path / "release", idlocate=np.array([box]))
+    with pytest.raises(
+        ValueError, match=r"a box \(x, y, width, height\) in the scene s1.jpg of 60 x 40 pixels"
+    ):
+        convert("cuhk_sysu", folder, tmp_path / "out")
+
+
+def test_a_box_may_reach_over_the_edge_of_its_scene(tmp_path):
+    folder = spoiled_scenes(tmp_path / "release", idlocate=np.array([(-2, -2, 10, 20)]))
+    convert("cuhk_sysu", folder, tmp_path / "out")
+    assert Image.open(next((tmp_path / "out" / "train").iterdir())).size == (10, 20)
+
+
+@pytest.mark.parametrize("content", [b"", b"no MATLAB", b"MATLAB 5.0 MAT-file" + b" " * 200])
+def test_a_mat_that_cannot_be_read_is_one_sentence(tmp_path, content):
+    folder = scenes(tmp_path / "release")
+    (folder / "annotation" / "test" / "train_test" / "Train.mat").write_bytes(content)
+    with pytest.raises(
+        ValueError, match="expected a file of MATLAB's in .*Train.mat, found .*; download it again"
+    ):
+        convert("cuhk_sysu", folder, tmp_path / "out")
+
+
+def test_another_content_than_the_releases_is_one_sentence(tmp_path):
+    folder = scenes(tmp_path / "release")
+    savemat(folder / "annotation" / "test" / "train_test" / "Train.mat", {"Other": 1})
+    with pytest.raises(ValueError, match="expected the release of cuhk_sysu in .*, found another content"):
+        convert("cuhk_sysu", folder, tmp_path / "out")
+    with pytest.raises(ValueError, match="expected people called p1, p2 .*, found 'somebody'"):
+        convert("cuhk_sysu", spoiled_scenes(tmp_path / "2", idname="somebody"), tmp_path / "out")
+
+
+def test_a_grey_scene_of_16_bits_keeps_its_levels(tmp_path):
+    folder = scenes(tmp_path / "release")
+    for k in (1, 2):
+        levels = np.full((40, 60), 20000, np.uint16)
+        Image.fromarray(levels).save(folder / "Image" / "SSM" / f"s{k}.jpg", "PNG")
+    convert("cuhk_sysu", folder, tmp_path / "out")
+    crop = Image.open(next((tmp_path / "out" / "train").iterdir()))
+    assert abs(crop.getpixel((5, 5))[0] - (20000 >> 8)) <= 2

@@ -224,7 +224,9 @@ def test_a_shot_without_one_of_its_spectra_is_refused(tmp_path):
         {"path": f"{k}.png", "pid": 1, "camid": 1, "split": "train", "modality": m, "shot": s}
         for k, (m, s) in enumerate((("rgb", 0), ("nir", 0), ("rgb", 1)))
     ]
-    with pytest.raises(ValueError, match="found shot 1 without one"):
+    with pytest.raises(
+        ValueError, match="every shot of train to be rgb, nir, once each, .* found shot 1 otherwise"
+    ):
         ReidData(from_table("two", tmp_path, pd.DataFrame(rows)))
 
 
@@ -250,6 +252,13 @@ def test_an_unset_folder_of_data_sets_is_one_sentence(monkeypatch):
         load_data("market1501", "paper")
     with pytest.raises(ValueError, match="a world among world_market, .*, found 'world_marked'"):
         load_data("world_marked")
+
+
+def test_a_cache_that_is_no_folder_is_one_sentence(world):
+    with pytest.raises(
+        ValueError, match="decoded images in /dev/null, found .*; free some or set REID_CACHE"
+    ):
+        PixelStore(world.manifest.root, world.query, (32, 16), "bilinear", os.devnull)
 
 
 @pytest.mark.parametrize("number", [None, errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS])

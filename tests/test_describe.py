@@ -7,7 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from trees import tree
+from PIL import Image
+from trees import table, tree
 
 from data_prep import public
 from data_prep.describe import QUESTIONS, continuation, describe, sentences
@@ -114,3 +115,10 @@ def test_without_transformers_the_command_says_what_to_do(tmp_path):
         "expected the package transformers, found none; install it with pip install transformers"
         in done.stderr
     )
+
+
+def test_a_model_sees_the_levels_of_16_bits(tmp_path):
+    path = table(tmp_path, ("1.png", 1, 1, "train"), ("2.png", 2, 1, "query"), ("3.png", 2, 2, "gallery"))
+    Image.fromarray(np.full((16, 8), 20000, np.uint16)).save(tmp_path / "1.png")
+    told = describe(public.read("csv", path), None, tmp_path / "said.txt", answer=brightness, log=str)
+    assert "dark" in told["1.png"][2]

@@ -6,8 +6,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
-from trees import msmt17_v2, tree
+from PIL import Image
+from trees import msmt17_v2, table, tree
 
 from data_prep import doctor
 
@@ -160,3 +162,86 @@ def test_a_reader_writes_its_table_where_its_paths_are_true(people, tmp_path):
     (tmp_path / "else").mkdir()
     done = python("market1501", people, "--allow-count-mismatch", "--out", tmp_path / "else" / "mine.csv")
     assert done.returncode and "expected a file in" in done.stderr
+
+
+def test_pictures_with_other_endings_are_counted(people):
+    for name in ("0003_c3s1_1.webp", "0003_c4s1_1.TIF", "0003_c5s1_1.tif", "list.txt", "odd"):
+        (people / "bounding_box_test" / name).touch()
+    lines = check("market1501", people).lines
+    assert "files passed over beside the images: 2 .tif, 1 .txt, 1 .webp, 1 without an ending" in lines
+
+
+@pytest.mark.parametrize("ending", ["jpg", "png", "webp"])
+def test_images_that_exif_asks_to_turn_are_named(tmp_path, ending):
+    path = table(tmp_path, ("1.png", 1, 1, "train"), ("2.png", 2, 1, "query"), ("3.png", 2, 2, "gallery"))
+    for turn in range(1, 9):
+        mark = Image.Exif()
+        mark[0x0112] = turn
+        Image.new("RGB", (8, 16)).save(tmp_path / f"turn{turn}.{ending}", exif=mark)
+    rows = [f"turn{turn}.{ending},1,2,train" for turn in range(1, 9)]
+    path.write_text(path.read_text() + "\n".join(rows))
+    for decode in (False, True):
+        said = only(doctor.check("csv", path, decode=decode))
+        assert "found 7 images with an EXIF orientation" in said and f"turn1.{ending}" not in said
+        assert all(f"turn{turn}.{ending}" in said for turn in range(2, 9))
+
+
+def test_a_turn_behind_the_pixels_of_a_png_is_found_by_decoding(tmp_path):
+    path = table(tmp_path, ("1.png", 1, 1, "train"), ("2.png", 2, 1, "query"), ("3.png", 2, 2, "gallery"))
+    mark = Image.Exif()
+    mark[0x0112] = 6
+    Image.new("RGB", (8, 16)).save(tmp_path / "1.png", exif=mark)
+    written = (tmp_path / "1.png").read_bytes()
+    start = written.index(b"eXIf") - 4  # of its chunk: length, name, content, check sum
+    chunk = written[start : start + 12 + int.from_bytes(written[start : start + 4])]
+    (tmp_path / "1.png").write_bytes(
+        written[:start] + written[start + len(chunk) : -12] + chunk + written[-12:]
+    )
+    assert doctor.check("csv", path).healthy
+    assert "found 1 images with an EXIF orientation" in only(doctor.check("csv", path, decode=True))
+
+
+def test_levels_of_32_bits_are_unreadable_and_those_of_16_are_not(tmp_path):
+    path = table(tmp_path, ("1.png", 1, 1, "train"), ("2.png", 2, 1, "query"), ("3.png", 2, 2, "gallery"))
+    Image.fromarray(np.full((16, 8), 20000, np.uint16)).save(tmp_path / "1.png")
+    assert doctor.check("csv", path, decode=True).healthy
+    Image.fromarray(np.full((16, 8), 0.5, np.float32)).save(tmp_path / "1.png", "TIFF")
+    assert "found levels of 32 bits" in only(doctor.check("csv", path, decode=True))
+
+
+def test_empty_sentences_are_counted(tmp_path):
+    root = tree("rstpreid", tmp_path / "set")
+    records = json.loads((root / "data_captions.json").read_text())
+    records[0]["captions"] = ["a man", "", "  "]
+    (root / "data_captions.json").write_text(json.dumps(records))
+    assert "2 of 7 sentences are empty, and ask nothing" in check("rstpreid", root).lines
+
+
+@pytest.mark.parametrize("place", ["", "CUHK-SYSU"])
+@pytest.mark.parametrize(
+    "name, there, words",
+    [
+        ("cuhk_pedes", "caption_all.json", "it has no split: add reid_raw.json"),
+        ("cuhk03#detected", "cuhk-03.mat", "python -m data_prep convert cuhk03 SOURCE OUT"),
+        ("cuhk_sysu", "Image/SSM", "python -m data_prep convert cuhk_sysu SOURCE OUT"),
+    ],
+)
+def test_a_release_in_another_form_is_recognised(tmp_path, name, there, words, place):
+    root = tmp_path / place if name == "cuhk_sysu" else tmp_path
+    (root / there).mkdir(parents=True)
+    (root / "imgs").mkdir()
+    assert f"found {there}; " in only(check(name, tmp_path)) and words in only(check(name, tmp_path))
+
+
+def test_a_set_without_training_images_is_ready_for_testing(tmp_path):
+    assert check("viper", tree("viper", tmp_path / "set")).lines[-1] == doctor.TESTING
+
+
+@pytest.mark.parametrize("name", ["query", "captions.json"])
+def test_a_file_for_a_folder_or_the_other_way_round_is_one_sentence(people, name):
+    if (people / name).is_dir():
+        shutil.rmtree(people / name)
+        (people / name).touch()
+    else:
+        (people / name).mkdir()
+    assert f"{name} to be a place that can be read and written, found: " in only(check("market1501", people))

@@ -50,13 +50,21 @@ def random_case(seed, queries=37, gallery=211):
     )
 
 
-@pytest.mark.parametrize("name", ["world_msmt", "world_text", "world_rgbnt201", "world_a", "world_f"])
+@pytest.mark.parametrize("name", ["world_msmt", "world_text", "world_a", "world_f"])
 def test_every_kind_of_data_set_is_searched_with_what_it_has(name):
     data = load_data(name, "smoke")
     method, _ = Spec("promptsg", "promptsg", "full", name, "smoke").build(data)
     asks = {task.query_type for task in evaluate.available_tasks(method, data).values()}
     assert ("image" in asks) == (len(data.query) > 0) and ("text" in asks) == any(data.gallery.captions)
     assert all(np.isfinite(scores.mAP) for scores in evaluate.run_tests(method, data).values())
+
+
+def test_spectra_are_no_images_to_a_method_that_sees_one(monkeypatch):
+    """Each would be ranked as a shot of its own, under the identity of another."""
+    monkeypatch.setattr(train, "fit", lambda *_, **__: pytest.fail("it was trained"))
+    words = "expected shots of one image for Baseline, found 3 spectra each in world_rgbnt201"
+    with pytest.raises(ValueError, match=words):
+        measure.measure(Spec("clip_reid", "baseline", "full", "world_rgbnt201", "smoke"))
 
 
 def test_a_method_without_a_question_for_the_data_says_so_before_it_trains(monkeypatch):

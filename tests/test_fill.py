@@ -10,6 +10,7 @@ import time
 import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from made_runs import noisy
@@ -276,7 +277,6 @@ def test_a_bundle_of_stale_runs_or_of_runs_that_no_page_prints_is_one_sentence(p
 def test_pictures_of_another_run_are_refused(checkouts, tmp_path):
     import io
 
-    import numpy as np
     from test_kept_visuals import noise
 
     checkouts("gpu")
@@ -303,3 +303,73 @@ def test_what_was_finished_is_packed_whatever_became_of_the_rest(monkeypatch, tm
     with pytest.raises(SystemExit, match="found 0; correct --jobs"):
         __main__.main(["measure", "--jobs", "0", "--bundle", str(tmp_path / "none.zip")])
     assert packed == [tmp_path / "runs.zip"]
+
+
+def pictured(**more):
+    data = {"origin": "world", "name": "toy", "fingerprint": "f", "counts": {"query": {}}}
+    spec = Spec("clip_reid", "baseline", **more)
+    return dataclasses.replace(noisy(0), spec=spec, data=data)
+
+
+def test_a_run_whose_pictures_are_missing_or_anothers_is_measured_again(shelves, checkouts, tmp_path):
+    run_ = pictured()
+    keys = {"none": None, "an older run's": "another", "no file of pictures": b"", "its own": run_.key}
+    said = {}
+    for name, key in keys.items():
+        BOOK.write(run_)
+        if key is not None:
+            path = BOOK.pictures(run_.spec)
+            path.write_bytes(key) if isinstance(key, bytes) else np.savez(path, key=key)
+        said[name] = fill.why_due(run_.spec)
+    assert said == {**dict.fromkeys(keys, fill.NO_PICTURES), "its own": ""}
+    others = (
+        pictured(seed=1),
+        pictured(row="SIE"),
+        dataclasses.replace(run_, data={**run_.data, "counts": {}}),
+    )
+    for one in others:
+        BOOK.write(one)
+        assert fill.why_due(one.spec) == "", "the book shows no pictures of it"
+
+
+def test_a_run_that_takes_the_place_of_another_takes_away_its_pictures_and_not_its_own(shelves):
+    older, newer = pictured(), dataclasses.replace(pictured(), scores=noisy(5).scores)
+    BOOK.write(older)
+    np.savez(BOOK.pictures(older.spec), key=older.key)
+    BOOK.write(older)
+    assert BOOK.pictures(older.spec).exists()
+    BOOK.write(newer)
+    assert not BOOK.pictures(older.spec).exists()
+
+
+def test_measure_first_draws_what_lacks_pictures_alone(monkeypatch):
+    order = []
+    monkeypatch.setattr(__main__, "before_the_book", lambda: order.append("gates"))
+    monkeypatch.setattr(__main__.visuals, "fill", lambda: order.append("pictures"))
+    monkeypatch.setattr(fill, "fill", lambda *_: order.append("runs"))
+    __main__.main(["measure"])
+    assert order == ["gates", "pictures", "runs"]
+
+
+def test_scores_are_told_before_anything_is_drawn_and_a_drawing_that_fails_ends_no_run(monkeypatch, capsys):
+    run_ = dataclasses.replace(
+        pictured(), cost={"minutes": 1.0, "images per second": 2.0, "peak memory MB": 3}, fingerprint={}
+    )
+    run_.scores[0]["protocol"] = "in words"
+
+    def draw(*_):
+        assert "mAP" in capsys.readouterr().out
+        raise ValueError("n_neighbors must be greater than 1")
+
+    monkeypatch.setattr(__main__.visuals.measure, "measure", lambda spec, **_: run_)
+    monkeypatch.setattr(__main__.visuals, "trained", lambda spec: (None, None))
+    monkeypatch.setattr(__main__.visuals, "keep", draw)
+    __main__.main(["train", "clip_reid"])
+    said = capsys.readouterr().out
+    assert "no pictures of clip_reid/baseline/full" in said and "n_neighbors must be" in said
+
+
+def test_a_tree_whose_commit_cannot_be_told_is_not_called_changed(monkeypatch):
+    monkeypatch.setattr(provenance, "git", lambda *_: "unknown")
+    with pytest.raises(ValueError, match="a commit that names the code, found none that can be told"):
+        fill.require()

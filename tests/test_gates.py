@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from data_prep.join import join
+from reid_core import checkpoint
 from reid_core.calibrate import gates, lengths, oracles, rates
 from reid_core.calibrate.gates import GATES, Gate, finding, rows, verdict
 from reid_core.data import Batch, ReidData, load_data
@@ -79,6 +80,36 @@ def test_a_measure_of_other_weights_is_stale(few_measures, world, monkeypatch):
     )
     gates.measure((0,), "smoke", log=lambda text: None)
     assert calls == [0, 0]
+
+
+def test_a_training_of_a_gate_that_other_code_began_is_not_resumed(world, tmp_path, monkeypatch):
+    """Its number would claim a commit that did not make it."""
+    monkeypatch.setenv("REID_BUILD", str(tmp_path))
+    keys = []
+    monkeypatch.setattr(gates.train, "fit", lambda *_, key, **__: keys.append(key))
+    for code in ("of Monday", "of Tuesday"):
+        monkeypatch.setattr(gates.provenance, "code", lambda code=code: code)
+        gates.World(0, "smoke", log=lambda text: None).trained(clip_reid.Baseline, world, "see")
+    assert len(set(keys)) == 2
+
+
+def test_two_programs_that_measure_one_gate_are_one_and_a_sentence(
+    few_measures, world, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("REID_BUILD", str(tmp_path))
+    monkeypatch.setattr(gates.World, "data", lambda self, name: world)
+    with (
+        checkpoint.alone(tmp_path / "gates" / "at words-smoke-0", "measures"),
+        pytest.raises(ValueError, match="expected nobody else here who measures"),
+    ):
+        gates.measure((0,), "smoke", log=lambda text: None)
+
+
+@pytest.mark.parametrize("one", [7, {}, []])
+def test_gates_that_hold_other_things_than_measurements_are_one_sentence(one, few_measures):
+    few_measures[1].write_text(json.dumps({"measured": {"words of seed 0": one}}), encoding="utf-8")
+    with pytest.raises(ValueError, match=r"expected measurements in .*gates\.json, found other things"):
+        gates.kept("smoke")
 
 
 def test_a_measure_of_another_world_is_stale(few_measures, world, monkeypatch):

@@ -54,12 +54,51 @@ def test_a_readers_own_run_is_looked_for_where_it_was_written(shelves, tmp_path,
             '<td class="world" data-run="m/v/gone" data-sha="0" data-origin="world">61.2</td>',
             "is older than its run m/v/gone",
         ),
+        ('<td class="world" data-run="" data-sha="">61.2</td>', "'61.2' has no run"),
+        ("<td>61.2 ± 1.0</td>", "'61.2 ± 1.0' has no run"),
+        ("<th>61.2 ± 1.0</th>", "'61.2 ± 1.0' has no run"),
+        ("<table><caption>we have 61.2 ± 1.0</caption></table>", "'we have 61.2 ± 1.0' has no run"),
+        ("<figcaption>61.2 ± 1.0</figcaption>", "'61.2 ± 1.0' has no run"),
+        ('<td class="world" {run} data-origin="world">61.2 ± 1.0</td>', "does not say what it measures"),
+        ('<td class="world" {run}>61.2</td>', "does not say which files and which data"),
+        (
+            '<td class="world" data-run="m/v/r m/v/gone" data-sha="0" data-origin="world">61.2</td>',
+            "does not say which files and which data",
+        ),
+        (
+            '<td class="world" {run} data-origin="world" data-metric="mAP">61.2 ± 1.0</td>',
+            "'61.2 ± 1.0' cannot be checked: expected a run at ",
+        ),
+        ("<td>1<td>2</td></td>", "a table cell inside another, or one that is not closed"),
+        ("<table><td>1</table>", "a table cell that is not closed"),
         ("<pre>Traceback (most recent call last):</pre>", "holds a traceback"),
+        ("<span>Traceback</span> <span>(most recent\ncall last)</span>", "holds a traceback"),
+        ("<pre>\x1b[0;31mTraceback\x1b[0m (most recent call last)</pre>", "holds a traceback"),
+        ('<img src="picture.png">', "a picture without alt text"),
+        ("<script>x</script>", "holds a script"),
+        ("<script>x", "holds a script that is not closed"),
+        ('<script src="x.js"></script>', "holds a script"),
+        ('<iframe src="x"></iframe>', "holds an element 'iframe'"),
+        ('<p onclick="x">', "a script in the attribute 'onclick' of 'p'"),
+        ('<a href="java&#10;script:x">', "a script in the attribute 'href' of 'a'"),
+        ('<img alt="a" src="https://a.b/c.png">', "fetches 'https://a.b/c.png' from the network"),
+        ('<img alt="a" srcset="x.png, //a.b/c.png 2x">', "from the network"),
+        ('<p style="background: url(//a.b/c.png)">', "from the network"),
+        ('<svg><image href="http://a.b/c.png"/></svg>', "from the network"),
+        ("<article></article><script>x</script><article></article>", "an article of its own"),
+        ("<article></article><script>x</script></article>", "an article of its own"),
         ('<img src="data:image/png;base64,xx" alt=" ">', "a picture without alt text"),
     ],
 )
 def test_what_a_page_may_not_say(run, page, complaint):
     assert any(complaint in found for found in guards.check_page(page.replace("{run}", run), "p"))
+
+
+def test_what_sphinx_itself_puts_into_a_page_passes():
+    scripts = "<script>kernelName = 'python3'</script><script type='text/x-thebe-config'>{}</script>"
+    page = f"<script src='_static/x.js'></script><article>{scripts}<a href='https://a.b'>1</a></article>"
+    assert guards.check_page(page + '<button onclick="x">', "p") == []
+    assert guards.check_page("<script>search</script>", "search.html") == []
 
 
 def test_an_error_output_is_found():

@@ -2,9 +2,10 @@
 
 import json
 import warnings
+from dataclasses import replace
 
 import pytest
-from trees import picture, tree
+from trees import picture, table, tree
 
 from data_prep import public
 from data_prep.join import join, joint_training
@@ -118,3 +119,51 @@ def test_the_first_person_of_two_sets_that_count_from_zero_stays_two(tmp_path):
 def test_a_world_and_photographs_are_never_joined(pair, world):
     with pytest.raises(ValueError, match="data sets of one kind, found real and world"):
         joint_training(pair[0], world.manifest)
+
+
+def strangers(folder, name, pid=5):
+    """The own table of a folder, about one person to train on and another to search."""
+    rows = [("1.png", pid, 1, "train"), ("2.png", pid, 2, "train")]
+    return table(folder, *rows, ("q.png", 90, 1, "query"), ("g.png", 90, 2, "gallery"), name=name)
+
+
+@pytest.mark.parametrize(
+    "names", [("my.csv", "my.csv"), ("one.csv", "two.csv"), ("market1501.csv", "my.csv")]
+)
+def test_two_tables_are_strangers_whatever_their_files_are_called(tmp_path, names):
+    paths = [strangers(tmp_path / str(k), name) for k, name in enumerate(names)]
+    joint = joint_training(*(public.read("csv", path) for path in paths))
+    assert joint.split("train").pid.nunique() == joint.split("query").pid.nunique() == 2
+
+
+def test_a_table_loses_no_training_image_to_a_stranger_of_the_same_number(tmp_path):
+    paths = [strangers(tmp_path / "a", "my.csv", pid=5), strangers(tmp_path / "b", "my.csv", pid=90)]
+    path = paths[1]
+    path.write_text(path.read_text().replace(",90,1,query", ",5,1,query").replace(",90,2,gal", ",5,2,gal"))
+    assert len(joint_training(*(public.read("csv", one) for one in paths)).split("train")) == 4
+
+
+def test_variants_of_a_set_show_the_same_people_and_worlds_of_two_seeds_others(tmp_path, world, market):
+    boxes = [read(f"cuhk03#{kind}", tree("cuhk03", tmp_path / kind)) for kind in ("labeled", "detected")]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        joint = joint_training(*boxes)
+        two = joint_training(world.manifest, replace(public.market1501(market), seed=1))
+    assert joint.split("train").pid.nunique() == 2
+    assert two.split("train").pid.nunique() == 2 * world.classes
+
+
+def test_person_0_is_somebody_where_a_query_asks_for_it(tmp_path):
+    rows = [("1.png", 4, 1, "train"), ("2.png", 0, 1, "query"), ("3.png", 0, 2, "gallery")]
+    sets = [public.read("csv", table(tmp_path / name, *rows)) for name in ("s", "t")]
+    for joint in (join(sets), joint_training(*sets)):
+        assert joint.split("query").pid.nunique() == 2 and (joint.split("query").pid > 0).all()
+
+
+def test_distractors_stay_nobody_where_sets_are_joined(pair, tmp_path):
+    rows = [("1.png", 4, 1, "train"), ("2.png", 7, 1, "query"), ("3.png", 7, 2, "gallery")]
+    sets = [
+        public.read("csv", table(tmp_path / name, *rows, ("4.png", 0, 2, "gallery"))) for name in ("s", "t")
+    ]
+    for joint in (join(sets), joint_training(*sets)):
+        assert (joint.table.pid == 0).sum() == 2 and joint.split("query").pid.nunique() == 2

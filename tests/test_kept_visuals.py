@@ -68,7 +68,10 @@ def test_the_largest_file_stays_under_the_limit(one, monkeypatch):
 
 
 def test_what_another_run_showed_is_refused(one):
+    older = BOOK.pictures(SPEC).read_bytes()
     BOOK.write(dataclasses.replace(one, scores=toy(0, [0.5, 0.8]).scores))
+    assert not BOOK.pictures(SPEC).exists(), "they go with the run that they showed"
+    BOOK.pictures(SPEC).write_bytes(older)
     with pytest.raises(ValueError, match="found what another one showed .* python -m reid_core visuals"):
         visuals.find(SPEC)
 

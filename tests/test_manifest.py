@@ -89,3 +89,47 @@ def test_without_a_filter_a_query_may_match_in_its_own_camera(tmp_path):
     rows = [*ROWS[:3], ("d.jpg", 2, 1, "gallery")]
     manifest(tmp_path)
     assert unmatched_queries(from_table("toy", tmp_path, table(rows), protocol="all")) == []
+
+
+def test_person_0_in_training_and_in_a_query_is_one_person_on_both_sides(tmp_path):
+    rows = [("a.jpg", 0, 1, "train"), ("c.jpg", 0, 1, "query"), ("d.jpg", 0, 2, "gallery")]
+    with pytest.raises(ValueError, match="no identity in both train and test, found 1 .the first is 0."):
+        manifest(tmp_path, rows)
+    manifest(tmp_path, [rows[0], *ROWS[2:]])  # of whom no query asks, is a distractor
+
+
+def test_person_0_in_training_and_in_a_gallery_that_sentences_search_is_one_person(tmp_path):
+    for path in ("a.jpg", "d.jpg"):
+        (tmp_path / path).touch()
+    rows = [("a.jpg", 0, 1, "train"), ("d.jpg", 0, 2, "gallery")]
+    with pytest.raises(ValueError, match="no identity in both train and test"):
+        from_table("toy", tmp_path, table(rows), protocol="all")
+
+
+def test_of_many_missing_images_it_is_told_how_many_of_how_many_and_from_which_folder(tmp_path):
+    (tmp_path / "e.jpg").touch()
+    rows = [(f"b/{k}.jpg", 1, k, "train") for k in range(5)] + [("a/0.jpg", 1, 9, "train"), ROWS[4]]
+    words = r"the image b/0.jpg in .* \(6 of 7 images are missing, 5 of the 5 in b\), found nothing; add it"
+    with pytest.raises(ValueError, match=words):
+        from_table("toy", tmp_path, table(rows))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"modality": ["rgb", "nir", "rgb"], "shot": [0, 0, 1]},  # one spectrum is missing
+        {"modality": ["rgb", "rgb", "rgb"], "shot": [0, 0, 1]},  # one is there twice
+        {"modality": ["rgb", "nir", "rgb"], "shot": [0, 0, 0]},
+        {"modality": ["rgb", "nir"], "shot": [0, 0], "pid": [1, 2]},
+        {"modality": ["rgb", "nir"], "shot": [0, 0], "camid": [1, 2]},
+    ],
+)
+def test_a_shot_that_is_not_whole_is_shown(tmp_path, changes):
+    number = len(changes["shot"])
+    told = {"path": ["a.jpg", "b.jpg", "c.jpg"][:number], "pid": [1] * number, "camid": [1] * number}
+    for path in told["path"]:
+        (tmp_path / path).touch()
+    with pytest.raises(
+        ValueError, match="expected every shot of train to be rgb.*, found shot 0|found shot 1"
+    ):
+        from_table("toy", tmp_path, pd.DataFrame({**told, "split": ["train"] * number, **changes}))

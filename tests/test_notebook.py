@@ -14,15 +14,16 @@ DEFAULTS = {"profile": "laptop", "data": "world_market", "seed": 0, "retrain": F
 
 def page(**values):
     """The globals of a notebook after its parameters, what papermill injected, and its imports."""
-    around = {
-        "__annotations__": KINDS,
-        "__name__": "__main__",
-        "_": "",
-        "In": [""],
-        "Out": {},
-        "tables": tables,
-    }
-    return start({**around, **DEFAULTS, **values})
+    return started("# Parameters\n" + "".join(f"{name} = {value!r}\n" for name, value in values.items()))
+
+
+def started(injected, **around):
+    """The page of a notebook with this injected cell, among globals that the notebook made itself."""
+    namespace = {"__annotations__": {**KINDS}, "__name__": "__main__", "_": "", "tables": tables, **DEFAULTS}
+    exec(injected, namespace)
+    return start(
+        {**namespace, "In": ["", "profile: str = 'laptop'", injected, "mine = 1"], "mine": 1, **around}
+    )
 
 
 def test_defaults_pass_and_become_a_page():
@@ -52,6 +53,7 @@ def test_what_papermill_passes_is_brought_to_its_kind(name, given, wanted):
         ("seed", "1e-4", "seed to be int"),
         ("seed", True, "found True"),
         ("seed", -1, "0 or more, found -1"),
+        ("seed", 2**63, "below 9223372036854775808, and 0 or more, found 9223372036854775808"),
         ("rates", "[0,", "rates to be list"),
         ("profile", "labtop", "a profile among smoke, laptop, paper, found 'labtop'"),
         ("data", 5, "data to be str, found 5"),
@@ -62,12 +64,30 @@ def test_what_would_be_a_guess_is_refused(name, given, message):
         page(**{name: given})
 
 
-@pytest.mark.parametrize("value", [1, "x", None, [1], 0.5, True])
-def test_a_name_that_no_cell_declares_is_refused(value):
+@pytest.mark.parametrize("name", ["sede", "start", "tables", "_foo", "mine", "__name__", "KINDS"])
+@pytest.mark.parametrize("value", [1, "x", None])
+def test_a_name_that_no_cell_declares_is_refused(name, value):
     with pytest.raises(
-        ParameterError, match="profile, data, seed, retrain, rates, found 'sede'; correct the name"
+        ParameterError, match=f"profile, data, seed, retrain, rates, found '{name}'; correct the name"
     ):
-        page(sede=value)
+        page(**{name: value})
+
+
+def test_no_parameter_switches_the_check_off():
+    with pytest.raises(ParameterError, match="found '_started'; correct the name"):
+        page(_started=True, sede=1)
+
+
+@pytest.mark.parametrize(
+    "code", ["seed = 1;import os;seed = 3", "import os", "sede: int = 1", "seed = sede = 1"]
+)
+def test_code_in_the_name_of_a_parameter_is_told_of(code):
+    with pytest.raises(ParameterError, match="found '(import os|sede: int = 1|sede)'; correct the name"):
+        started(f"# Parameters\n{code}\n")
+
+
+def test_a_notebook_that_reopens_an_executed_copy_may_name_what_it_likes():
+    assert started("# Parameters\nseed = 2\n", kept=True, start=3).seed == 2
 
 
 def test_the_error_shows_no_frames():
@@ -113,7 +133,11 @@ def test_a_real_run_stands_in_its_own_column(shelves):
 
 
 def test_a_cell_that_runs_again_does_not_mistake_the_notebooks_own_names_for_parameters():
-    cells = {"__annotations__": {"profile": str}, "profile": "laptop"}
+    cells = {
+        "__annotations__": {"profile": str},
+        "profile": "laptop",
+        "In": ["", "# Parameters\nprofile = 'laptop'"],
+    }
     start(cells)
     cells |= {"kept": True, "profile": "smoke"}
     assert start(cells).profile == "smoke"

@@ -21,6 +21,7 @@ class Colours(Method):
     """Sees a coarse image and reads a bag of tokens; it learns nothing."""
 
     size = (8, 4)
+    multispectral = True
 
     def __init__(self):
         super().__init__(None)

@@ -9,10 +9,11 @@ import sys
 import pytest
 import torch
 from made_runs import noisy
+from PIL import Image
 
 from data_prep import catalogue
 from reid_core import optim
-from reid_core.runs import provenance
+from reid_core.runs import fill, provenance
 from reid_core.runs.run import BOOK, Spec
 
 
@@ -143,3 +144,80 @@ def test_the_probe_sees_an_optimiser_and_a_rate(world, monkeypatch):
     after = provenance.probe_losses(spec)
     provenance.probe_losses.cache_clear()
     assert "total after an update" in provenance.changed(before, after)
+
+
+@pytest.fixture
+def inner(tmp_path, monkeypatch):
+    """A checkout without a repository of its own, in a folder of another one that takes no notice of it."""
+    root = (tmp_path / "outer" / "reid").resolve()
+    (root / "reid_core").mkdir(parents=True)
+    (root / "reid_core" / "__init__.py").write_bytes(b"")
+    (root.parent / ".gitignore").write_text("reid\n", encoding="utf-8")
+    commit(root.parent)
+    monkeypatch.setattr(provenance, "ROOT", root)
+    provenance.has_repository.cache_clear()
+    yield root
+    provenance.has_repository.cache_clear()
+
+
+def commit(folder):
+    own = ["-c", "user.name=a", "-c", "user.email=a@b"]
+    for words in (["init", "-q"], ["add", "-A"], [*own, "commit", "-q", "-m", "all"]):
+        subprocess.run(["git", "-C", str(folder), *words], check=True)
+
+
+def test_the_commit_of_a_repository_that_only_lies_around_the_project_is_not_recorded(inner):
+    assert provenance.of_code() == {"commit": "unknown", "clean": False}
+    with pytest.raises(ValueError, match="a commit that names the code, found none that can be told"):
+        fill.require()
+
+
+def test_the_commit_of_a_repository_that_tracks_none_of_the_code_is_not_recorded(inner):
+    (inner / ".gitignore").write_text("reid_core\n", encoding="utf-8")
+    commit(inner)
+    assert provenance.of_code() == {"commit": "unknown", "clean": False}
+
+
+def test_the_commit_of_the_projects_own_repository_is_recorded_until_something_is_there_that_it_lacks(inner):
+    commit(inner)
+    told = provenance.of_code()
+    assert len(told["commit"]) == 40 and told["clean"]
+    (inner / "results").mkdir()
+    (inner / "results" / "a.json").write_bytes(b"{}")
+    assert provenance.clean_tree(), "results are made from a commit"
+    (inner / "reid_core" / "more.py").write_bytes(b"")
+    assert not provenance.clean_tree()
+
+
+def test_a_repository_that_the_environment_names_is_not_asked(inner, tmp_path, monkeypatch):
+    """As it does in hooks of git."""
+    commit(inner)
+    before = provenance.git("rev-parse", "HEAD")
+    for name, value in {"GIT_DIR": ".git", "GIT_WORK_TREE": "", "GIT_INDEX_FILE": "none"}.items():
+        monkeypatch.setenv(name, str(inner.parent / value))
+    provenance.has_repository.cache_clear()
+    assert provenance.git("rev-parse", "HEAD") == before and provenance.clean_tree()
+
+
+def test_without_git_no_commit_can_be_told(inner, tmp_path, monkeypatch):
+    commit(inner)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert provenance.of_code() == {"commit": "unknown", "clean": False}
+    with pytest.raises(ValueError, match="install git, let it read this folder"):
+        fill.require()
+
+
+def test_a_run_of_a_readers_own_data_is_outdated_once_these_change(tmp_path):
+    for name in "abcdef":
+        Image.new("RGB", (8, 16), (ord(name), 9, 9)).save(tmp_path / f"{name}.png")
+    table = tmp_path / "own.csv"
+    rows = ["a.png,1,1,train", "b.png,1,2,train", "c.png,2,1,query", "d.png,2,2,gallery"]
+    table.write_text("\n".join(["path,pid,camid,split", *rows]) + "\n", encoding="utf-8")
+    spec = Spec("clip_reid", "baseline", data=str(table), profile="smoke")
+    data = {"origin": "real", "name": "own", "fingerprint": catalogue.fingerprint(str(table), "smoke")}
+    run = dataclasses.replace(noisy(0), spec=spec, data=data)
+    assert provenance.outdated(run) == ""
+    table.write_text("\n".join(["path,pid,camid,split", *rows, "e.png,3,1,train"]) + "\n", encoding="utf-8")
+    assert provenance.outdated(run) == "its data changed"
+    table.unlink()
+    assert provenance.outdated(run) == "", "data that are not at hand tell nothing"

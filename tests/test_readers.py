@@ -1,7 +1,9 @@
 """Every reader on files that lie as the public sets lie, and on what goes wrong with them."""
 
 import json
+import re
 import shutil
+from pathlib import Path
 
 import pytest
 from trees import TREES, msmt17_v2, picture, tree
@@ -454,3 +456,139 @@ def test_a_cap_on_identities_leaves_the_test_alone(tmp_path):
     capped = lifelong.first_identities(whole, 1, least=2)
     assert set(capped.split("train").pid) == {1} and len(capped.split("query", "gallery")) == 4
     assert not len(lifelong.first_identities(whole, 1, least=3).split("train"))
+
+
+@pytest.mark.parametrize("name", TREES)
+def test_files_beside_the_images_are_counted_by_their_endings(name, tmp_path):
+    root = tree(name, tmp_path / "set")
+    folder = root / read(name, root).table.path[0].rpartition("/")[0]
+    for other in ("a.webp", "b.TIFF", "c.tiff", "Thumbs.db", ".d.webp"):
+        (folder / other).touch()
+    assert "files passed over beside the images: 2 .tiff, 1 .webp" in read(name, root).notes
+
+
+def test_a_folder_of_images_with_another_ending_says_which(tmp_path):
+    root = tree("market1501", tmp_path / "set")
+    for path in (root / "query").iterdir():
+        path.rename(path.with_suffix(".webp"))
+    with pytest.raises(
+        ValueError, match="expected images, found none in .*query but 2 .webp; unpack .* or save"
+    ):
+        read("market1501", root)
+
+
+def test_cameras_and_views_have_as_many_digits_as_they_like(tmp_path):
+    rgbnt = tree("rgbnt201", tmp_path / "rgbnt")
+    for path in (rgbnt / "test").rglob("*_cam2_*"):
+        path.rename(path.with_name(path.name.replace("_cam2_", "_cam12_")))
+    assert set(read("rgbnt201", rgbnt).split("query").camid) == {1, 12}
+    msvr = tree("msvr310", tmp_path / "msvr")
+    for path in msvr.rglob("*_v4_*"):
+        path.rename(path.with_name(path.name.replace("_v4_", "_v42_")))
+    assert set(read("msvr310", msvr).split("gallery").camid) == {3, 42}
+
+
+@pytest.mark.parametrize("name, old", [("cuhk01", "0001001.png"), ("ilids", "0001001.jpg")])
+def test_a_number_too_long_for_its_place_is_not_cut(name, old, tmp_path):
+    root = tree(name, tmp_path / "set")
+    folder = root / read(name, root).table.path[0].rpartition("/")[0]
+    picture(folder / f"00{old}")
+    with pytest.raises(ValueError, match=f"expected a file name like .*, found 00{old} in"):
+        read(name, root)
+
+
+def test_an_image_that_the_visible_spectrum_alone_lacks_is_named(tmp_path):
+    root = tree("rgbnt201", tmp_path / "set")
+    next((root / "test" / "RGB").iterdir()).unlink()
+    with pytest.raises(ValueError, match="in RGB, NI, TI, found no test/RGB/.*; add the file or remove"):
+        read("rgbnt201", root)
+
+
+def test_junk_of_every_spectrum_is_counted(tmp_path):
+    root = tree("market1501_mm", tmp_path / "set")
+    for spectrum in ("RGB", "NI", "TI"):
+        picture(root / "gallery" / spectrum / "-1_c1s1_000000_02.jpg")
+    assert "3 junk images left out" in read("market1501_mm", root).notes
+
+
+def test_a_byte_order_mark_spoils_no_list_and_no_sentence(tmp_path):
+    mark = b"\xef\xbb\xbf"
+    for name, file in (("msmt17", "list_train.txt"), ("rstpreid", "data_captions.json")):
+        root = tree(name, tmp_path / name)
+        (root / file).write_bytes(mark + (root / file).read_bytes())
+        assert numbers(read(name, root)) == FOUND[name]
+    root = tree("market1501", tmp_path / "market")
+    lines = [
+        "0001_c1s1_000451_03.jpg\t\t\ta\t\t\tb\t\t\tc\t\t\td\n",
+        "0009_c1.jpg\t\t\ta\t\t\tb\t\t\tc\t\t\td\n",
+    ]
+    (root / "blip_descriptions.txt").write_bytes(mark + "".join(lines).encode())
+    found = read("market1501", root)
+    assert found.table.parts[0] == ("a", "b", "c", "d")
+    assert "1 of 2 descriptions are of no image here" in found.notes
+
+
+SPOILED = {
+    "nested": b"[" * 100000,
+    "nested objects": b'{"a":' * 100000,
+    "another encoding": b'{"\xe9": []}',
+    "empty": b"",
+    "a list": b"[1]",
+    "a number": b"5",
+    "null": b"null",
+    "a text": b'"x"',
+    "no sentences": b'{"query/0003_c1s1_000451_03.jpg": null}',
+    "a sentence alone": b'{"query/0003_c1s1_000451_03.jpg": "a man"}',
+    "an archive": b"PK\3\4",
+}
+
+
+@pytest.mark.parametrize("content", SPOILED.values(), ids=SPOILED)
+@pytest.mark.parametrize(
+    "name, file",
+    [
+        ("cuhk_pedes", "reid_raw.json"),
+        ("market1501", "captions.json"),
+        ("market1501", "world.json"),
+        ("pairs", "captions.json"),
+        ("grid", "features_and_partitions.mat"),
+    ],
+)
+def test_a_spoiled_file_is_one_sentence_that_names_it(name, file, content, tmp_path):
+    root = tmp_path / "set"
+    if name == "pairs":
+        picture(root / "images" / "1.png")
+    else:
+        tree(name, root)
+    (root / file).write_bytes(content)
+    with pytest.raises(ValueError, match=f"expected .* in .*{file}, found .*; .*[.]$"):
+        read(name, root)
+
+
+@pytest.mark.parametrize(
+    "change, words",
+    [
+        ({"split": ["train"]}, "expected text as split in .*, found ..train"),
+        ({"file_path": 5}, "expected text as file_path in .*, found 5"),
+        ({"id": True}, "expected whole numbers as id in .*, found True"),
+        ({"id": -5}, "whole numbers in the column pid, found -5"),
+        ({"id": 10**30}, "whole numbers in the column pid, found 1000"),
+        ({"captions": None}, "a list of sentences as captions in .*, found 'None'"),
+        ({"file_path": "a\0b"}, "expected the image imgs/a\0b in .*, found nothing"),
+        ({"file_path": ""}, "expected the image imgs/ in .*, found nothing"),
+    ],
+)
+def test_a_record_of_another_type_is_shown(change, words, tmp_path):
+    root = tree("cuhk_pedes", tmp_path / "set")
+    first, *others = json.loads((root / "reid_raw.json").read_text())
+    (root / "reid_raw.json").write_text(json.dumps([first | change, *others]))
+    with pytest.raises(ValueError, match=words):
+        read("cuhk_pedes", root)
+
+
+def test_text_files_are_read_and_written_in_utf_8_whatever_the_locale():
+    bare = re.compile(r"\b(open|read_text|write_text|read_csv|to_csv)\((?!.*encoding=)")
+    ours = re.compile(r"(def |import |Image\.|\bP|h5py\.|[^.\w])(open|read_text|read_csv)\(|opened\(")
+    for path in Path(public.__file__).parents[1].rglob("*.py"):
+        for line in path.read_text(encoding="utf-8").splitlines():
+            assert not bare.search(line) or ours.search(line), f"{path.name}: {line.strip()}"

@@ -9,11 +9,12 @@ from made_runs import noisy
 
 from reid_core import checkpoint, train
 from reid_core.analysis import bench
+from reid_core.calibrate import gates
 from reid_core.data import load_data
 from reid_core.methods import METHODS
 from reid_core.report import reported
 from reid_core.runs import measure, provenance
-from reid_core.runs.run import BOOK, OWN, Spec, as_json
+from reid_core.runs.run import BOOK, OWN, Run, Spec, as_json
 
 
 @pytest.fixture
@@ -303,3 +304,125 @@ def test_declared_rows_have_their_own_names_without_digits():
     assert Spec("promptsg", "promptsg", "lambda 0.1", "world_msmt", seed=3).name == (
         "promptsg/promptsg/lambda-0-1/world_msmt-laptop-s3"
     )
+
+
+def spoiled(change):
+    """The bytes of a committed run after a change of its first record."""
+    kept = json.loads(next(BOOK.folder().glob("clip_reid/baseline/full/*.json")).read_bytes())
+    change(kept, kept["scores"][0])
+    return json.dumps(kept).encode()
+
+
+SPOILED = {
+    "mAP": lambda kept, record: record["summary"].update(mAP=99.9),
+    "R1": lambda kept, record: record["summary"].update(R1=99.9),
+    "mINP": lambda kept, record: record["summary"].update(mINP=101.0),
+    "NaN": lambda kept, record: record["summary"].update(mAP=float("nan")),
+    "infinite cost": lambda kept, record: kept["cost"].update(minutes=float("inf")),
+    "a text for a number": lambda kept, record: record["summary"].update(mAP="78.7"),
+    "AP above one": lambda kept, record: record["ap"].__setitem__(0, 1.5),
+    "AP of other queries": lambda kept, record: record["ap"].pop(),
+    "no AP": lambda kept, record: record.update(ap=[]),
+    "ranks": lambda kept, record: record.update(first=[1] * len(record["first"])),
+    "people": lambda kept, record: record.update(pids=["a"] * len(record["pids"])),
+    "no people": lambda kept, record: record.pop("pids"),
+    "a list for a dict": lambda kept, record: kept.update(provenance=[]),
+    "a dict for a list": lambda kept, record: kept.update(scores={}),
+    "a history of numbers": lambda kept, record: kept.update(history=[1, 2]),
+    "a number for a name": lambda kept, record: kept["data"].update(name=7),
+    "a seed of text": lambda kept, record: kept["spec"].update(seed="0"),
+    "a method of nobody's": lambda kept, record: kept["spec"].update(method="other"),
+    "a row of nobody's": lambda kept, record: kept["spec"].update(row="other"),
+}
+
+
+@pytest.mark.parametrize("what", SPOILED)
+def test_a_run_whose_file_was_spoiled_is_refused_with_its_name(what, tmp_path):
+    path = tmp_path / "spoiled.json"
+    path.write_bytes(spoiled(lambda kept, record: None))
+    assert Run.read(path).score("mAP")
+    path.write_bytes(spoiled(SPOILED[what]))
+    with pytest.raises(ValueError, match=r"expected a run at .*spoiled\.json, found a file .*; remove it"):
+        Run.read(path)
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b"{", b"[]", b"7", b"[" * 100_000, b"\xff\xfe{}", b'{"format": 2}', b'{"format": [2]}']
+)
+def test_a_file_that_holds_no_run_is_refused_with_its_name(data, tmp_path):
+    path = tmp_path / "none.json"
+    path.write_bytes(data)
+    with pytest.raises(ValueError, match=r"expected a run at .*none\.json, found a file that tells of none"):
+        Run.read(path)
+
+
+def test_a_folder_in_the_way_of_a_run_is_one_sentence(shelves):
+    OWN.path(noisy(0).spec).mkdir(parents=True)
+    with pytest.raises(ValueError, match="found no file that can be read .Is a directory.; move away"):
+        OWN.find(noisy(0).spec)
+
+
+def test_a_run_under_the_name_of_another_is_refused(shelves):
+    one, two = OWN.write(noisy(0)), noisy(1)
+    OWN.path(two.spec).write_bytes(OWN.path(one.spec).read_bytes())
+    for asked in (lambda: OWN.find(two.spec), OWN.load):
+        with pytest.raises(
+            ValueError, match="expected the run that its name tells at .*-s1.json, found .*-s0"
+        ):
+            asked()
+
+
+@pytest.mark.parametrize("data", [b"{", b"[]", b"null", b"\xff", b"[" * 100_000, b'{"a": NaN}'])
+@pytest.mark.parametrize("name, read", [("bench", lambda: bench.kept("one")), ("gates", gates.kept)])
+def test_measurements_that_cannot_be_read_are_one_sentence_with_the_file(name, read, data, shelves):
+    assert read() in (None, {"measured": {}})
+    (BOOK.folder() / f"{name}.json").write_bytes(data)
+    with pytest.raises(
+        ValueError, match=rf"expected a file with one JSON object at .*{name}\.json, found none"
+    ):
+        read()
+
+
+@pytest.mark.parametrize("place", [".", "results", "results/..", "results/more", "link"])
+def test_own_runs_are_refused_where_the_books_lie(place, shelves, tmp_path, monkeypatch):
+    (tmp_path / "link").mkdir()
+    (tmp_path / "link" / "results").symlink_to(tmp_path / "results")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("REID_BUILD", place)
+    monkeypatch.setattr(train, "fit", lambda *_, **__: pytest.fail("it trained"))
+    for asked in (lambda: OWN.write(noisy(0)), lambda: measure.measure(noisy(0).spec)):
+        with pytest.raises(
+            ValueError, match="expected another folder for own runs .* the book's, .* REID_BUILD"
+        ):
+            asked()
+    assert not list(BOOK.folder().rglob("*.json"))
+
+
+def made(monkeypatch, history, spent):
+    """The run of a training that made this history, of which this start did the seconds `spent`."""
+
+    def work(method, data, spec, place, how):
+        how["spent"].append(spent)
+        monkeypatch.setattr(provenance, "of_code", lambda: {"commit": "later", "clean": True})
+        return [], history
+
+    monkeypatch.setattr(measure, "at_once", work)
+    return measure.measure(Spec("clip_reid", "baseline", profile="smoke"), log=lambda text: None)
+
+
+def test_minutes_of_a_run_that_was_taken_up_are_those_of_all_its_starts(world, shelves, monkeypatch):
+    monkeypatch.setattr(measure, "load_data", lambda *_: world)
+    monkeypatch.setattr("reid_core.runs.run.load_data", lambda *_: world)
+    history = [
+        {"stage": "see", "seconds": 600.0, "images": 60},
+        {"stage": "see", "seconds": 60.0, "images": 6},
+    ]
+    assert 10 <= made(monkeypatch, history, spent=60.0).cost["minutes"] < 11
+    assert made(monkeypatch, history, spent=660.0).cost["minutes"] < 1
+
+
+def test_a_run_names_the_commit_at_its_beginning(world, shelves, monkeypatch):
+    """Whatever is committed while it trains."""
+    monkeypatch.setattr("reid_core.runs.run.load_data", lambda *_: world)
+    monkeypatch.setattr(provenance, "of_code", lambda: {"commit": "sooner", "clean": True})
+    assert made(monkeypatch, [], spent=0.0).provenance["commit"] == "sooner"

@@ -2,7 +2,9 @@
 
 import dataclasses
 import hashlib
+import re
 
+import guards
 import numpy as np
 import pytest
 
@@ -144,6 +146,60 @@ def test_a_run_that_was_trained_again_carries_the_mark_of_its_own_file(shelves):
 
 def digest(path):
     return hashlib.sha256(path.read_bytes()).hexdigest()[:12]
+
+
+@pytest.fixture
+def checked(kept):
+    """A page of an ablation: numbers, effects, and both of another test than the first."""
+    for seed in range(3):
+        both = run("full", seed, 0.6)
+        both.scores.append({**run("full", seed, 0.55).record(), "task": "simplified prompt"})
+        BOOK.write(both)
+    rows = {"full": row("full"), "plain contrast": row("plain contrast")}
+    rows["cheap"] = row("full")._replace(task="simplified prompt")
+    shown = (
+        ablations.ablation(rows, "full", "caption").data + ablations.ablation(rows, "cheap", "caption").data
+    )
+    return (
+        shown
+        + tables.table(["R1"], [[tables.ours(list(map(BOOK.find, row("full").specs)), "R1")]], "caption").data
+    )
+
+
+def test_the_guards_compute_what_a_cell_says_and_find_the_same(checked):
+    assert checked.count("data-metric") == 11 and checked.count("data-against") == 4
+    assert guards.check_page(checked, "p") == []
+
+
+@pytest.mark.parametrize(
+    "shown", [r"(\d+\.\d)( ± \d\.\d)<", r"( ± )\d\.\d(<)", r"([+-]\d+\.\d)( \[)", r"(, [+-])\d+(\.\d\])"]
+)
+def test_a_number_that_its_run_does_not_say_is_found(checked, shown):
+    places = list(re.finditer(shown, checked))
+    assert len(places) >= 4
+    for place in places:
+        changed = (
+            checked[: place.start()]
+            + place[0].replace(re.search(r"\d+", place[0])[0], "99")
+            + checked[place.end() :]
+        )
+        (complaint,) = guards.check_page(changed, "p")
+        assert "99" in complaint and "is not that of its runs" in complaint
+
+
+def test_a_stale_number_is_still_that_of_its_run(kept):
+    old = run("full", 1, 0.6)
+    old.recipe["triplet_margin"] = 7.0
+    BOOK.write(old)
+    page = ablations.ablation({"full": row("full"), "again": row("plain contrast")}, "full", "caption").data
+    assert "(stale)" in page and guards.check_page(page, "p") == []
+
+
+def test_what_can_stand_in_a_table_is_one_line_that_no_sign_ends():
+    assert tables.escaped("a | <b>\n\n\"c'") == "a &#124; &lt;b&gt; &quot;c&#x27;"
+    told = tables.Cell("1 | 2\n\n3", 'x" onclick="y', asked={"test": 'a" onclick="b | c'})
+    page = tables.table(["|\n\n|"], [[told]], "|\n\n|").data
+    assert "\n" not in page and "|" not in page and guards.check_page(page, "p") == []
 
 
 def test_what_a_table_can_show_is_said_before_it(kept):

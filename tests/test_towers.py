@@ -246,14 +246,9 @@ def test_a_file_that_is_not_there_or_cannot_be_read_is_one_sentence(tmp_path):
         load_clip("tiny", str(tmp_path / "broken.pt"))
 
 
-def test_own_models_have_a_name_and_a_fingerprint(tmp_path, monkeypatch):
-    monkeypatch.delenv("REID_WEIGHTS", raising=False)
-    assert loading.locate("openai") == "openai"
-    monkeypatch.setenv("REID_WEIGHTS", str(tmp_path / "vit.pt"))
-    assert loading.locate("openai") == str(tmp_path / "vit.pt")
-
-
 def test_weights_that_cannot_be_fetched_are_asked_for_in_one_sentence(monkeypatch):
+    monkeypatch.setenv("REID_FETCH", "yes")
+
     def unreachable(*_, **__):
         raise RuntimeError("Failed to download weights\nand a long story")
 
@@ -264,9 +259,12 @@ def test_weights_that_cannot_be_fetched_are_asked_for_in_one_sentence(monkeypatc
         open_model("ViT-B-16-quickgelu", "openai")
 
 
-def test_weights_that_are_named_win_over_the_variable_which_stands_for_tags(monkeypatch):
-    monkeypatch.setenv("REID_WEIGHTS", "/w/one.pt")
+def test_weights_that_are_named_win_over_the_variable_which_stands_for_tags(tmp_path, monkeypatch):
+    one = tmp_path / "one.pt"
+    one.touch()
+    monkeypatch.setenv("REID_WEIGHTS", str(one))
     assert loading.locate("/w/two.pt") == "/w/two.pt" and loading.locate("two.bin") == "two.bin"
-    assert loading.locate("openai") == "/w/one.pt"
+    assert loading.locate("openai") == str(one)
+    assert loading.locate(None) is None and loading.locate("random") is None
     monkeypatch.setenv("REID_WEIGHTS", " ")
     assert loading.locate("openai") == "openai"

@@ -174,6 +174,34 @@ def test_the_first_term_that_is_not_finite_stops_the_run(world, tmp_path):
     assert all(value.isfinite().all() for value in good["method"].values() if value.is_floating_point())
 
 
+def test_weights_that_the_last_step_made_not_finite_stop_the_run(world, tmp_path):
+    """No loss tells of them."""
+    method = Toy(world)
+    real = method.follow
+
+    def last(carry):
+        real(carry)
+        if len(method.seen) == 12:
+            method.tower.weight.data[0, 0] = float("nan")
+
+    method.follow = last
+    with pytest.raises(FloatingPointError, match="finite weights, found others after 3 epochs .* of stage 2"):
+        fit(method, tmp_path)
+    assert checkpoint.latest(tmp_path)["place"] == {"stage": 1, "epoch": 2, "step": 0}
+
+
+def test_an_epoch_that_was_taken_up_counts_the_images_and_seconds_of_all_starts(world, tmp_path):
+    whole, spent = fit(Toy(world), tmp_path / "whole"), []
+    interrupted(lambda: fit(Toy(world), tmp_path / "broken", checkpoint_every=1), 15)
+    sooner = checkpoint.latest(tmp_path / "broken")["so_far"]
+    assert sooner["images"] == 48 and sooner["seconds"] > 0
+    history = fit(Toy(world), tmp_path / "broken", checkpoint_every=1, spent=spent)
+    assert [h["images"] for h in history] == [h["images"] for h in whole]
+    assert history[3]["seconds"] > sooner["seconds"]
+    before = sum(h["seconds"] for h in history) - spent[0]
+    assert before == pytest.approx(sum(h["seconds"] for h in history[:3]) + sooner["seconds"])
+
+
 def test_the_log_tells_what_happened(world, tmp_path):
     fit(Toy(world), tmp_path)
     events = [json.loads(line) for line in (tmp_path / "events.jsonl").read_text().splitlines()]
@@ -192,6 +220,13 @@ def test_weights_are_the_callers_to_write_and_are_read_back_strictly(world, tmp_
         train.load_state(again, {key: value for key, value in state.items() if key != "words"}, tmp_path)
     with pytest.raises(ValueError, match="found more, which it does not have; it is of other code"):
         train.load_state(again, {**state, "more": state["words"]}, tmp_path)
+    for spoilt, found in (
+        (3, "words as a int"),
+        ("text", "words as a str"),
+        (state["words"][:1], "size mismatch"),
+    ):
+        with pytest.raises(ValueError, match=f"found {found}.*; it is of other code"):
+            train.load_state(again, {**state, "words": spoilt}, tmp_path)
 
 
 def test_a_stage_starts_once_and_never_when_it_is_taken_up(world, tmp_path):

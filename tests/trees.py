@@ -18,6 +18,16 @@ def picture(path, size=(8, 16)):
     Image.fromarray(rng.integers(0, 255, (*size[::-1], 3), dtype=np.uint8)).save(path)
 
 
+def table(folder, *rows, head="path,pid,camid,split", name="own.csv"):
+    """The path of a table with a picture for each of its rows, whose first column is the path."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for row in rows:
+        picture(folder / row[0])
+    lines = [head, *(",".join(map(str, row)) for row in rows)]
+    (folder / name).write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return folder / name
+
+
 def market_names(folder, name, train=(1, 2), test=(3, 4), ending="jpg"):
     """Two images of each training person, and a query and a gallery image of each tested one."""
     for pid in train:

@@ -20,7 +20,7 @@ STATUSES = ("stated", "recounted", "recalled")
 @functools.cache
 def expected():
     """The whole table; numbers are nullable integers."""
-    table = pd.read_csv(Path(__file__).with_name("counts.csv"), keep_default_na=False)
+    table = pd.read_csv(Path(__file__).with_name("counts.csv"), keep_default_na=False, encoding="utf-8")
     for column in QUANTITIES:
         numbers = pd.to_numeric(table[column], errors="coerce")  # an empty cell becomes NaN
         table[column] = numbers.astype("Int64")  # whole numbers, or NA

@@ -3,6 +3,8 @@ name, head, upper body, lower body, feet. UTF-8; a later line about the same ima
 
 from pathlib import Path
 
+from data_prep.texts import read_text
+
 PARTS = ("head", "upper", "lower", "foot")
 SEPARATOR = "\t\t\t"
 
@@ -10,8 +12,7 @@ SEPARATOR = "\t\t\t"
 def read_descriptions(path):
     """{file name: (head, upper, lower, foot)}."""
     found = {}
-    text = Path(path).read_text(encoding="utf-8")  # whatever the locale: sentences may hold accents
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, line in enumerate(read_text(path).splitlines(), 1):
         fields = line.split(SEPARATOR)
         if line and len(fields) != 1 + len(PARTS):
             raise ValueError(

@@ -40,6 +40,11 @@ def spectra(folder):
     return {split: f"{folder}{half}" for split, half in MARKET.items()}
 
 
+INSTEAD = {  # data set -> what lies there in a form that is not read, and what to do about it
+    "cuhk_pedes": ("caption_all.json", "it has no split: add reid_raw.json of the release"),
+    "cuhk03": ("cuhk-03.mat", "make crops of it with python -m data_prep convert cuhk03 SOURCE OUT"),
+    "cuhk_sysu": ("Image/SSM", "make crops of it with python -m data_prep convert cuhk_sysu SOURCE OUT"),
+}
 PLACES = {  # data set, or data set#variant -> its places
     "market1501": market_like("Market-1501-v15.09.15", "market1501", "Market-1501"),
     "dukemtmc": market_like(

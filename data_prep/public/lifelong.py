@@ -20,11 +20,9 @@ import random
 from collections import defaultdict
 from dataclasses import replace
 
-from scipy.io import loadmat
-
 from data_prep import splits
 from data_prep.manifest import Trials
-from data_prep.public.files import find_root, finish, images, parse, table_of
+from data_prep.public.files import find_root, finish, images, parse, read_mat, table_of
 from data_prep.public.folders import PLACES
 
 ORDERS = {  # of the seen domains; LPW stands in for Duke, which was withdrawn
@@ -69,7 +67,7 @@ def cuhk01(root, variant="standard", **options):
     root, _ = find_root(root, "cuhk01")
     shots = []
     for path in images(root / "campus"):
-        pid, image = parse(r"^(\d{4})(\d{3,4})", path, "<pid 4><image 3>, as in 0001002.png")
+        pid, image = parse(r"^(\d{4})(\d{3,4})(?!\d)", path, "<pid 4><image 3>, as in 0001002.png")
         shots.append((f"campus/{path.name}", pid, (image - 1) // 2))
     draws = halves("cuhk01", shots, variant)
     return tested("cuhk01", root, shots, draws, variant, **options)
@@ -152,7 +150,7 @@ def ilids(root, variant="standard", **options):
     root, _ = find_root(root, "ilids")
     shots = []
     for path in images(root / "Persons"):
-        pid, image = parse(r"^(\d{4})(\d{3})", path, "<pid 4><image 3>, as in 0001001.jpg")
+        pid, image = parse(r"^(\d{4})(\d{3})(?!\d)", path, "<pid 4><image 3>, as in 0001001.jpg")
         shots.append((f"Persons/{path.name}", pid, image))  # each a camera, or the filter removes matches
     draws = ilids_draws(shots, variant)
     return tested("ilids", root, shots, draws, variant, **options)
@@ -289,8 +287,9 @@ def between(shots, asking, shown):
 def folds_of(path):
     """Ten sets of training people, from the file that comes with GRID. ValueError for another content."""
     folds = []
+    content = read_mat(path)
     try:
-        for fold in loadmat(path)["trainIdxAll"][0]:
+        for fold in content["trainIdxAll"][0]:
             pids = fold[0][0][2][0]  # the third entry of a structure: a row of pids
             folds.append(set(map(int, pids)))
     except (KeyError, IndexError, TypeError, ValueError) as error:

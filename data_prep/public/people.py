@@ -29,8 +29,13 @@ def market_like(name, grammar, root, place=None, **options):
                 junk += 1
             else:
                 rows.append((f"{folder}/{path.name}", pid, camid, split))
-    notes = (f"{junk} junk images left out",) if junk else ()
-    return finish(name, root, with_sentences(table_of(rows), root), notes=notes, **options)
+    table, notes = with_sentences(table_of(rows), root)
+    return finish(name, root, table, notes=(*junk_note(junk), *notes), **options)
+
+
+def junk_note(number):
+    """The note on images that were left out as junk; none where there are none."""
+    return (f"{number} junk images left out",) if number else ()
 
 
 def named(reader, name):

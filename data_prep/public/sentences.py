@@ -6,8 +6,9 @@ Queries are the sentences of the test images, all of them, and no gallery image 
 import re
 from pathlib import PurePosixPath
 
-from data_prep.public.files import find_root, finish, parse, read_json, records, table_of
+from data_prep.public.files import RELEASED, find_root, finish, parse, read_captions, records, table_of
 from data_prep.public.folders import PLACES
+from data_prep.texts import sentences_in
 
 COLUMNS = ["path", "pid", "camid", "split", "captions"]
 # split of the release -> split of the manifest; the sentences of the gallery's images are the queries
@@ -38,7 +39,7 @@ def annotated(name, key, camera, root, **options):
     file = root / PLACES[name][number].folders["annotation"]
     rows = []
     for record in records(file, ("split", "id", key, "captions")):
-        path = record[key]
+        path = text_of(record, key, file)
         pid = whole(record["id"], file)
         rows.append((f"imgs/{path}", pid, camera(path), split_of(record, file), said(record, file)))
     # sentences are the queries, and a sentence has no camera that could be left out
@@ -63,34 +64,32 @@ def rstp_camera(path):
 
 def whole(number, file):
     """The number; ValueError where it is not whole."""
-    if not isinstance(number, int):
-        raise ValueError(
-            f"expected whole numbers as id in {file}, found {number!r}; use the annotation file of the "
-            "release."
-        )
+    if type(number) is not int:  # a bool is an int, too
+        raise ValueError(f"expected whole numbers as id in {file}, found {number!r}; {RELEASED}.")
     return number
+
+
+def text_of(record, key, file):
+    """A field of a record that is text; ValueError for another type."""
+    if not isinstance(record[key], str):
+        raise ValueError(f"expected text as {key} in {file}, found {record[key]!r}; {RELEASED}.")
+    return record[key]
 
 
 def split_of(record, file):
     """The split of a record, in the manifest's words; ValueError for another."""
-    if record["split"] not in SPLITS:
+    split = text_of(record, "split", file)
+    if split not in SPLITS:
         raise ValueError(
-            f"expected a split among {', '.join(SPLITS)} in {file}, found {record['split']!r}; use the "
-            "annotation file of the release."
+            f"expected a split among {', '.join(SPLITS)} in {file}, found {split!r}; {RELEASED}."
         )
-    return SPLITS[record["split"]]
+    return SPLITS[split]
 
 
 def said(record, file):
     """The sentences of a record, with blanks where some releases have line ends or several blanks. ValueError
     where it has no list of sentences."""
-    captions = record["captions"]
-    # watch out: a single string would pass as a list of letters
-    if not isinstance(captions, list) or not all(isinstance(text, str) for text in captions):
-        raise ValueError(
-            f"expected a list of sentences as captions in {file}, found {captions!r}; use the "
-            "annotation file of the release."
-        )
+    captions = sentences_in(record["captions"], f"a list of sentences as captions in {file}", RELEASED)
     return tuple(re.sub(r"\s+", " ", text).strip() for text in captions)
 
 
@@ -98,8 +97,8 @@ def pairs(root, **options):
     """Images and sentences without identities: every image is its own. What a contrastive model is pretrained
     on."""
     root, _ = find_root(root, "pairs")
-    sentences = read_json(root / "captions.json")
+    said = read_captions(root / "captions.json")
     rows = []
-    for k, (path, told) in enumerate(sorted(sentences.items())):  # k: a pid of its own for every image
-        rows.append((path, k, 0, "train", tuple(told)))
+    for k, (path, told) in enumerate(sorted(said.items())):  # k: a pid of its own for every image
+        rows.append((path, k, 0, "train", told))
     return finish("pairs", root, table_of(rows, COLUMNS), **options)

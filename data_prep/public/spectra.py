@@ -4,6 +4,7 @@ import pandas as pd
 
 from data_prep.public.files import find_root, finish, images, parse, triples, wanted
 from data_prep.public.folders import PLACES
+from data_prep.public.people import junk_note
 
 FOLDERS = ("RGB", "NI", "TI")
 COLUMNS = ["path", "pid", "camid", "split", "modality", "scene", "tile", "shot"]
@@ -17,7 +18,7 @@ def rgbnt201(root, **options):
     for half, splits in (("train_171", ("train",)), ("test", ("query", "gallery"))):
         for name, files in triples(root, half, FOLDERS):
             grammar = "<pid 6>_cam<camera>_..., as in 000009_cam3_1_00.jpg"
-            pid, camid = parse(r"^(\d{6})_cam(\d)", name, grammar)
+            pid, camid = parse(r"^(\d{6})_cam(\d+)", name, grammar)
             rows += spectra_rows(files, splits, pid, camid)
     return finish("rgbnt201", root, spectra_table(rows), **options)
 
@@ -26,12 +27,15 @@ def market1501_mm(root, **options):
     """Market1501-MM: train, query and gallery, each with RGB, NI, TI; names as in Market-1501."""
     root, _ = find_root(root, "market1501_mm")
     rows = []
+    junk = 0
     for split in PLACES["market1501_mm"][0].folders:
         for name, files in triples(root, split, FOLDERS):
             pid, camid = parse(r"^(-?\d+)_c(\d+)", name, "<pid>_c<camera>s...")
-            if pid >= 0:  # junk is left out
+            if pid < 0:
+                junk += len(files)
+            else:
                 rows += spectra_rows(files, (split,), pid, camid)
-    return finish("market1501_mm", root, spectra_table(rows), **options)
+    return finish("market1501_mm", root, spectra_table(rows), notes=junk_note(junk), **options)
 
 
 def rgbnt100(root, **options):
@@ -56,7 +60,8 @@ def msvr310(root, **options):
     for split, folder in PLACES["msvr310"][0].folders.items():
         for vehicle in folders_in(root / folder):
             for name, files in triples(root, f"{folder}/{vehicle.name}", ("vis", "ni", "th")):
-                pid, scene, view = parse(r"^(\d{4})_s(\d{3})_v(\d)", name, "<pid 4>_s<scene>_v<view>_<index>")
+                grammar = "<pid 4>_s<scene>_v<view>_<index>"
+                pid, scene, view = parse(r"^(\d{4})_s(\d{3})_v(\d+)", name, grammar)
                 # the view stands where others have a camera; the protocol goes by scenes
                 rows += spectra_rows(files, (split,), pid, view, scene)
     return finish("msvr310", root, spectra_table(rows), protocol="scene", **options)

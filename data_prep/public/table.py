@@ -15,14 +15,15 @@ def csv(root, variant="market", allow_count_mismatch=False, **options):
     card = card_above(path.parent, table)
     if card:
         options |= {"origin": "world", "seed": card["seed"]}
-    return from_table(path.stem, path.parent, table, protocol=variant, **options)
+    return from_table(path.stem, path.parent, table, protocol=variant, place=path.resolve(), **options)
 
 
 def table_in(root):
     """The path of the CSV file; ValueError for a folder that does not hold exactly one."""
     if root.is_file():
         return root
-    found = sorted(root.glob("*.csv"))
+    inside = sorted(root.iterdir()) if root.is_dir() else []
+    found = [path for path in inside if path.suffix.lower() == ".csv" and path.name[0] != "."]
     if len(found) != 1:
         there = ", ".join(path.name for path in found) or "none"
         raise ValueError(

@@ -1,11 +1,11 @@
 """The ground truth of every image of a world: attributes, and which pixel shows what. Explanations are judged
 by it."""
 
-import json
 from pathlib import Path
 
 import numpy as np
 
+from data_prep.texts import read_object
 from data_prep.world import render
 from data_prep.world.build import planned, size_of, stage
 from data_prep.world.layouts import layout_of
@@ -27,7 +27,7 @@ REGIONS = (  # a pixel's number in a mask counts these from 0
 
 def attributes(root):
     """{path: {"person": ..., "image": ..., "when": ...}} of a world's folder."""
-    return json.loads((Path(root) / "attributes.json").read_text(encoding="utf-8"))
+    return read_object(Path(root) / "attributes.json")
 
 
 class Masks:
@@ -35,7 +35,7 @@ class Masks:
     this code makes another world."""
 
     def __init__(self, root):
-        card = json.loads((Path(root) / "world.json").read_text(encoding="utf-8"))
+        card = read_object(Path(root) / "world.json")
         self.seed = card["seed"]
         self.size = tuple(card["size"])  # height and width in pixels
         self.layout = layout_of(card["name"])

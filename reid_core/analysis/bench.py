@@ -3,7 +3,6 @@ differ."""
 
 import datetime
 import functools
-import json
 import os
 import platform
 import resource
@@ -21,11 +20,12 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
-from reid_core import checkpoint, metrics, processor
+from reid_core import metrics, processor
 from reid_core.data import Batch, PixelStore
 from reid_core.loading import load_clip, open_model
 from reid_core.methods import base, promptsg
 from reid_core.precision import attention_backend, pick_device
+from reid_core.runs import records
 from reid_core.runs.provenance import git
 from reid_core.runs.run import BOOK
 
@@ -34,12 +34,9 @@ ON_GPU = ", on a GPU"
 
 def kept(name, gpu=False):
     """What `python -m reid_core bench --into-book` measured under this name, or None."""
-    path = BOOK.folder() / "bench.json"
-    if not path.exists():
-        return None
     if gpu:
         name += ON_GPU
-    return json.loads(path.read_text()).get(name)
+    return records.read_object(BOOK.folder() / "bench.json").get(name)
 
 
 def keep(name, told):
@@ -49,19 +46,14 @@ def keep(name, told):
     if torch.cuda.is_available():
         name += ON_GPU
         machine = torch.cuda.get_device_name()
-    path = BOOK.folder() / "bench.json"
-    everything = {}
-    if path.exists():
-        everything = json.loads(path.read_text())
-    everything[name] = {
-        **told,
+    about = {
         "device": machine,
         "commit": git("rev-parse", "HEAD"),
         "date": datetime.date.today().isoformat(),
         "torch": torch.__version__,
     }
-    text = json.dumps(everything, indent=1) + "\n"
-    checkpoint.write(path, text.encode())
+    with records.changing(BOOK.folder() / "bench.json") as everything:
+        everything[name] = {**told, **about}
 
 
 def run(parts=(), into_book=False):
@@ -282,7 +274,7 @@ def extra_memory(work, device):
         held = torch.cuda.memory_allocated()
         work()
         return torch.cuda.max_memory_allocated() - held
-    Path("/proc/self/clear_refs").write_text("5")  # Linux: start the high-water mark again
+    Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")  # Linux: start the high-water mark again
     held = high_water()
     work()
     return high_water() - held
@@ -290,7 +282,7 @@ def extra_memory(work, device):
 
 def high_water():
     """Peak resident memory of this process in bytes (Linux)."""
-    lines = Path("/proc/self/status").read_text().splitlines()
+    lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
     peak = next(line for line in lines if line.startswith("VmHWM"))  # "VmHWM:   123456 kB"
     return 1024 * int(peak.split()[1])
 
@@ -371,7 +363,7 @@ CHECK = """
 import sys
 from data_prep.__main__ import main
 main(["check", "msmt17", sys.argv[1]])
-status = open("/proc/self/status").read().splitlines()
+status = open("/proc/self/status", encoding="utf-8").read().splitlines()
 print(1024 * int(next(line for line in status if line.startswith("VmHWM")).split()[1]))
 """  # in a process of its own, so that the memory of this one is not counted
 MSMT17 = {  # list -> images, people
@@ -397,7 +389,7 @@ def like_msmt17(folder):
             (folder / half / f"{pid:04d}").mkdir(parents=True, exist_ok=True)
             (folder / half / path).write_bytes(content)
             lines.append(f"{path} {pid}\n")
-        (folder / f"list_{split}.txt").write_text("".join(lines))
+        (folder / f"list_{split}.txt").write_text("".join(lines), encoding="utf-8")
     return sum(images for images, *_ in MSMT17.values())
 
 

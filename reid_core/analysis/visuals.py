@@ -11,7 +11,6 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from safetensors.torch import safe_open
 from sklearn.manifold import TSNE
 from threadpoolctl import threadpool_limits
 
@@ -20,8 +19,8 @@ from data_prep.world.truth import Masks
 from reid_core import checkpoint, evaluate, loading, train
 from reid_core.analysis import explain
 from reid_core.data import Batch, Columns, still
-from reid_core.methods import METHODS
 from reid_core.runs import measure
+from reid_core.runs.fill import is_shown
 from reid_core.runs.intervals import Interval
 from reid_core.runs.run import BOOK, OWN, Spec
 
@@ -338,22 +337,22 @@ def read(path):
     return Visuals(**kept)
 
 
-def measure_and_keep(spec, *, shelf=OWN, **options):
-    """`measure.measure`, and then `keep` if a page of the book shows pictures of the row (`is_shown`)."""
+def measure_and_keep(spec, *, shelf=OWN, told=lambda run: None, **options):
+    """`measure.measure`, then `told` with the run, and then `keep` if a page of the book shows pictures of it
+    (`is_shown`). Whatever becomes of the pictures, the run is there."""
     run = measure.measure(spec, shelf=shelf, **options)
-    if is_shown(run.spec) and (shelf is BOOK or spec.profile != "smoke") and can_be_shown(run):
-        keep(*trained(run.spec), run, shelf)
+    told(run)
+    if is_shown(run) and (shelf is BOOK or spec.profile != "smoke"):
+        keep_or_tell(run, shelf)
     return run
 
 
-def can_be_shown(run):
-    """Whether the run's data has image queries, of which visuals are made."""
-    return "query" in run.data["counts"]
-
-
-def is_shown(spec):
-    """Whether the book shows pictures of this row: seed 0 of the rows that its paper lists as `pictured`."""
-    return spec.seed == 0 and spec.row in METHODS[spec.method].pictured
+def keep_or_tell(run, shelf, log=print):
+    """`keep` with the weights that the training left; a line in the log where that fails."""
+    try:
+        keep(*trained(run.spec), run, shelf)
+    except Exception as error:
+        log(f"no pictures of {run.spec.name} ({type(error).__name__}: {error}); its scores are kept.")
 
 
 def trained(spec):
@@ -366,10 +365,7 @@ def trained(spec):
             f"expected the weights of {spec.name} in {path.parent}, found none; train it again with python "
             "-m reid_core train."
         )
-    with safe_open(path, "pt") as file:
-        key = file.metadata()["key"]
-        names = file.keys()  # the file itself cannot be iterated
-        state = {name: file.get_tensor(name) for name in names}
+    state, key = checkpoint.read_tensors(path)
     expected = measure.run_key(spec, method, data)
     if key != expected:
         raise ValueError(
@@ -385,15 +381,9 @@ def fill(log=print):
     there."""
     for run in BOOK.load(seed=0):
         place = build_folder() / "runs" / run.spec.name / "weights.safetensors"
-        if place.exists() and is_shown(run.spec) and can_be_shown(run) and not is_kept(run):
+        if place.exists() and is_shown(run) and BOOK.lacks_pictures(run):
             log(f"{run.spec.name}: looked at")
-            keep(*trained(run.spec), run)
-
-
-def is_kept(run):
-    """Whether the visuals beside a run of the book are its own."""
-    path = BOOK.pictures(run.spec)
-    return path.exists() and read(path).key == run.key
+            keep_or_tell(run, BOOK, log)
 
 
 def for_page(page, wanted):

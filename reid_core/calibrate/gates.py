@@ -7,6 +7,7 @@ No run is committed before all gates are met (`require`). The bands were fixed b
 the world was tuned on the development seed, and what is shown comes from other seeds.
 """
 
+import dataclasses
 import datetime
 import functools
 import hashlib
@@ -28,7 +29,7 @@ from reid_core.methods import clip_reid
 from reid_core.methods.baseline import HeatBaseline, Sequential, SpectraBaseline, TextBaseline
 from reid_core.recipe import PROFILES, profile_called
 from reid_core.report import tables
-from reid_core.runs import provenance
+from reid_core.runs import provenance, records
 from reid_core.runs.run import BOOK
 
 DEVELOPMENT = 1000  # the world seed on which the world was tuned: its numbers are not shown
@@ -103,7 +104,9 @@ class World:
             method.image.load_state_dict(begin.image.state_dict())
         folder = build_folder() / "gates" / f"{name}-{self.profile}-{self.seed}"
         recipe = provenance.digest(self.recipe)
-        key = f"{name} {data.manifest.fingerprint} {recipe} {loading.fingerprint('tiny')}"
+        weights = loading.fingerprint("tiny")
+        key = f"{name} {data.manifest.fingerprint} {recipe} {weights} {provenance.code()}"
+        checkpoint.set_aside_other_run(folder, key, self.log)
         pace = PROFILES[self.profile]
         began = time.time()
         train.fit(
@@ -237,17 +240,18 @@ def measure(seeds=SHOWN, profile="laptop", only=None, log=print):
             mark = fingerprint(world, name)
             before = kept(profile)["measured"].get(key, {})
             if before.get("fingerprint") != mark:
-                told = {"fingerprint": mark, "seed": seed, "values": dict(getattr(world, name)())}
-                add(key, {**told, **basis(profile, name), **made_with()}, profile)
+                with checkpoint.alone(build_folder() / "gates" / f"at {name}-{profile}-{seed}", "measures"):
+                    made = made_with()  # before the training: others may commit meanwhile
+                    told = {"fingerprint": mark, "seed": seed, "values": dict(getattr(world, name)())}
+                    add(key, {**told, **basis(profile, name), **made}, profile)
     log(as_text(values(kept(profile), profile)))
     return kept(profile)
 
 
 def add(key, measure_, profile):
-    """Add one measurement to the file, which is read again first: other processes may measure other seeds."""
-    done = kept(profile)
-    done["measured"][key] = measure_
-    write(done, profile)  # whole or not at all, so that no reader meets half a file
+    """Add one measurement to the file; other processes may measure other seeds."""
+    with records.changing(place(profile)) as done:
+        done.setdefault("measured", {})[key] = measure_
 
 
 def fingerprint(world, name):
@@ -258,10 +262,9 @@ def fingerprint(world, name):
 
 
 def made_with():
-    """Commit, date and version of torch of a measurement made now."""
+    """Commit, date and version of torch of a measurement that begins now."""
     return {
-        "commit": provenance.git("rev-parse", "HEAD"),
-        "clean": provenance.clean_tree(),
+        **provenance.of_code(),
         "date": datetime.date.today().isoformat(),
         "torch": torch.__version__,
     }
@@ -276,17 +279,13 @@ def place(profile):
 
 def kept(profile="laptop"):
     """{"measured": {key: measurement}} of a profile, as far as measured."""
-    path = place(profile)
-    if not path.exists():
-        return {"measured": {}}
-    return json.loads(path.read_text())
-
-
-def write(done, profile):
-    path = place(profile)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    text = json.dumps(done, indent=1) + "\n"
-    checkpoint.write(path, text.encode())
+    done = {"measured": {}, **records.read_object(place(profile))}
+    if not all(isinstance(one, dict) and "values" in one for one in done["measured"].values()):
+        raise ValueError(
+            f"expected measurements in {place(profile)}, found other things; put back what git keeps of it, "
+            "or move it away and measure again."
+        )
+    return done
 
 
 def values(done, profile="laptop"):
@@ -305,7 +304,8 @@ def values(done, profile="laptop"):
 
 def basis(profile, name):
     """What a measurement depends on besides its seed: it is stale once any of this changes."""
-    recipe = clip_reid.RECIPE.at(PROFILES[profile]).but(**dict.fromkeys(NOT_READ))
+    recipe = clip_reid.RECIPE.at(PROFILES[profile])
+    recipe = dataclasses.replace(recipe, **dict.fromkeys(NOT_READ))  # None: no value that a recipe takes
     return {
         "weights": loading.fingerprint("tiny"),
         "recipe": provenance.digest(recipe),

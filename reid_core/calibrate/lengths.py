@@ -8,7 +8,6 @@ import dataclasses
 import itertools
 import json
 import time
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -21,7 +20,7 @@ from reid_core.data import load_data
 from reid_core.methods import METHODS
 from reid_core.recipe import PROFILES
 from reid_core.report import chapters, tables
-from reid_core.runs import provenance
+from reid_core.runs import provenance, records
 from reid_core.runs.fill import begin, check, run_all
 from reid_core.runs.run import BOOK
 
@@ -67,11 +66,8 @@ def place():
 
 def kept():
     """{name: measurement} of those that are not stale."""
-    path = place()
-    if not path.exists():
-        return {}
     now = basis().items()
-    found = json.loads(path.read_text())
+    found = records.read_object(place())
     return {name: one for name, one in found.items() if now <= one.items()}
 
 
@@ -126,6 +122,7 @@ def measure(one, device=None, log=print):
     )
     key = " ".join((one.name, *marks))
     checkpoint.set_aside_other_run(folder, key, log)
+    made = gates.made_with()
     history = train.fit(
         method,
         data,
@@ -140,19 +137,14 @@ def measure(one, device=None, log=print):
     scores = gates.summary(method, data)
     seen = sum(epoch["images"] for epoch in history)  # by the image tower: cached features do not count
     told = {"mAP": round(scores["mAP"], 3), "images": seen, "seed": one.seed}
-    write(one.name, {**told, **basis(), **gates.made_with()})
+    write(one.name, {**told, **basis(), **made})
     checkpoint.clear(folder)
 
 
 def write(name, told):
     """Add one measurement to results/lengths.json."""
-    path = Path(place())
-    done = {}
-    if path.exists():  # read again: other processes measure other lengths
-        done = json.loads(path.read_text())
-    done[name] = told
-    text = json.dumps(done, indent=1) + "\n"
-    checkpoint.write(path, text.encode())
+    with records.changing(place()) as done:
+        done[name] = told
 
 
 class Point(NamedTuple):

@@ -21,7 +21,7 @@ from torch import nn
 from data_prep.catalogue import build_folder
 from data_prep.world import people, truth
 from data_prep.world.build import VERSION
-from reid_core import loading, train
+from reid_core import checkpoint, loading, train
 from reid_core.augment import HALF, Augmentation
 from reid_core.data import CaptionTable, load_data, still_batches
 from reid_core.loading import load_clip, load_timm
@@ -31,6 +31,7 @@ from reid_core.optim import Group
 from reid_core.recipe import Recipe, assumed
 from reid_core.report import tables
 from reid_core.runs import measure, provenance
+from reid_core.runs.records import read_object
 from reid_core.runs.run import known
 from reid_core.samplers import CaptionShuffle, Shuffle
 from reid_core.schedules import warmup_cosine
@@ -239,11 +240,14 @@ def pretrain(kind, data="world_pairs", profile="laptop", epochs=None, device=Non
         recipe = recipe.but(batch=32)  # the smoke world holds fewer pairs than a batch
     pairs = load_data(data, profile)
     # the code that trains is the code at the start, whatever is committed meanwhile
-    began = {"commit": provenance.git("rev-parse", "HEAD"), "clean": provenance.clean_tree()}
+    began = provenance.of_code()
     train.seed_all(0)
     method = Kind(recipe, pairs)
-    key = f"{kind}-{profile}-{provenance.digest(recipe)}-{pairs.manifest.fingerprint}"
-    history = train.fit(method, pairs, build_folder() / "pretrain" / key, device=device, key=key, log=log)
+    marks = (provenance.digest(recipe), pairs.manifest.fingerprint, provenance.code())
+    key = "-".join((kind, profile, *marks))
+    place = build_folder() / "pretrain" / key
+    with checkpoint.alone(place, "trains"):
+        history = train.fit(method, pairs, place, device=device, key=key, log=log)
     about = {
         "model": name,
         "made by": f"python -m reid_core pretrain {kind}",
@@ -268,7 +272,8 @@ def save(method, about, folder):
     path = folder / f"{about['model']}.safetensors"
     save_file(state, path, notes)
     path.chmod(0o644)  # for everybody to read, whatever the umask
-    path.with_suffix(".record.json").write_text(json.dumps(about, indent=1) + "\n")
+    text = json.dumps(about, indent=1) + "\n"
+    path.with_suffix(".record.json").write_text(text, encoding="utf-8")
     return path
 
 
@@ -316,10 +321,7 @@ def image_state(method):
 
 def record(name):
     """The record of how the weights of one of the project's models were made, or None."""
-    path = loading.FOLDER / f"{name}.record.json"
-    if not path.exists():
-        return None
-    return json.loads(path.read_text())
+    return read_object(loading.FOLDER / f"{name}.record.json") or None
 
 
 def as_table(records):

@@ -11,6 +11,7 @@ from reid_core.calibrate import gates
 from reid_core.methods import baseline, clip_reid
 from reid_core.recipe import PROFILES
 from reid_core.report import tables
+from reid_core.runs import records
 
 TRIED = {  # what a pair of factors is tried on: baseline, data set, score
     "images": (clip_reid.Baseline, "world_market", "mAP"),
@@ -29,12 +30,13 @@ def measure(factors, seed=gates.DEVELOPMENT, profile="laptop", log=print):
         pair = [pretrained, new]  # a list, as JSON gives it back
         if pair in [one["factors"] for one in tried(done, profile)]:
             continue
+        made = gates.made_with()
         world.recipe = world.recipe.but(stage2_lr=lr * pretrained, stage2_head_lr=lr * new)
         found = {name: try_on(world, name, *what) for name, what in TRIED.items()}
         log(f"pretrained x {pretrained}, new x {new}: {found}")
-        line = {"factors": pair, "scores": found, **basis(profile), **gates.made_with()}
-        done.setdefault("rates", []).append(line)
-        gates.write(done, profile)  # after every pair: an interruption loses one
+        line = {"factors": pair, "scores": found, **basis(profile), **made}
+        with records.changing(gates.place(profile)) as done:  # after every pair: an interruption loses one
+            done.setdefault("rates", []).append(line)
 
 
 def try_on(world, name, Kind, data, score):

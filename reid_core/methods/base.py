@@ -102,6 +102,8 @@ class Method(nn.Module):
     """A paper. Subclasses build their parts in `__init__` and give `stages`, `features`, `retrieval_tasks`,
     `test_view` and the image `size` (H, W)."""
 
+    multispectral = False  # whether a shot may be several images, one for each spectrum
+
     def __init__(self, recipe):
         super().__init__()
         self.recipe = recipe

@@ -153,7 +153,7 @@ class TextBaseline(VisualPath):
     def __init__(self, recipe, data):
         super().__init__(recipe, data)
         self.captions = CaptionTable(data.train.captions, self.tokenizer)
-        self.temperature = loading.temperature(recipe.pretrained)
+        self.temperature = loading.temperature(recipe.pretrained, architecture=recipe.backbone)
 
     def stages(self):
         r = self.recipe
@@ -199,6 +199,7 @@ class TextBaseline(VisualPath):
 class SpectraBaseline(Baseline):
     """The baseline on some of the spectra: one tower for all of them, features side by side."""
 
+    multispectral = True
     spectra = (0,)  # positions among those of a shot
 
     def __init__(self, recipe, data):

@@ -42,6 +42,8 @@ class DMPT(Method):
     """Three spectra through one frozen tower; prompts, projections and the interaction learn. One stage
     (Sec. 3 and 4.2). NotImplementedError for its losses."""
 
+    multispectral = True
+
     def __init__(self, recipe, data):
         super().__init__(recipe)
         self.size = (recipe.image_height, recipe.image_width)

@@ -86,7 +86,7 @@ def line_of(one, metric, with_paper):
     if with_paper:
         line += [printed(one.row.printed), signed(one.effect, "paper")]
     line.append(ours(one.runs, metric, one.row.task))
-    line.append(change_cell(one.change, [*one.runs, *one.others]))
+    line.append(change_cell(one.change, one.runs, one.others, one.row.task, one.other_task))
     line.append(spoken(one))
     return line
 
@@ -136,6 +136,7 @@ class Compared(NamedTuple):
     change: object  # intervals.Interval or None
     spread: object  # intervals.Spread or None
     verdict: str
+    other_task: str | None = None  # the test of the reference
 
 
 def compared(rows, reference, shelf=BOOK):
@@ -154,16 +155,20 @@ def beside(label, row, base, itself, shelf):
     theirs = alike(others, runs)
     if itself or not ours:
         return Compared(label, row, runs, others, effect, None, None, judged(None, effect))
-    sides = (ours, theirs, row.task, base.task)
-    change = intervals.paired(*sides)
-    spread = intervals.spread(*sides)
+    change = paired(runs, others, row.task, base.task)
+    spread = intervals.spread(ours, theirs, row.task, base.task)
     if any(run.outdated for run in (*ours, *theirs)):  # a stale run gives a difference, never a verdict
         said = STALE
     elif len(ours) == 1:
         said = ONE_SEED  # its interval counts the people alone, not the luck of training
     else:
         said = judged(change, effect)
-    return Compared(label, row, runs, others, effect, change, spread, said)
+    return Compared(label, row, runs, others, effect, change, spread, said, base.task)
+
+
+def paired(runs, others, task=None, other_task=None):
+    """The Interval of the pairs among `runs` and `others`, each with its own test."""
+    return intervals.paired(alike(runs, others), alike(others, runs), task, other_task)
 
 
 def alike(runs, others):

@@ -1,12 +1,13 @@
 """The plots of the book. Colours are matplotlib's okabe_ito, one per method throughout; maps are viridis."""
 
 import base64
-import html
 import io
 
 import matplotlib
 import numpy as np
 from matplotlib import pyplot as plt
+
+from reid_core.report.tables import escaped
 
 STYLES = {  # never colour alone: lines of neighbouring colours differ in style
     "baseline": "-",
@@ -28,8 +29,8 @@ def as_html(figure, caption, alt):
     plt.close(figure)  # or the notebook would show it a second time
     data = base64.b64encode(buffer.getvalue()).decode()
     return (
-        f'<figure><img src="data:image/png;base64,{data}" alt="{html.escape(alt)}" style="max-width:100%">'
-        f"<figcaption>{html.escape(caption)}</figcaption></figure>"
+        f'<figure><img src="data:image/png;base64,{data}" alt="{escaped(alt)}" style="max-width:100%">'
+        f"<figcaption>{escaped(caption)}</figcaption></figure>"
     )
 
 

@@ -6,7 +6,9 @@ import numpy as np
 from matplotlib import pyplot as plt
 from PIL import Image
 
+from data_prep import pictures
 from reid_core.analysis import explain, visuals
+from reid_core.report import tables
 
 OKABE_ITO = matplotlib.color_sequences["okabe_ito"]
 
@@ -125,8 +127,7 @@ def ranked_lists(data, queries, order, correct, shown=8):
 def picture(data, split, shot, spectrum=0):
     """One image of a split as a uint8 array (H, W, 3), as it lies on disk."""
     paths = getattr(data, split).paths  # (shots, spectra)
-    image = Image.open(data.manifest.root / paths[shot, spectrum])
-    return np.asarray(image.convert("RGB"))
+    return np.asarray(pictures.opened(data.manifest.root / paths[shot, spectrum]))
 
 
 MARKERS = "os^DvP*X"
@@ -320,12 +321,16 @@ def share_on_person(one, how):
     return f"{share:.0f} % of the map lies on the person, {word} the {by_chance:.0f} % of chance"
 
 
-def points(one, score, how="relevance"):
-    """A score minus that of a uniform map as text, in points, with the interval over images."""
+def points(one, score, run=None, how="relevance"):
+    """The cell of a score minus that of a uniform map, in points, with the interval over images; it names the
+    run that these Visuals belong to."""
     if np.isnan(one.judged).any():
-        return NO_MASKS
+        return tables.Cell(NO_MASKS)
     found = visuals.beside_chance(one, how, score)
-    return f"{found.mean:+.1f} ({found.low:+.1f} to {found.high:+.1f})"
+    text = f"{found.mean:+.1f} ({found.low:+.1f} to {found.high:+.1f})"
+    if run is None or run.key != one.key:  # of no run, such as an untrained tower
+        return tables.Cell(text)
+    return tables.Cell(text, tables.kind_of([run]), (run,))
 
 
 def kept_lists(data, found):

@@ -1,11 +1,12 @@
 """What a notebook calls: checked parameters (`start`), runs that are loaded or trained (`reproduce`), the
 tables of a chapter (`Chapter`), and source code and figures (`show`, `figure`)."""
 
-import html
+import ast
 import inspect
 import json
 from types import SimpleNamespace
 
+from IPython import get_ipython
 from IPython.display import HTML
 from pygments import highlight
 from pygments.formatters import HtmlFormatter
@@ -17,7 +18,7 @@ from reid_core.methods import METHODS
 from reid_core.recipe import profile_called
 from reid_core.report import ablations, chapters, figures, images, reported, tables
 from reid_core.runs import measure
-from reid_core.runs.run import BOOK, OWN, Spec
+from reid_core.runs.run import BOOK, OWN, SEEDS, Spec
 
 BOOKS = "laptop"  # the profile of the runs on the shelf BOOK
 
@@ -34,27 +35,47 @@ def start(namespace):
     `shelf` is BOOK in the profile laptop, else (or with `retrain`) OWN, which falls back on BOOK.
 
     papermill passes `true`, `[0,1]`, `1e-4` and undeclared names without a complaint. Every value is
-    converted to the type that the cell tagged `parameters` annotates, or refused with a ParameterError. Call
-    this right after the imports: any other plain value in the globals by then was injected. When the cell
-    runs again, such values are the notebook's own and pass.
+    converted to the type that the cell tagged `parameters` annotates, or refused with a ParameterError; so is
+    whatever else the cell that papermill injects assigns.
     """
     declared = annotations(namespace)
-    if "_started" not in namespace:
-        check_names(namespace, declared)
+    for name in injected(history(namespace)):
+        known(declared, name)
     values = {name: coerced(name, kind, namespace[name]) for name, kind in declared.items()}
     check_words(values)
-    namespace.update(values, _started=True)
+    namespace.update(values)
     books = values.get("profile") == BOOKS and not values.get("retrain")
     return SimpleNamespace(**values, shelf=BOOK if books else OWN)
 
 
-def check_names(namespace, declared):
-    """ParameterError for a plain value among the globals that the notebook did not declare."""
-    for name, value in namespace.items():
-        if name not in declared and injected(name, value):
-            raise ParameterError(
-                f"expected parameters among {', '.join(declared)}, found {name!r}; correct the name."
-            )
+def history(namespace):
+    """The sources of the cells that ran so far."""
+    shell = get_ipython()  # None outside of a notebook
+    # not the global In, which a parameter of that name would hide
+    return shell.history_manager.input_hist_parsed if shell else namespace.get("In", [])
+
+
+INJECTED = "# Parameters\n"  # how the cell that papermill injects begins
+
+
+def injected(sources):
+    """What the cells that papermill injected assign to. A parameter whose name is no name stands there as
+    code, and has run by now: it is returned as such."""
+    found = []
+    for source in sources:
+        statements = ast.parse(source).body if source.startswith(INJECTED) else []
+        for one in statements:
+            targets = one.targets if isinstance(one, ast.Assign) else [one]
+            found += map(ast.unparse, targets)  # a name as it is
+    return found
+
+
+def known(declared, name):
+    """ParameterError for a parameter that the notebook does not declare."""
+    if name not in declared:
+        raise ParameterError(
+            f"expected parameters among {', '.join(declared)}, found {name!r}; correct the name."
+        )
 
 
 def annotations(namespace):
@@ -65,12 +86,6 @@ def annotations(namespace):
         generic = getattr(kind, "__args__", None)  # list[int] calls itself "list"
         kinds[name] = str(kind) if generic else kind.__name__
     return kinds
-
-
-def injected(name, value):
-    """Whether a global is plain data that Python and Jupyter did not define."""
-    plain = value is None or isinstance(value, bool | int | float | str | list | tuple | dict)
-    return plain and name[0] != "_" and name not in ("In", "Out")
 
 
 def coerced(name, kind, value):
@@ -137,14 +152,16 @@ KINDS = {
 
 
 def check_words(values):
-    """ParameterError for an unknown profile or a negative seed."""
+    """ParameterError for an unknown profile or a seed that no generator takes."""
     if "profile" in values:
         try:
             profile_called(values["profile"])
         except ValueError as error:
             raise ParameterError(str(error)) from None
-    if values.get("seed", 0) < 0:
-        raise ParameterError(f"expected seed to be 0 or more, found {values['seed']}; correct the value.")
+    if not 0 <= values.get("seed", 0) < SEEDS:
+        raise ParameterError(
+            f"expected seed to be below {SEEDS}, and 0 or more, found {values['seed']}; correct the value."
+        )
 
 
 def reproduce(page, method, variant, row="full", seed=None):
@@ -328,7 +345,7 @@ def show(*things):
         path = inspect.getsourcefile(inspect.unwrap(thing))  # of a decorated one, not of its decorator
         place = f"{path.removeprefix(str(ROOT) + '/')}, line {line}"
         code = highlight("".join(source), PythonLexer(), style)
-        parts.append(f'<div class="source"><div class="place">{html.escape(place)}</div>{code}</div>')
+        parts.append(f'<div class="source"><div class="place">{tables.escaped(place)}</div>{code}</div>')
     return HTML("".join(parts))
 
 
@@ -339,7 +356,7 @@ def figure(plot, caption, alt):
 
 def missing(what):
     """A placeholder for a figure or table whose runs do not exist: "WHAT: not run"."""
-    return HTML(f'<p class="empty">{html.escape(what)}: {tables.NOT_RUN}.</p>')
+    return HTML(f'<p class="empty">{tables.escaped(what)}: {tables.NOT_RUN}.</p>')
 
 
 __all__ = [

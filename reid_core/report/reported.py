@@ -7,7 +7,7 @@ from data_prep.catalogue import ROOT
 
 def numbers(**wanted):
     """The lines of results/reported.csv, every number that the papers print, filtered by column values."""
-    return matching(pd.read_csv(ROOT / "results" / "reported.csv", keep_default_na=False), wanted)
+    return matching(read("reported.csv"), wanted)
 
 
 def printed(rows, metrics=("mAP", "R1")):
@@ -27,7 +27,17 @@ def printed(rows, metrics=("mAP", "R1")):
 def hyperparameters(**wanted):
     """The lines of results/hyperparameters.csv, every setting as stated, released or assumed, filtered by
     column values."""
-    return matching(pd.read_csv(ROOT / "results" / "hyperparameters.csv", keep_default_na=False), wanted)
+    return matching(read("hyperparameters.csv"), wanted)
+
+
+def read(name):
+    """A committed table of text and numbers; ValueError where the file holds none."""
+    path = ROOT / "results" / name
+    try:
+        return pd.read_csv(path, keep_default_na=False, encoding="utf-8")
+    except (ValueError, OSError) as error:  # pandas' own are ValueErrors
+        found = f"{type(error).__name__} ({str(error).strip()})"
+        raise ValueError(f"expected a table in {path}, found {found}; restore the file.") from error
 
 
 def matching(table, wanted):

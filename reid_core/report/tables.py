@@ -2,7 +2,8 @@
 
 A cell with one of our numbers has data-run (paths of its runs), data-sha (hashes of their files when the page
 was made) and data-origin ("world" or "real"). Columns for real data have the class "real", those for the
-world the class "world".
+world the class "world". What the guards compute again also has data-metric, data-test, and of an effect
+data-against (how many of the runs, the last ones, are the reference) and data-base (the test of those).
 """
 
 import hashlib
@@ -26,6 +27,13 @@ class Cell(NamedTuple):
     text: str
     kind: str = ""  # the class of its column
     runs: tuple = ()
+    asked: dict = {}  # {mark: value} of what the guards compute again
+
+
+def escaped(value):
+    """Any value as one line of HTML that shows it as it is, and that cannot end a cell of a Markdown table.
+    Whatever comes from data, settings or messages goes through here before it stands on a page."""
+    return html.escape(" ".join(str(value).split())).replace("|", "&#124;")
 
 
 def table(headings, rows, caption):
@@ -33,12 +41,12 @@ def table(headings, rows, caption):
     the finding."""
     head = ""
     for text in headings:
-        head += f"<th>{html.escape(str(text))}</th>"
+        head += f"<th>{escaped(text)}</th>"
     body = ""
     for row in rows:
         body += f"<tr>{''.join(map(cell, row))}</tr>"
     return HTML(
-        f'<div class="scroll"><table class="numbers"><caption>{html.escape(caption)}</caption>'
+        f'<div class="scroll"><table class="numbers"><caption>{escaped(caption)}</caption>'
         f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
     )
 
@@ -50,9 +58,9 @@ def cell(value):
     if any(run.outdated for run in value.runs):
         value = aged(value)
     marks = ""
-    for name, text in marks_of(value.runs).items():
-        marks += f' data-{name}="{html.escape(text)}"'
-    return f'<td class="{value.kind}"{marks}>{html.escape(value.text)}</td>'
+    for name, text in (marks_of(value.runs) | value.asked).items():
+        marks += f' data-{name}="{escaped(text)}"'
+    return f'<td class="{escaped(value.kind)}"{marks}>{escaped(value.text)}</td>'
 
 
 def aged(value):
@@ -96,7 +104,13 @@ def ours(runs, metric="mAP", task=None):
         spread = intervals.interval(runs, task).half
     else:
         spread = np.std(values)
-    return Cell(f"{np.mean(values):.1f} ± {spread:.1f}", kind_of(runs), tuple(runs))
+    asked = asked_for({"metric": metric, "test": task})
+    return Cell(f"{np.mean(values):.1f} ± {spread:.1f}", kind_of(runs), tuple(runs), asked)
+
+
+def asked_for(marks):
+    """The marks that say something: None stands for a run's first test."""
+    return {name: value for name, value in marks.items() if value is not None}
 
 
 def kind_of(runs):
@@ -206,11 +220,15 @@ def signed(value, kind=""):
     return Cell("–" if value is None else f"{value:+.1f}", kind)
 
 
-def change_cell(change, runs):
-    """The cell of an Interval in points, or a dash."""
+def change_cell(change, runs, others, task=None, other_task=None):
+    """The cell of an Interval of mAP in points, of `runs` against `others`, each with its own test; or a
+    dash."""
     if change is None:
         return Cell("–", "empty")
-    return Cell(f"{change.mean:+.1f} [{change.low:+.1f}, {change.high:+.1f}]", kind_of(runs), tuple(runs))
+    text = f"{change.mean:+.1f} [{change.low:+.1f}, {change.high:+.1f}]"
+    both = (*runs, *others)
+    asked = asked_for({"metric": "mAP", "test": task, "against": len(others), "base": other_task})
+    return Cell(text, kind_of(both), both, asked)
 
 
 def speed(told, printed, caption, names=None):
@@ -231,7 +249,7 @@ def speed(told, printed, caption, names=None):
 
 def paragraph(text):
     """The HTML of a paragraph of plain text."""
-    return f"<p>{html.escape(text)}</p>"
+    return f"<p>{escaped(text)}</p>"
 
 
 def signless(value):

@@ -9,12 +9,10 @@ import io
 import json
 import zipfile
 
-import numpy as np
-
 from data_prep import catalogue
 from reid_core import checkpoint
 from reid_core.recipe import PROFILES
-from reid_core.runs import fill, provenance
+from reid_core.runs import fill, provenance, records
 from reid_core.runs.run import BOOK, Run
 
 CARD = "bundle.json"  # the file that tells what the archive holds
@@ -33,8 +31,7 @@ def pack(path, specs, log=print):
                 files[place.relative_to(BOOK.folder()).as_posix()] = place.read_bytes()
     card = {
         "format": FORMAT,
-        "commit": provenance.git("rev-parse", "HEAD"),
-        "clean": provenance.clean_tree(),
+        **provenance.of_code(),
         "pixels": catalogue.pixels(),
         "profile": "laptop",
         "files": {name: sha(data) for name, data in files.items()},
@@ -150,9 +147,8 @@ def check_pictures(run, data, path):
     if data is None:
         return
     try:
-        with np.load(io.BytesIO(data), allow_pickle=False) as file:  # a pickle could run anything
-            key = str(file["key"])
-    except (zipfile.BadZipFile, KeyError, ValueError, EOFError) as error:
+        key = records.key_of(io.BytesIO(data))
+    except ValueError as error:
         raise ValueError(
             f"expected whole pictures of {run.spec.name} in {path}, found none that can be read ({error}); "
             "bundle again."

@@ -19,12 +19,14 @@ from data_prep import catalogue
 from data_prep.catalogue import build_folder
 from reid_core import checkpoint, processor
 from reid_core.data import FILTERS, load_data
+from reid_core.methods import METHODS
 from reid_core.runs import provenance
 from reid_core.runs.run import BOOK, Spec
 
 GPU_ROOM = 3e9  # bytes of a GPU's memory that one training of the laptop profile may need
 TALK_EVERY = 60  # seconds between lines of progress
 LOOK_EVERY = 0.5  # seconds between polls of the processes
+NO_PICTURES = "its pictures are missing"
 
 
 def fill(specs, minutes, jobs=1, device=None, start=None, log=print):
@@ -56,6 +58,11 @@ def check(jobs, device):
 
 def require():
     """ValueError unless the tree is clean: the book's runs name the commit of their code."""
+    if provenance.git("rev-parse", "HEAD") == "unknown":
+        raise ValueError(
+            "expected a commit that names the code, found none that can be told; install git, let it read "
+            "this folder (git status says why it does not), and work in a clone of the project."
+        )
     if not provenance.clean_tree():
         raise ValueError(
             "expected a clean tree, found uncommitted changes; commit them, so that a run names its code."
@@ -71,13 +78,21 @@ def due(specs, log=print):
 
 
 def why_due(spec):
-    """ "missing", why a run is stale, or ""."""
+    """ "missing", why a run is stale or incomplete, or ""."""
     run = BOOK.find(spec)
     if run is None:
         return "missing"
-    if run.outdated or same_code(run):
-        return run.outdated
-    return provenance.stale(run)  # a probe: the code changed, perhaps not in what it computes
+    why = run.outdated
+    if not why and not same_code(run):
+        why = provenance.stale(run)  # a probe: the code changed, perhaps not in what it computes
+    return why or (NO_PICTURES if is_shown(run) and BOOK.lacks_pictures(run) else "")
+
+
+def is_shown(run):
+    """Whether the book shows pictures of a run: seed 0 of the rows that its paper lists as `pictured`, on
+    data that has image queries, of which they are made."""
+    spec = run.spec
+    return spec.seed == 0 and spec.row in METHODS[spec.method].pictured and "query" in run.data["counts"]
 
 
 def same_code(run):
@@ -131,7 +146,7 @@ def begin(spec, shelf, words):
     command = [sys.executable, "-m", "reid_core", *words]
     # nobody writes to the input: it closes with this program, even if that is killed
     pipes = {"stdin": subprocess.PIPE, "stderr": subprocess.STDOUT}
-    with open(place / "measure.log", "w") as told:
+    with open(place / "measure.log", "w", encoding="utf-8") as told:
         return subprocess.Popen(command, stdout=told, env=processor.single(), **pipes)
 
 

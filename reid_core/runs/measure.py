@@ -17,23 +17,27 @@ from reid_core.data import load_data, size_of
 from reid_core.methods import base
 from reid_core.methods.base import LifelongMethod
 from reid_core.recipe import profile_called
-from reid_core.runs import provenance
+from reid_core.runs import provenance, records
 from reid_core.runs.provenance import digest, pace_of, plain
-from reid_core.runs.run import BOOK, OWN, Run
+from reid_core.runs.run import BOOK, CHANGE, OWN, Run
 
 
 def measure(spec, *, shelf=OWN, device=None, checkpoint_every=None, deterministic=False, log=print):
     """Train, test (`test_sets`) and write the run of a spec: the only way a number enters the book. An
     interrupted training is resumed. `checkpoint_every` steps; `deterministic` repeats bits on a GPU, too."""
     spec = spec.check().same
+    train.check_device(device)
+    shelf.check_place()
     profile = profile_called(spec.profile)
     place = build_folder() / "runs" / spec.name
     began = time.time()
+    made_by = provenance.of_code()
     method, data = spec.build()
     evaluate.available_tasks(method, data)  # fails before the training, not after it
     # with the code: a checkpoint that other code wrote would give its numbers the name of this one
     key = f"{run_key(spec, method, data)} {provenance.code()}"
-    checkpoint.set_aside_other_run(place, key, log)
+    with checkpoint.alone(place, "trains"):  # nobody is training what is set aside
+        checkpoint.set_aside_other_run(place, key, log)
     how = {
         "seed": spec.seed,
         "precision": profile.precision,
@@ -44,11 +48,13 @@ def measure(spec, *, shelf=OWN, device=None, checkpoint_every=None, deterministi
         "deterministic": deterministic,
         "key": key,
         "log": log,
+        "spent": [],
     }
     work = in_order if isinstance(method, LifelongMethod) else at_once
     with checkpoint.alone(place, "trains"):
         scores, history = work(method, data, spec, place, how)
-        cost = what_it_cost(method, history, time.time() - began)  # of the last start, if resumed
+        before = total(history, "seconds") - sum(how["spent"])  # in earlier starts, if resumed
+        cost = what_it_cost(method, history, time.time() - began + before)
         run = Run(
             spec=spec,
             data=describe(data, spec),
@@ -57,7 +63,7 @@ def measure(spec, *, shelf=OWN, device=None, checkpoint_every=None, deterministi
             scores=scores,
             history=history,
             cost=cost,
-            provenance=provenance.of_method(method, profile.precision),
+            provenance={**made_by, **provenance.of_method(method, profile.precision)},
             # holds a probe, which takes time: only runs of the book are compared with one
             fingerprint=provenance.fingerprint(spec) if shelf is BOOK else {},
         )
@@ -81,7 +87,7 @@ def in_order(method, data, spec, place, how):
     sets = test_sets(spec)
 
     def tests(learned, number):
-        after = bare(names[number - 1])
+        after = catalogue.bare(names[number - 1])
         own = [one for one in sets if one.after == after]
         return tested(learned, None, spec, own, how["log"])
 
@@ -89,17 +95,13 @@ def in_order(method, data, spec, place, how):
     prefix = {**how, "key": how["key"].partition(" ")[2]}  # without the name of the order
     if how["device"]:
         method.to(how["device"])
-    return lifelong.learn(method, domains, shared, tests=tests, **prefix)
+    with records.turn_at(shared):  # another order may be training what this one begins with
+        return lifelong.learn(method, domains, shared, tests=tests, **prefix)
 
 
 def order_of(spec):
     """The names of the data sets that a spec trains on, in order."""
     return catalogue.order(spec.data) if spec.data.startswith(catalogue.LIFELONG) else (spec.data,)
-
-
-def bare(name):
-    """A data set's name without its seed or variant, as records hold it."""
-    return name.partition("#")[0]
 
 
 class TestSet(NamedTuple):
@@ -121,10 +123,10 @@ def test_sets(spec):
         names = catalogue.order(spec.data)
         shown = (*names, *catalogue.unseen(spec.data))
         pairs = itertools.product(names, shown)  # the last changes fastest
-        return [TestSet(name, 1, bare(after)) for after, name in pairs]
-    row = spec.row.split(" + ")[0]
+        return [TestSet(name, 1, catalogue.bare(after)) for after, name in pairs]
+    row = CHANGE.split(spec.row)[0]
     number = None if row == "full" else 1
-    sets = [TestSet(part, number) for part in spec.data.split("+")]
+    sets = [TestSet(part, number) for part in catalogue.parts(spec.data)]
     other = catalogue.partner(spec.data)
     if other and spec.profile != "smoke":  # smoke runs show that everything works, and nothing else
         sets.append(TestSet(other, 1))
@@ -134,7 +136,7 @@ def test_sets(spec):
 def tested(method, data, spec, sets, log=print):
     """Records of some test sets of a spec; `data` is what the method was trained on, where that is one. On
     any other data set no camera is known; one without queries for the method is logged and left out."""
-    records = []
+    told = []
     for one in sets:
         try:
             own = data is not None and one.data == spec.data
@@ -145,14 +147,14 @@ def tested(method, data, spec, sets, log=print):
             log(f"not tested on {one.data}: {missing}")
             continue
         found = evaluate.run_tests(method, shown, number=one.number)
-        records += [record(one, task, scores) for task, scores in found.items()]
-    return records
+        told += [record(one, task, scores) for task, scores in found.items()]
+    return told
 
 
 def record(one, task, scores):
     """The part of Scores that a run keeps: enough to compute any interval again."""
     return {
-        "data": bare(one.data),
+        "data": catalogue.bare(one.data),
         "task": task,
         "after": one.after,
         "summary": scores.summary(),
@@ -193,8 +195,8 @@ def describe(data, spec=None):
 
 
 def what_it_cost(method, history, seconds):
-    """The cost of a run; `seconds` is its whole duration. Images per second are those of stages that read
-    images: steps on cached features do not count."""
+    """The cost of a run; `seconds` is its whole duration, over all its starts. Images per second are those of
+    stages that read images: steps on cached features do not count."""
     looking = [h for h in history if h["images"]]
     images = total(looking, "images")
     busy = total(looking, "seconds")

@@ -9,6 +9,7 @@ import math
 import os
 import platform
 import subprocess
+from pathlib import Path
 
 import torch
 
@@ -20,6 +21,14 @@ from reid_core.recipe import profile_called
 
 PROBED = ("world_market", "world_msmt")  # what a probe sees; the second in lifelong methods alone
 ROUNDING = 1e-4  # relative difference allowed between processors in a probe: a hundred times the largest seen
+ELSEWHERE = (  # what makes git look into another repository; hooks of git set it
+    "GIT_DIR",
+    "GIT_WORK_TREE",
+    "GIT_COMMON_DIR",
+    "GIT_INDEX_FILE",
+    "GIT_OBJECT_DIRECTORY",
+    "GIT_NAMESPACE",
+)
 FLOOR = 1e-3  # numbers of a probe below this are compared as if they were this large
 
 
@@ -77,15 +86,25 @@ def outdated(run):
     same = {}  # what is compared -> whether it is as it was
     if run.recipe.get("pretrained") in loading.OWN:
         same["weights"] = loading.fingerprint(recipe.pretrained) == run.provenance.get("weights")
-    if run.data["origin"] == "world" and "fingerprint" in run.data:
-        data = catalogue.fingerprint(spec.data, size_of(spec.profile))
-        same["data"] = data == run.data["fingerprint"]
+    data = of_data(run)
+    same["data"] = data in (None, run.data.get("fingerprint"))
     same["recipe"] = digest(recipe, run.recipe) == digest_of(run.recipe)
     same["profile"] = run.fingerprint.get("profile", pace) == pace  # a reader's own runs have none
     for name, unchanged in same.items():
         if not unchanged:
             return f"its {name} changed"
     return ""
+
+
+def of_data(run):
+    """The fingerprint of a run's data as they are now; None where they are not at hand, or no longer fit for
+    a training."""
+    if "fingerprint" not in run.data:
+        return None
+    try:
+        return catalogue.fingerprint(run.spec.data, size_of(run.spec.profile))
+    except (ValueError, OSError):
+        return None
 
 
 def stale(run):
@@ -113,21 +132,25 @@ def changed(before, now):
     return ""
 
 
+def of_code():
+    """{"commit", "clean"} as they are now: ask before a training, since others may commit meanwhile."""
+    return {"commit": git("rev-parse", "HEAD"), "clean": clean_tree()}
+
+
 def of_method(method, asked):
-    """Where, when and from what a run was made; `asked` is the precision of its profile, which the device may
-    not support."""
+    """Where, when and from what but its code (`of_code`) a run was made; `asked` is the precision of its
+    profile, which the device may not support."""
     device = next(method.parameters()).device
     name = f"{platform.machine()}, {os.cpu_count()} cores"
     if device.type == "cuda":
         name = torch.cuda.get_device_name(device)
     return {
-        "commit": git("rev-parse", "HEAD"),
-        "clean": clean_tree(),
         "torch": torch.__version__,
         "python": platform.python_version(),
         "device": name,
         "date": datetime.date.today().isoformat(),
         "weights": loading.fingerprint(method.recipe.pretrained),
+        "activation": loading.activation(method.recipe.backbone, method.recipe.pretrained),
         "precision": precision.usable(asked, device),
     }
 
@@ -135,15 +158,30 @@ def of_method(method, asked):
 def clean_tree():
     """Whether nothing but results differs from the commit."""
     # results are made from a commit, and measuring one must not keep the next from being clean
-    return git("status", "--porcelain", "--", ".", ":!results") == ""
+    return git("status", "--porcelain", "--untracked-files=normal", "--", ".", ":!results") == ""
 
 
 def git(*command):
-    """The output of a git command on the project, or "unknown"."""
+    """The output of a git command on the project, or "unknown": without git, where git refuses, and where the
+    repository is another's, which only lies around this folder."""
+    return of_git(*command) if has_repository(ROOT) else "unknown"
+
+
+@functools.cache
+def has_repository(root):
+    """Whether a folder is the root of a repository that tracks the code in it."""
+    top = of_git("rev-parse", "--show-toplevel")
+    tracked = of_git("ls-files", "--error-unmatch", "reid_core/__init__.py")
+    return "unknown" not in (top, tracked) and Path(top).resolve() == root
+
+
+def of_git(*command):
+    """The output of a git command at the project's root, or "unknown"."""
     words = ["git", "-C", str(ROOT), *command]
+    own = {name: value for name, value in os.environ.items() if name not in ELSEWHERE}
     try:
-        done = subprocess.run(words, capture_output=True, text=True, check=True)
-    except (OSError, subprocess.CalledProcessError):
+        done = subprocess.run(words, capture_output=True, text=True, check=True, env=own, encoding="utf-8")
+    except (OSError, UnicodeError, subprocess.CalledProcessError):
         return "unknown"
     return done.stdout.strip()
 

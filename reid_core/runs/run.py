@@ -4,7 +4,6 @@ A run is one JSON file at <shelf>/<method>/<variant>/<row>/<data>-<profile>-s<se
 beside it in an .npz.
 """
 
-import ast
 import dataclasses
 import functools
 import hashlib
@@ -22,9 +21,11 @@ from reid_core.data import load_data
 from reid_core.methods import METHODS
 from reid_core.methods.base import LifelongMethod
 from reid_core.recipe import profile_called
-from reid_core.runs import provenance
+from reid_core.runs import provenance, records
 
 FORMAT = 2
+SEEDS = 2**63  # of a training: from 0 to this, which is what torch's generator takes
+CHANGE = re.compile(r" \+ (?=[A-Za-z_]\w*=)")  # before a change of a row; a value may hold " + " itself
 LONGEST = 60  # characters of a slug that digits follow: file systems allow 255 bytes
 
 
@@ -41,10 +42,11 @@ class Spec(NamedTuple):
     @property
     def same(self):
         """The spec under which this one is measured: rows with the same settings are one run, under the
-        name of the first."""
-        row, *changes = self.row.split(" + ")
+        name of the first, and a table is named by its whole path."""
+        row, *changes = CHANGE.split(self.row)
         alike = first_alike(self.method, self.variant, row)
-        return self._replace(row=" + ".join([alike, *changes]))
+        data = catalogue.whole_name(self.data)
+        return self._replace(row=" + ".join([alike, *changes]), data=data)
 
     @property
     def name(self):
@@ -57,12 +59,13 @@ class Spec(NamedTuple):
         return f"{place}/{data}-{self.profile}-s{self.seed}"
 
     def check(self):
-        """Self; ValueError for an unknown profile, method, variant or row, and for a row about another
-        backbone in a profile that has its own."""
+        """Self; ValueError for an unknown profile, method, variant or row, a seed that no generator takes, a
+        setting that the recipe cannot have, and for a row about another backbone in a profile that has its
+        own."""
         profile_called(self.profile)
         known(METHODS, self.method, "method")  # first: the other names are those of its paper
         paper = METHODS[self.method]
-        row = self.row.split(" + ")[0]
+        row = CHANGE.split(self.row)[0]
         known(paper.variants, self.variant, f"variant of {self.method}")
         known(paper.rows_of(self.variant), row, f"row of {self.method}'s variant {self.variant}")
         own = profile_called(self.profile).backbone  # None in the profile paper
@@ -77,16 +80,19 @@ class Spec(NamedTuple):
                 f"expected a lifelong method for the order {self.data}, found {self.variant}, which trains "
                 "once; choose another, or join the data sets with +."
             )
+        if not 0 <= self.seed < SEEDS:
+            raise ValueError(f"expected a seed from 0 to {SEEDS - 1}, found {self.seed}; choose another.")
+        self.recipe()
         return self
 
     def recipe(self):
         """The recipe of this row in this profile; changes after " + " are applied last."""
-        row, *changes = self.row.split(" + ")
+        row, *changes = CHANGE.split(self.row)
         paper = METHODS[self.method]
-        data = self.data.partition("#")[0]  # without the world's seed
-        recipe = paper.recipe_of(self.variant, row, data).at(profile_called(self.profile))
-        values = dict(literal(change) for change in changes)
-        return recipe.but(**values)
+        recipe = paper.recipe_of(self.variant, row, catalogue.bare(self.data)).at(
+            profile_called(self.profile)
+        )
+        return recipe.told(changes)
 
     @property
     def first_data(self):
@@ -103,6 +109,16 @@ class Spec(NamedTuple):
         return method, data
 
 
+def changed(row, changes):
+    """The name of a row with changes "name=value"; ValueError for one that is none."""
+    for change in changes:
+        if not CHANGE.match(f" + {change}"):
+            raise ValueError(
+                f"expected a change FIELD=VALUE of the recipe, found {change!r:.60}; correct it."
+            )
+    return " + ".join([row, *changes])
+
+
 @functools.cache
 def first_alike(method, variant, row):
     """The first row of a variant with the same settings as this one."""
@@ -117,15 +133,6 @@ def known(names, name, what):
     """ValueError unless `name` is among `names`; `what` says what it names."""
     if name not in names:
         raise ValueError(f"expected a {what} among {', '.join(names)}, found {name!r}; correct the name.")
-
-
-def literal(change):
-    """ "name=value" -> (name, value); the value is read as a Python literal, else as a string."""
-    name, _, text = change.partition("=")
-    try:
-        return name, ast.literal_eval(text)
-    except (ValueError, SyntaxError):
-        return name, text
 
 
 def distinct(text):
@@ -174,14 +181,25 @@ class Run:
 
     @classmethod
     def read(cls, path):
-        return cls.parse(Path(path).read_bytes(), path)
+        """The run in a file; ValueError, which names it, if it holds none."""
+        try:
+            data = Path(path).read_bytes()
+        except OSError as error:
+            raise ValueError(
+                f"expected a run at {path}, found no file that can be read ({error.strerror}); move away "
+                "what lies there, or let it be read."
+            ) from error
+        return cls.parse(data, path)
 
     @classmethod
     def parse(cls, data, where):
-        """The run in bytes of JSON; ValueError with the place `where` they stand, if they hold none."""
+        """The run in bytes of JSON; ValueError with the place `where` they stand, if they hold none, or
+        scores that its own queries do not give."""
         try:
-            kept = upgraded(json.loads(data))
+            kept = upgraded(records.parse(data))
+            records.check_run(kept)
             kept["spec"] = Spec(**kept["spec"])
+            known(METHODS, kept["spec"].same.method, "method")  # `same` fails for what no paper has
             return cls(**kept)
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise ValueError(
@@ -272,10 +290,28 @@ class Shelf:
         """The file of a run's visuals (`analysis.visuals`)."""
         return self.path(spec).with_suffix(".npz")
 
+    def lacks_pictures(self, run):
+        """Whether no visuals of a run lie beside it, or those of another run of its name."""
+        try:
+            return records.key_of(self.pictures(run.spec)) != run.key
+        except ValueError:
+            return True
+
     def at(self, spec):
         """The run of a spec on this shelf alone, or None."""
         path = self.path(spec)
-        return Run.read(path) if path.exists() else None
+        return self.read(path) if path.exists() else None
+
+    def read(self, path):
+        """The run in a file of this shelf; ValueError if it is one of another name."""
+        run = Run.read(path)
+        names = (run.spec.name, run.spec.same.name)
+        if path not in [self.folder() / f"{name}.json" for name in names]:
+            raise ValueError(
+                f"expected the run that its name tells at {path}, found {run.spec.name}; move it there, or "
+                "measure again."
+            )
+        return run
 
     def find(self, spec):
         """The run of a spec here or on the shelf behind, or None: "not run"."""
@@ -286,15 +322,28 @@ class Shelf:
 
     def load(self, **wanted):
         """Every run of this shelf whose spec has the `wanted` values, in order of path."""
-        runs = [Run.read(path) for path in sorted(self.folder().glob("*/*/*/*.json"))]
+        runs = [self.read(path) for path in sorted(self.folder().glob("*/*/*/*.json"))]
         for name, value in wanted.items():
             runs = [run for run in runs if getattr(run.spec, name) == value]
         return runs
 
+    def check_place(self):
+        """ValueError if a reader's own runs would go where those of the shelf behind lie."""
+        here = self.folder().resolve()
+        if self.behind and here.is_relative_to(self.behind.folder().resolve()):
+            raise ValueError(
+                f"expected another folder for own runs than {self.behind.folder()}, which holds the "
+                f"{self.behind.name}'s, found {self.folder()}; set REID_BUILD to another, or use --into-book."
+            )
+
     def write(self, run):
-        """Save a run, whole or not at all, as the last step of measuring it."""
+        """Save a run, whole or not at all, as the last step of measuring it. Visuals of an older run of its
+        name go first: a page would refuse them."""
+        self.check_place()
         path = self.path(run.spec)
         path.parent.mkdir(parents=True, exist_ok=True)
+        if self.lacks_pictures(run):
+            self.pictures(run.spec).unlink(missing_ok=True)
         told = {"format": FORMAT, **dataclasses.asdict(run)}
         told["spec"] = run.spec._asdict()  # JSON would make a list of a tuple
         checkpoint.write(path, as_json(told).encode())

@@ -2,13 +2,14 @@
 which of them a test covers.
 
 The files lie in tests/parity, or in $PARITY_DIR if that is set: same names and keys, other seeds, shapes and
-settings, so a test reads every size and setting from its file.
+settings, so a test reads every size and setting from its file. What another file lacks, its test skips with a
+word; in tests/parity nothing may be lacking.
 """
 
 import json
 import os
 import re
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,7 @@ WORST = {}  # file name -> largest relative difference seen
 
 LOSS, OUTPUT, GRADIENT, EXACT64 = 2e-6, 2e-5, 5e-5, 1e-7  # for `close`
 SAME, TOWER, FLOAT64, GRADIENT64 = 1e-5, 1e-4, 1e-9, 1e-4  # for `agree`
+NUMBER = r"(-?\d*\.?\d+(?:e-?\d+)?)"  # in keys and in prose
 
 FUSION = "VLADR's growth and fusion of a model between domains come with its chapter"
 READER = "the library has no reader for this layout yet"
@@ -55,21 +57,25 @@ NOT_COVERED = {  # file name without suffix -> why no test reads it
 
 
 class Golden(dict):
-    """A file's arrays by key, and its `name`; `tensor` and `tensors` give the arrays to torch."""
+    """A file's arrays or facts by key, and its `name`; `tensor` and `tensors` give the arrays to torch."""
 
     name = ""
+
+    def __missing__(self, key):
+        lacks(self, f"key {key!r}")
 
     @cached_property
     def settings(self):
         """What the file's string `meta` holds, if it has one."""
-        return json.loads(str(self["meta"]))
+        return facts(self.name, str(self["meta"]))
 
     def tensor(self, key):
         return torch.from_numpy(np.array(self[key]))
 
     def tensors(self, prefix):
-        """{rest of the key: tensor} of all keys that begin with `prefix`."""
-        return {key.removeprefix(prefix): self.tensor(key) for key in self if key.startswith(prefix)}
+        """{rest of the key: tensor} of all keys that begin with `prefix`; there must be some."""
+        found = {key.removeprefix(prefix): self.tensor(key) for key in self if key.startswith(prefix)}
+        return found or lacks(self, f"key under {prefix}")
 
     def number(self, key):
         return self[key].item()
@@ -79,8 +85,27 @@ class Golden(dict):
         return self.tensor(key).requires_grad_()
 
 
+def lacks(file, what):
+    """Skip the test with a word; where the committed file lacks it, the test is wrong and fails."""
+    name = getattr(file, "name", "") or "the file"
+    say = pytest.fail if FOLDER == ARRAYS else pytest.skip
+    say(f"{name} in {FOLDER} has no {what}")
+
+
+def named(name, found):
+    """`found`, a dict, as the Golden of that name."""
+    found = Golden(found)
+    found.name = name
+    return found
+
+
+def facts(name, text):
+    """Parsed JSON, whose objects are Golden, so that none lacks a key in silence."""
+    return json.loads(text, object_hook=partial(named, name))
+
+
 def golden(*names):
-    """Mark a test as the reader of these files; it receives one Golden (or parsed JSON) after the other."""
+    """Mark a test as the reader of these files; it receives one Golden after the other."""
 
     def mark(test):
         for name in names:
@@ -103,18 +128,21 @@ class load_later:
         if not path.exists():
             pytest.skip(f"{self.name} is not in {FOLDER}")
         if path.suffix == ".json":
-            return json.loads(path.read_text())
+            return facts(self.name, path.read_text())
         with np.load(path, allow_pickle=False) as arrays:
-            found = Golden({key: arrays[key] for key in arrays.files})
-        found.name = self.name
-        return found
+            return named(self.name, {key: arrays[key] for key in arrays.files})
 
 
 def matching(file, pattern):
-    """(key, match) of all keys that match; there must be some."""
+    """(key, match) of all keys that match; where there is none, the file lacks it."""
     found = [(key, match) for key in file for match in [re.fullmatch(pattern, key)] if match]
-    assert found, f"no key like {pattern}"
-    return found
+    return found or lacks(file, f"key like {pattern}")
+
+
+def said(file, text, *names):
+    """The numbers that follow `names` in a sentence of the file."""
+    found = [re.search(rf"{re.escape(name)}\D*?{NUMBER}", text) for name in names]
+    return [float(match[1]) if match else lacks(file, f"{n} in {text!r}") for n, match in zip(names, found)]
 
 
 def leaves(file, *keys, dtype=torch.float32):
@@ -124,14 +152,16 @@ def leaves(file, *keys, dtype=torch.float32):
 
 
 def spectra(file, name, dtype=torch.float32):
-    """Leaves name_r, name_n, name_t, and the three stacked: (B, M, D)."""
-    found = leaves(file, *(f"{name}_{letter}" for letter in "rnt"), dtype=dtype)
+    """Leaves name_r, name_n, ... of the spectra in the file's order, and all of them stacked: (B, M, D)."""
+    keys = [match[1] for _, match in matching(file, rf"in/{name}_(\w+)")]
+    order = file.settings.get("order", keys)
+    found = leaves(file, *(f"{name}_{spectrum}" for spectrum in order), dtype=dtype)
     return found, torch.stack(list(found.values()), 1)
 
 
 def temperatures(file):
     """The temperatures for which a file holds results."""
-    return sorted({key.split("/")[1].removeprefix("tau") for key in file if key.startswith("out/tau")})
+    return sorted({match[1] for _, match in matching(file, rf"out/tau{NUMBER}/.+")})
 
 
 # Comparing
@@ -149,6 +179,21 @@ def close(found, wanted, tolerance, name=""):
     if name:
         WORST[name] = max(WORST.get(name, 0.0), float(difference))
     assert difference <= tolerance, f"{name}: differs by {difference:.2e}, more than {tolerance:.0e}"
+
+
+def in_proportion(name, found, wanted, tolerance=EXACT64):
+    """Each of `found` is `wanted` in proportion, since rates are far below one; an exact zero is compared
+    absolutely, in units of the largest."""
+    wanted = np.asarray(wanted, dtype=np.float64)
+    scale = np.where(wanted == 0, np.abs(wanted).max(initial=0) or 1.0, np.abs(wanted))
+    close(np.asarray(found, dtype=np.float64) / scale, wanted / scale, tolerance, name)
+
+
+def same_values(name, found, wanted):
+    """Rates, whatever their order and however many groups share one."""
+    found, wanted = np.ravel(found), np.ravel(wanted)
+    for one, others in ((found, wanted), (wanted, found)):
+        in_proportion(name, one, others[np.abs(one[:, None] - others).argmin(1)])
 
 
 def loss_close(name, loss, wanted, inputs=(), gradients=()):
@@ -178,5 +223,7 @@ def agree(file, key, found, tolerance, where=...):
 
 def gradients_agree(file, prefix, scalar, named, tolerance):
     """The gradients of `scalar` for {name: tensor} are those stored under `prefix`name."""
+    if not named:
+        lacks(file, f"key under {prefix}")
     for name, gradient in zip(named, torch.autograd.grad(scalar, list(named.values()), retain_graph=True)):
         agree(file, prefix + name, gradient.reshape(file[prefix + name].shape), tolerance)

@@ -1,9 +1,8 @@
 """Short published training runs, replayed: our towers, losses, optimisers and loop on the published
 batches."""
 
-import numpy as np
 import torch
-from golden import close
+from golden import close, in_proportion
 from golden_towers import GivenTowers, camera_embedding, image_tower, template_in, text_tower, weights
 
 from reid_core.data import Batch
@@ -37,7 +36,7 @@ class Replay:
 
 
 def same_losses(name, found, wanted, tolerance=LOSSES):
-    close(np.array(found) / wanted, np.ones_like(wanted), tolerance, name)
+    in_proportion(name, found, wanted, tolerance)
 
 
 def same_parameters(name, found, wanted):

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import torch
 import torch.nn.functional as F
+from golden import matching
 from open_clip.modified_resnet import ModifiedResNet
 from open_clip.transformer import QuickGELU, TextTransformer, VisionTransformer
 from timm.models import vision_transformer as timm_vit
@@ -105,11 +106,16 @@ def camera_embedding(table, coefficient, tokens=1):
     return camera
 
 
+def position_table(file):
+    """The stored table of positions and its grid: (1 + rows x columns, D), (rows, columns)."""
+    ((key, match),) = matching(file, r"in/positional_embedding_(\d+)x(\d+)")
+    return file.tensor(key), (int(match[1]), int(match[2]))
+
+
 def residual_tower(file):
     """A ClipResNet, entered with the position table of a square image."""
     state = file.tensors("w/visual.")
-    state["attnpool.positional_embedding"] = file.tensor("in/positional_embedding_7x7")
-    side = round((len(state["attnpool.positional_embedding"]) - 1) ** 0.5)
+    state["attnpool.positional_embedding"], (side, _) = position_table(file)
     visual = ModifiedResNet(
         file["in/layers"].tolist(),
         len(state["attnpool.c_proj.bias"]),

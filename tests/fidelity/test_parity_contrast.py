@@ -7,6 +7,7 @@ import pytest
 import torch
 from golden import (
     LOSS,
+    NUMBER,
     SAME,
     agree,
     close,
@@ -59,7 +60,7 @@ def test_contrast_of_image_and_text_is_the_published_one(file):
 @golden("clipreid__supcon")
 def test_contrast_survives_large_logits(file):
     name, file = file.name, file()
-    for key, match in matching(file, r"out/square/image_to_text_inputs_times_([\d.]+)"):
+    for key, match in matching(file, rf"out/square/image_to_text_inputs_times_{NUMBER}"):
         image, text = (float(match[1]) * file.tensor(f"in/square/{side}") for side in ("image", "text"))
         ids = file.tensor("in/square/label")
         close(supervised_contrastive(image, text, ids, ids, cosine=False), file[key], LOSS, name)
@@ -68,7 +69,7 @@ def test_contrast_survives_large_logits(file):
 @golden("pad__supcon")
 def test_contrast_at_any_temperature_is_the_published_one(file):
     name, file = file.name, file()
-    for key, match in matching(file, r"out/square/tau([\d.]+)/total"):
+    for key, match in matching(file, rf"out/square/tau{NUMBER}/total"):
         image, text, ids = (
             file.leaf("in/square/image"),
             file.leaf("in/square/text"),
@@ -127,8 +128,10 @@ def rectangle(file, anchors="anchor_label"):
 def test_contrast_takes_two_sets_of_different_size(file):
     name, file = file.name, file()
     loss, a, b = rectangle(file)
-    published = [key for key in ("grad/rect/anchor", "grad/rect/candidate") if key in file]
-    loss_close(name, loss, file["out/rect/loss"], [a, b][: len(published)], [file[key] for key in published])
+    inputs = {f"grad/rect/{side}": leaf for side, leaf in (("anchor", a), ("candidate", b))}
+    published = [key for key in inputs if key in file]
+    gradients = [file[key] for key in published]
+    loss_close(name, loss, file["out/rect/loss"], [inputs[key] for key in published], gradients)
 
 
 @golden("pad__supcon")

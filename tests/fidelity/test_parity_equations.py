@@ -2,7 +2,19 @@
 
 import torch
 import torch.nn.functional as F
-from golden import FLOAT64, GRADIENT64, SAME, agree, golden, gradients_agree, leaves, spectra, temperatures
+from golden import (
+    FLOAT64,
+    GRADIENT64,
+    NUMBER,
+    SAME,
+    agree,
+    golden,
+    gradients_agree,
+    leaves,
+    matching,
+    spectra,
+    temperatures,
+)
 from torch import nn
 
 from reid_core import losses
@@ -125,12 +137,12 @@ def test_matching_is_the_divergence_of_both_directions(file):
 @golden("hpl__id_prompt_contrast")
 def test_identity_prompts_keep_duplicates_in_the_denominator(file):
     file = file()
-    for key in [key for key in file if key.endswith("eq8_t2i")]:
-        scale = key.split("/")[1]
+    for _, match in matching(file, rf"out/(s{NUMBER})/eq8_t2i"):
+        scale, factor = match[1], float(match[2])
         x = leaves(file, "image", "identity_prompt_features", dtype=torch.float64)
         prompts = x["identity_prompt_features"][file.tensor("in/labels")]
-        t2i = losses.pair_contrast(prompts, x["image"], float(scale[1:]))
-        i2t = losses.pair_contrast(x["image"], prompts, float(scale[1:]))
+        t2i = losses.pair_contrast(prompts, x["image"], factor)
+        i2t = losses.pair_contrast(x["image"], prompts, factor)
         agree(file, f"out/{scale}/eq8_t2i", t2i, FLOAT64)
         agree(file, f"out/{scale}/eq9_i2t", i2t, FLOAT64)
         gradients_agree(file, f"grad/{scale}/", t2i + i2t, x, GRADIENT64)
@@ -141,17 +153,15 @@ def test_identity_prompts_classify_among_all_identities(file):
     """Equation 11 is printed as a sum over the batch: ours is its mean."""
     file = file()
     ids = file.tensor("in/labels")
-    for key in [key for key in file if key.endswith("/mean")]:
-        scale = key.split("/")[1]
+    for _, match in matching(file, rf"out/(s{NUMBER})/mean"):
+        scale, factor = match[1], float(match[2])
         x = leaves(file, "image", "identity_prompt_features", dtype=torch.float64)
         image, bank = x.values()
-        loss = losses.bank_classification(image, bank, ids, float(scale[1:]))
+        loss = losses.bank_classification(image, bank, ids, factor)
         agree(file, f"out/{scale}/mean", loss, FLOAT64)
         agree(file, f"out/{scale}/sum_as_printed", loss * len(ids), FLOAT64)
         gradients_agree(file, f"grad/{scale}/", loss, x, GRADIENT64)
-        each = [
-            losses.bank_classification(v[None], bank, y[None], float(scale[1:])) for v, y in zip(image, ids)
-        ]
+        each = [losses.bank_classification(v[None], bank, y[None], factor) for v, y in zip(image, ids)]
         agree(file, f"out/{scale}/per_sample", torch.stack(each), FLOAT64)
 
 

@@ -6,8 +6,21 @@ import re
 import numpy as np
 import torch
 import torch.nn.functional as F
-from golden import LOSS, SAME, agree, close, golden, gradients_agree, leaves, loss_close, matching, spectra
-from torch import nn
+from golden import (
+    LOSS,
+    NUMBER,
+    SAME,
+    agree,
+    close,
+    golden,
+    gradients_agree,
+    lacks,
+    leaves,
+    loss_close,
+    matching,
+    said,
+    spectra,
+)
 
 from reid_core.losses import (
     bank_classification,
@@ -26,18 +39,18 @@ from reid_core.methods.clip_reid import RECIPE
 @golden("clipreid__ce_label_smooth")
 def test_label_smoothing_is_the_published_one(file):
     name, file = file.name, file()
-    for key, match in matching(file, r"out/(.*?)eps([\d.]+)(?:/loss)"):
+    for key, match in matching(file, rf"out/(.*?)eps{NUMBER}(?:/loss)"):
         logits = file.leaf("in/logits")
         loss = identity(logits, file.tensor("in/label"), float(match[2]))
-        gradient = f"grad/eps{match[2]}/logits" if match[1] == "" else None
-        loss_close(name, loss, file[key], [logits] if gradient else [], [file[gradient]] if gradient else [])
+        gradients = [] if match[1] else [file[f"grad/eps{match[2]}/logits"]]
+        loss_close(name, loss, file[key], [logits] * len(gradients), gradients)
 
 
 @golden("topreid__label_smooth_ce")
 def test_topreid_smooths_labels_as_the_library_does(file):
     file = file()
     x = leaves(file, "score")
-    smoothing = float(re.search(r"eps ([\d.]+)", file.settings["function"])[1])
+    (smoothing,) = said(file, file.settings["function"], "eps")
     loss = identity(x["score"], file.tensor("in/labels"), smoothing)
     agree(file, "out/loss", loss, SAME)
     agree(file, "out/loss_other_implementation", loss, SAME)
@@ -50,7 +63,7 @@ def test_smoothing_over_the_other_classes_is_ours_with_a_larger_share(file):
     out."""
     name, file = file.name, file()
     classes = file["in/logits"].shape[1]
-    for key, match in matching(file, r"out/cross_entropy/eps([\d.]+)"):
+    for key, match in matching(file, r"out/cross_entropy/eps([\d.]+(?:e-\d+)?)"):
         logits = file.leaf("in/logits")
         loss = identity(logits, file.tensor("in/label"), float(match[1]) * classes / (classes - 1))
         loss_close(name, loss, file[key], [logits], [file[key.replace("out/", "grad/")]])
@@ -90,7 +103,7 @@ def test_triplet_is_the_published_one(file):
 def test_hardest_distances_are_the_published_ones(file):
     """With `hard<f>`, published code stretches both by the factor 1 +- f; we have no such switch."""
     name, file = file.name, file()
-    for key, match in matching(file, r"out/((margin|soft)_.*?(?:hard([\d.]+))?(?:_duplicate)?)/loss"):
+    for key, match in matching(file, rf"out/((margin|soft)_.*?(?:hard{NUMBER})?(?:_duplicate)?)/loss"):
         stretch = float(match[3] or 0)
         leaf, features, pids = triplet_case(file, match[1])
         near, far = hardest_distances(features, pids)
@@ -110,17 +123,19 @@ def test_hardest_distances_are_the_published_ones(file):
 def test_the_batch_hard_triplet_is_the_published_one(file):
     file = file()
     ids = file.tensor("in/labels")
-    for variant, margin, view in (
-        ("soft", None, nn.Identity()),
-        ("margin03", 0.3, nn.Identity()),
-        ("soft_normalised", None, F.normalize),
-    ):
-        x = leaves(file, "feat")
-        loss = batch_hard_triplet(view(x["feat"]), ids, margin)
+    for _, match in matching(file, r"out/((?:soft|margin(\d+))(?:_normalised)?)/loss"):
+        x, variant, margin = leaves(file, "feat"), match[1], match[2] and margin_of(match[2])
+        features = F.normalize(x["feat"]) if "normalised" in variant else x["feat"]
+        loss = batch_hard_triplet(features, ids, margin)
         agree(file, f"out/{variant}/loss", loss, SAME)
         gradients_agree(file, f"grad/{variant}/", loss, x, SAME)
-        for name, distance in zip(("ap", "an"), hardest_distances(view(x["feat"]), ids)):
+        for name, distance in zip(("ap", "an"), hardest_distances(features, ids)):
             agree(file, f"out/{variant}/dist_{name}", distance, SAME)
+
+
+def margin_of(digits):
+    """As TOP-ReID's keys write it: 03 is 0.3, 1 is 1."""
+    return float(f"{digits[0]}.{digits[1:] or 0}")
 
 
 @golden("topreid__triplet")
@@ -129,14 +144,18 @@ def test_a_hard_factor_stretches_our_distances(file):
     file = file()
     x = leaves(file, "feat")
     near, far = hardest_distances(x["feat"], file.tensor("in/labels"))
+    ((_, match),) = matching(file, r"out/(margin(\d+))/loss")
     stretch = [
-        file[f"out/margin_hard_factor/dist_{k}"][0] / file[f"out/margin03/dist_{k}"][0] for k in ("ap", "an")
+        file[f"out/margin_hard_factor/dist_{k}"].sum() / file[f"out/{match[1]}/dist_{k}"].sum()
+        for k in ("ap", "an")
     ]
     assert stretch[0] > 1 > stretch[1]
     near, far = near * stretch[0], far * stretch[1]
     agree(file, "out/margin_hard_factor/dist_ap", near, SAME)
     agree(file, "out/margin_hard_factor/dist_an", far, SAME)
-    gradients_agree(file, "grad/margin_hard_factor/", F.relu(near - far + 0.3).mean(), x, SAME)
+    loss = F.relu(near - far + margin_of(match[2])).mean()
+    agree(file, "out/margin_hard_factor/loss", loss, SAME)
+    gradients_agree(file, "grad/margin_hard_factor/", loss, x, SAME)
 
 
 @golden("vladr__id_triplet")
@@ -164,7 +183,7 @@ def test_unequal_classes_are_not_mixed(file):
 def test_triplet_takes_classes_of_any_size(file):
     """In float64, because a single sample's distance to itself is rounding noise in float32."""
     name, file = file.name, file()
-    for key, match in matching(file, r"out/margin([\d.]+)/loss"):
+    for key, match in matching(file, rf"out/margin{NUMBER}/loss"):
         features = file.tensor("in/features").double().requires_grad_()
         loss = batch_hard_triplet(features, file.tensor("in/label"), float(match[1]))
         loss_close(name, loss, file[key], [features], [file[f"grad/margin{match[1]}/features"]])
@@ -175,7 +194,7 @@ def test_hard_mining_agrees_with_a_second_library(file):
     """2 - 2 cos is the square of the distance on the unit sphere. Softmax-weighted mining, circle loss and
     cosface are left out: no method here uses them."""
     name, file = file.name, file()
-    for key, match in matching(file, r"out/triplet/(euclidean|cosine)_hard_(margin|soft)([\d.]*)"):
+    for key, match in matching(file, rf"out/triplet/(euclidean|cosine)_hard_(margin|soft){NUMBER}?"):
         features = file.leaf("in/features")
         cosine = match[1] == "cosine"
         near, far = hardest_distances(F.normalize(features) if cosine else features, file.tensor("in/label"))
@@ -188,7 +207,7 @@ def test_hard_mining_agrees_with_a_second_library(file):
 
 def variants(file, name):
     """(margin, power) of every variant, as written in the keys."""
-    return [found.groups() for key in file if (found := re.fullmatch(rf"out/{name}([\d.]+)_l(\d)", key))]
+    return [match.groups() for _, match in matching(file, rf"out/{name}{NUMBER}_l(\d)")]
 
 
 @golden("htt__three_m_loss")
@@ -208,8 +227,10 @@ def test_modality_centres_follow_labels_and_theirs_the_order(file):
     file = file()
     ids, order = file.tensor("in/labels"), file.tensor("in/permutation")
     _, features = spectra(file, "feat")
-    agree(file, "out/margin1_l2_permuted_batch", modality_centres_margin(features[order], ids), SAME)
-    agree(file, "out/margin1_l2", modality_centres_margin(features[order], ids[order]), SAME)
+    for key, match in matching(file, rf"(out/margin{NUMBER}_l(\d))_permuted_batch"):
+        rule = float(match[2]), int(match[3])
+        agree(file, key, modality_centres_margin(features[order], ids, *rule), SAME)
+        agree(file, match[1], modality_centres_margin(features[order], ids[order], *rule), SAME)
 
 
 @golden("htt__cim_loss")
@@ -226,12 +247,11 @@ def test_identities_keep_a_margin_over_all_pairs_of_modalities(file):
 def test_test_time_margins_group_by_pseudo_label(file):
     """With one pseudo label there are no pairs of identities, so the second term is absent."""
     file = file()
-    margin, delta = (
-        float(re.search(rf"{name}.*?([\d.]+)", file.settings["note"])[1]) for name in ("margin", "delta")
-    )
+    margin, delta, power = said(file, file.settings["note"], "margin", "delta", ", l")
     features = F.normalize(spectra(file, "feat")[1], dim=2)
     two, same = (file.tensor(f"in/score_{name}").argmax(1) for name in ("two_pseudo_ids", "same_pseudo_id"))
-    loss = modality_centres_margin(features, two, margin) + cross_identity_margin(features, two, delta)
+    loss = modality_centres_margin(features, two, margin)
+    loss = loss + cross_identity_margin(features, two, delta, int(power))
     agree(file, "out/two_ids", loss, SAME)
     agree(file, "out/same_id", modality_centres_margin(features, same, margin), SAME)
 
@@ -263,13 +283,13 @@ def test_stage2_objective_is_the_published_sum(file):
             zip(("identity", "triplet", "i2t"), file[f"{setting}/weights_id_triplet_i2t"].tolist())
         )
         i2t = identity(inputs["i2t_logits"], pids, RECIPE.label_smoothing if smooth else 0.0)
-        gradients = [file[f"grad/{match[1]}/{key}"] for key in inputs if f"grad/{match[1]}/{key}" in file]
+        published = [key for key in inputs if f"grad/{match[1]}/{key}" in file]
         loss_close(
             name,
             total(terms | {"i2t": i2t}, weights),
             file[f"out/{match[1]}/with_i2t/loss"],
-            list(inputs.values()) if gradients else [],
-            gradients,
+            [inputs[key] for key in published],
+            [file[f"grad/{match[1]}/{key}"] for key in published],
         )
         loss_close(name, total(terms, {k: weights[k] for k in terms}), file[f"out/{match[1]}/no_i2t/loss"])
 
@@ -330,8 +350,9 @@ def test_topreid_adds_up_pairs_of_scores_and_features(file):
 def test_htt_adds_half_of_each_margin_loss(file):
     file = file()
     ids = file.tensor("in/labels")
-    numbers = r"([\d.]+)\*3M\(margin ([\d.]+)\) \+ ([\d.]+)\*CIM\(delta ([\d.]+), l(\d)"
-    share3m, margin, share_cim, delta, power = map(float, re.search(numbers, file.settings["total"]).groups())
+    rule = rf"{NUMBER}\*3M\(margin {NUMBER}\) \+ {NUMBER}\*CIM\(delta {NUMBER}, l{NUMBER}"
+    found = re.search(rule, file.settings["total"]) or lacks(file, f"rule like {rule}")
+    share3m, margin, share_cim, delta, power = map(float, found.groups())
     x, features = spectra(file, "feat")
     x |= leaves(file, "score")
     unit = F.normalize(features, dim=2)

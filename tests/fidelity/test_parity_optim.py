@@ -2,11 +2,12 @@
 
 import json
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
-from golden import EXACT64, golden
+from golden import EXACT64, golden, lacks, named, said
 from golden_towers import GivenTowers, our_name
 from open_clip.modified_resnet import ModifiedResNet
 from open_clip.transformer import TextTransformer, VisionTransformer
@@ -50,9 +51,15 @@ def approximately(groups):
     return {name: pytest.approx(values, rel=EXACT64, abs=0) for name, values in groups.items()}
 
 
+def parts(file, key):
+    """The parts of a file of facts that hold `key`."""
+    found = [facts for facts in file.values() if isinstance(facts, dict) and key in facts]
+    return found or lacks(file, f"part with {key!r}")
+
+
 @golden("clipreid__optim_groups")
 def test_stage1_moves_the_words_alone(file):
-    for facts in (facts for facts in file().values() if "stage1" in facts):
+    for facts in parts(file(), "stage1"):
         s = facts["settings"]
         recipe = RECIPE.but(
             stage2_ids_per_batch=1,
@@ -68,7 +75,7 @@ def test_stage1_moves_the_words_alone(file):
 @golden("clipreid__optim_groups")
 def test_stage2_moves_what_the_published_one_moves_and_as_fast(file):
     """Of the baseline, too. Text tower, words and the necks' biases stay as they are."""
-    for facts in (facts for facts in file().values() if "settings" in facts):
+    for facts in parts(file(), "settings"):
         s, published = facts["settings"], facts.get("stage2") or facts["all"]
         base = s.get("stage2_base_lr", s.get("base_lr"))
         recipe = RECIPE.but(
@@ -78,9 +85,9 @@ def test_stage2_moves_what_the_published_one_moves_and_as_fast(file):
             stage2_bias_lr_factor=s["bias_lr_factor"],
             stage2_weight_decay=s["weight_decay"],
         )
-        assert s["weight_decay_bias"] == s["weight_decay"]
         method = tiny_clip_reid(published, recipe)
-        assert groups_of(method, method.stages()[1].groups) == approximately(published_groups(published))
+        groups = [replace(group, bias_decay=s["weight_decay_bias"]) for group in method.stages()[1].groups]
+        assert groups_of(method, groups) == approximately(published_groups(published))
 
 
 class Named(nn.Module):
@@ -127,7 +134,7 @@ def test_groups_express_the_rules_of_irra(file):
 @golden("pad__optim_groups")
 def test_groups_express_the_rules_of_pad(file):
     """Tower, heads and prompts; biases are as fast as the rest. Later domains train the last blocks alone."""
-    for facts in (facts for facts in file().values() if "settings" in facts):
+    for facts in parts(file(), "settings"):
         s, published = facts["settings"], facts["stage2"]
         method = Named(
             [*published, *facts["frozen_in_stage2"], *facts["requires_grad_but_not_optimised_in_stage2"]]
@@ -168,6 +175,15 @@ def grouped(*groups):
     return found
 
 
+def rule_of_biases(wanted, base, outside=()):
+    """Decay of everything, factor and decay of biases, each one number for all of them: files say the rule in
+    words only."""
+    free = {name: pair for name, pair in wanted.items() if name not in outside}
+    plain = next(pair for name, pair in free.items() if "bias" not in name)
+    rate, decay = next((pair for name, pair in free.items() if "bias" in name), plain)
+    return {"weight_decay": plain[1], "bias_factor": rate / base if base else 1.0, "bias_decay": decay}
+
+
 def check_groups(found, wanted):
     assert found.keys() == wanted.keys()
     for name, pair in wanted.items():
@@ -178,13 +194,10 @@ def check_groups(found, wanted):
 def test_topreid_doubles_the_rate_of_biases_or_of_the_classifier(file):
     file = file()
     wanted, base = file["groups"], file["base_lr"]
-    decay = next(decay for name, (_, decay) in wanted.items() if "bias" not in name)
     large = [name for name in wanted if file["large_fc_lr"] and "classifier" in name]
-    rest = [name for name in wanted if name not in large]
-    found = grouped(
-        (rest, {"lr": base, "weight_decay": decay, "bias_factor": 2.0}),
-        (large, {"lr": 2 * base, "weight_decay": decay}),
-    )
+    rest, rule = [name for name in wanted if name not in large], rule_of_biases(wanted, base, large)
+    (factor,) = said(file, file["note"], "base x")
+    found = grouped((rest, {"lr": base, **rule}), (large, {"lr": factor * base, **rule, "bias_factor": 1.0}))
     check_groups(found, wanted)
 
 
@@ -193,25 +206,21 @@ def test_demo_gives_the_backbone_one_rate_of_its_own(file):
     """By substring: "base", unless it is an adapter's. Biases of the backbone have no extra rate."""
     file = file()
     wanted, base = file["groups"], file["base_lr"]
-    decay, backbone = wanted["classifier.weight"][1], 5e-6 if file["backbone"] == "CLIP" else 0.8 * base
+    fixed, share = said(file, file["note"], "CLIP:", "ImageNet:")
+    backbone = fixed if "CLIP" in file["backbone"] else share * base
     inside = [name for name in wanted if "base" in name and "adapter" not in name]
-    rest = [name for name in wanted if name not in inside]
-    found = grouped(
-        (inside, {"lr": backbone, "weight_decay": decay}),
-        (rest, {"lr": base, "weight_decay": decay, "bias_factor": 2.0}),
-    )
+    rest, rule = [name for name in wanted if name not in inside], rule_of_biases(wanted, base, inside)
+    found = grouped((inside, {"lr": backbone, **rule, "bias_factor": 1.0}), (rest, {"lr": base, **rule}))
     check_groups(found, wanted)
 
 
 @golden("vladr__optim_groups")
 def test_vladr_decays_all_but_the_attribute_decoder(file):
     file = file()
-    wanted = {name: json.loads(pair) for pair, group in file["groups"].items() for name in group["names"]}
-    base, decay = wanted["classifier.weight"]
+    groups = {name: json.loads(pair) for pair, group in file["groups"].items() for name in group["names"]}
+    wanted = named(file.name, groups)
+    base, _ = wanted["classifier.weight"]
     decoder = [name for name in wanted if "region_attn" in name]
-    rest = [name for name in wanted if name not in decoder]
-    found = grouped(
-        (decoder, {"lr": file["query_lr"] * base}),
-        (rest, {"lr": base, "weight_decay": decay, "bias_factor": 2.0}),
-    )
+    rest, rule = [name for name in wanted if name not in decoder], rule_of_biases(wanted, base, decoder)
+    found = grouped((decoder, {"lr": file["query_lr"] * base}), (rest, {"lr": base, **rule}))
     check_groups(found, wanted)

@@ -23,6 +23,7 @@ from golden_towers import (
     clip_vit,
     image_tower,
     our_name,
+    position_table,
     residual_tower,
     stored,
     text_tower,
@@ -68,14 +69,11 @@ def strides(file):
 
 def vit(file, stride, side_information):
     """The tower of clipreid__vit, entered with CLIP's own position table, and the maps the file stores."""
-    state = weights(file, "w/visual.") | {
-        "positional_embedding": file.tensor("in/positional_embedding_14x14")
-    }
-    side = round((len(state["positional_embedding"]) - 1) ** 0.5)
+    table, native = position_table(file)
+    state = weights(file, "w/visual.") | {"positional_embedding": table}
     camera = camera_embedding(file.tensor("w/cv_embed"), file.number("in/sie_coe"))
-    tower = image_tower(
-        state, file["in/pixels"].shape[2:], file["in/heads"], stride, (side, side), camera=camera
-    )
+    size, heads = file["in/pixels"].shape[2:], file["in/heads"]
+    tower = image_tower(state, size, heads, stride, native, camera=camera)
     out = tower(file.tensor("in/pixels"), file.tensor("in/camera") if side_information else None)
     return tower, {"penultimate": out.hidden[-2], "last": out.tokens, "projected": tower.joint_tokens(out)}
 
@@ -110,9 +108,7 @@ def test_image_gradients_are_the_published_ones_at_both_strides_with_and_without
                 (found[:, 0] * file.tensor(f"in/cotangent_cls_{key}")).sum() for key, found in maps.items()
             ).backward()
             found = {f"image.{key}": p.grad for key, p in tower.named_parameters()}
-            gradients = file.tensors(f"grad/s{stride}/{variant}/")
-            assert gradients
-            for key, wanted in gradients.items():
+            for key, wanted in file.tensors(f"grad/s{stride}/{variant}/").items():
                 close(found[our_name(key)], wanted, GRADIENT, name)
 
 
@@ -211,9 +207,9 @@ def test_logits_and_features_in_training_are_the_published_ones(file):
     found |= {f"score_{k}": head(f) for k, (head, f) in enumerate(zip(method.heads, (f12, fp)))}
     state = method.state_dict()
     found |= {key: state[our_name(key)] for key in file.tensors("out/train/") if "running" in key}
-    assert len(found) == len(file.tensors("out/train/")) - 1  # the loss
-    for key, value in found.items():
-        close(value, file[f"out/train/{key}"], OUTPUT, name)
+    for key, wanted in file.tensors("out/train/").items():
+        if key != "loss":
+            close(found[key], wanted, OUTPUT, name)
 
 
 @golden("clipreid__vit_model")
@@ -226,7 +222,6 @@ def test_stage2_loss_and_gradients_are_the_published_ones(file):
     close(loss, file["out/train/loss"], LOSS, name)
     loss.backward()
     parameters = dict(method.named_parameters())
-    assert file.tensors("grad/")
     for key, wanted in file.tensors("grad/").items():
         close(parameters[our_name(key)].grad, wanted, GRADIENT, name)
     assert all(
@@ -268,10 +263,8 @@ def test_residual_tower_in_training_is_the_published_one(file):
     tower, out = seen(file, training=True)
     for found, key in zip(tower.reid_features(out), ("layer3_gap", "layer4_gap", "projected")):
         close(found, file[f"out/train/feat_{key}"], OUTPUT, name)
-    running = {key: value for key, value in file.tensors("out/train/").items() if "running" in key}
-    assert running
-    for key, wanted in running.items():
-        close(tower.state_dict()[key], wanted, OUTPUT, name)
+    for key, match in matching(file, r"out/train/(.*running.*)"):
+        close(tower.state_dict()[match[1]], file[key], OUTPUT, name)
 
 
 # IRRA's pair of towers

@@ -1,10 +1,8 @@
 """VLADR's network and both of its stages against published code."""
 
-import re
-
 import torch
 import torch.nn.functional as F
-from golden import SAME, TOWER, agree, golden, gradients_agree, leaves
+from golden import SAME, TOWER, agree, golden, gradients_agree, leaves, said
 from golden_towers import clip_vit, fill, stored, template_in, text_tower
 from torch import nn
 
@@ -115,15 +113,12 @@ def test_a_training_pass_moves_the_running_statistics(file):
 @golden("vladr__stage1_train")
 def test_stage_one_of_vladr_trains_as_published(file):
     """Given features, so without the image tower. Warm-up and milestone are constants of the published
-    function."""
+    function, which the file does not say."""
     file = file()
     text = text_tower(file, file.settings["heads"]).requires_grad_(False)
     words = GrowingTable(file["w/prompt_learner.cls_ctx"].shape[1:])
     words.new = nn.Parameter(file.tensor("w/prompt_learner.cls_ctx"))
-    rate, decay = (
-        float(re.search(rf"{name} ([\d.e-]+)", file.settings["optimizer"])[1])
-        for name in ("base lr", "weight_decay")
-    )
+    rate, decay = said(file, file.settings["optimizer"], "base lr", "weight_decay")
     (adam,) = make_optimisers(words, [Group(members=[words], lr=rate, weight_decay=decay)])
     curve = warmup_milestones(60, 10, 0.01, (30,), unit="step")
     sentence = template_in(file, text, words.new.shape[1])

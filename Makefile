@@ -1,6 +1,7 @@
 # make book    set everything up, execute the notebooks on what results/ holds, build build/book/_build/html/index.html
 # make test    set everything up, run every test
 # make results measure what is missing or stale for MINUTES minutes
+# make publish the built book and its runs as one archive with checksums, in build/publish
 # make gates   measure whether the synthetic world is hard enough, and solvable
 PYTHON ?= python3
 VENV ?= .venv
@@ -11,10 +12,15 @@ BIN := $(VENV)/bin
 # one thread for each of several processes
 ALONE := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1
 
-.PHONY: book test unit notebooks lint results gates bench clean
+.PHONY: book publish test unit notebooks lint results gates bench clean
 
 book: $(VENV)/ready
 	$(BIN)/python book/build.py make $(PROFILE) $(CORES)
+
+# REPOSITORY=https://... is the address that the book's buttons for source and launch lead to
+publish: export REID_REPOSITORY := $(REPOSITORY)
+publish: book
+	$(BIN)/python book/bundle.py
 
 test: lint unit notebooks
 

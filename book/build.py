@@ -17,11 +17,13 @@ import tempfile
 import time
 from pathlib import Path
 
+import front
 import guards
 import nbformat
 import pages
 import papermill
 import rooms
+import runs
 import yaml
 from ipykernel.kernelspec import get_kernel_dict
 from jupyter_client.kernelspec import KernelSpec
@@ -170,6 +172,7 @@ def book(folder):
     complaints += unread
     if not built(staged):
         complaints.append("jupyter-book reported the warnings or errors above")
+    runs.link(UNCHECKED / "_build" / "html")
     complaints += guards.check(staged, UNCHECKED / "_build" / "html", records)
     if complaints:
         refused = f"the pages that were refused are in {UNCHECKED.relative_to(ROOT)}/_build/html"
@@ -222,8 +225,8 @@ def stage(executed, records):
     shutil.rmtree(staged, ignore_errors=True)
     shutil.rmtree(UNCHECKED, ignore_errors=True)
     shutil.copytree(ROOT / "book", staged / "book", ignore=shutil.ignore_patterns("*.py", "__pycache__"))
-    for name in ("_config.yml", "_toc.yml"):
-        shutil.copy(ROOT / name, staged / name)
+    shutil.copy(ROOT / "_toc.yml", staged / "_toc.yml")
+    configure(staged / "_config.yml")
     for source, page in executed.items():
         (staged / source).parent.mkdir(parents=True, exist_ok=True)
         nbformat.write(presentable(page), staged / source)
@@ -232,6 +235,20 @@ def stage(executed, records):
     for name, text in generated.items():
         (staged / "book" / name).write_text(text, encoding="utf-8")
     return staged, unread
+
+
+def configure(place):
+    """The configuration, with buttons for source and launch where the address of the repository is known."""
+    told = (ROOT / "_config.yml").read_text(encoding="utf-8")
+    address = front.repository()
+    if address:
+        buttons = {
+            "repository": {"url": address, "branch": "main"},
+            "html": {"use_repository_button": True, "use_issues_button": True},
+            "launch_buttons": {"notebook_interface": "jupyterlab", "binderhub_url": "https://mybinder.org"},
+        }
+        told += "\n" + yaml.safe_dump(buttons)
+    place.write_text(told, encoding="utf-8")
 
 
 def presentable(page):

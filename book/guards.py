@@ -125,23 +125,41 @@ def other_than_runs(marks, content, runs):
     """A complaint where a cell does not say what its runs say."""
     if "data-metric" not in marks:
         return [f"the number {content!r} does not say what it measures"] if "±" in content else []
+    paths = [files(name)[sha] for name, sha in runs]
+    if any(len(shelves) > 1 for shelves in map(shelves_of, sides(paths, marks))):
+        return [f"the number {content!r} mixes the book's runs with a reader's"]
     try:
-        told = said([run_in(files(name)[sha], sha) for name, sha in runs], marks)
+        told = said([run_in(path, sha) for path, (_, sha) in zip(paths, runs)], marks)
     except (ValueError, KeyError) as error:
         return [f"the number {content!r} cannot be checked: {error}"]
-    shown = content.removesuffix(f" ({tables.STALE})")
+    shown = " ".join(content.split()).removesuffix(f"({tables.STALE})").strip()  # split: it is padded
     return [] if shown == told else [f"the number {content!r} is not that of its runs, {told!r}"]
 
 
 def said(runs, marks):
     """The text of a cell with these marks, computed again."""
     test = marks.get("data-test")
+    metric = marks["data-metric"]
+    wanted = int(marks["data-wanted"]) if "data-wanted" in marks else None
     if "data-against" not in marks:
-        return tables.ours(runs, marks["data-metric"], test).text
-    own = len(runs) - int(marks["data-against"])
+        return tables.ours(runs, metric, test, wanted).said
+    own, others = sides(runs, marks)
     base = marks.get("data-base")
-    change = ablations.paired(runs[:own], runs[own:], test, base)
-    return tables.change_cell(change, runs[:own], runs[own:], test, base).text
+    change = ablations.paired(own, others, test, base, metric)
+    return tables.change_cell(change, own, others, test, base, metric, wanted).said
+
+
+def sides(runs, marks):
+    """What a cell shows: the runs of its number, or those of both sides of its difference."""
+    if "data-against" not in marks:
+        return [runs]
+    own = len(runs) - int(marks["data-against"])
+    return [runs[:own], runs[own:]]
+
+
+def shelves_of(paths):
+    """Which shelves the files of runs lie on."""
+    return {path.is_relative_to(OWN.folder()) for path in paths}
 
 
 @functools.lru_cache(maxsize=512)

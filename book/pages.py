@@ -5,6 +5,8 @@ import json
 import platform
 from pathlib import Path
 
+import decisions
+import front
 import torch
 
 from reid_core.methods import PAPERS
@@ -19,7 +21,13 @@ def generated(records):
     """({file name: text} of the pages that no hand writes, sentences about what they could not read)."""
     runs, broken = committed()
     compared, unread = parity()
-    return {"status.md": status(records, runs, broken), "parity.md": compared}, broken + unread
+    made = {
+        **{name: front.filled(name, records, runs) for name in ("index.md", "references.md")},
+        "status.md": status(records, runs, broken),
+        "parity.md": compared,
+        "decisions.md": decisions.page(),
+    }
+    return made, broken + unread
 
 
 def status(records, runs, broken):

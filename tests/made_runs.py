@@ -4,8 +4,17 @@ import numpy as np
 
 from reid_core.runs.run import Run, Spec
 
+MACHINE = {
+    "device": "x86_64, 2 cores",
+    "processor": "a processor",
+    "instructions": "AVX512",
+    "threads": 2,
+    "precision": "fp32",
+}
 
-def run(seed, ap, pids=None, row="full", origin="world"):
+
+def run(seed, ap, pids=None, row="full", origin="world", first=None, inp=None):
+    """A run of given precisions, of first ranks and of inverse negative penalties where given."""
     pids = list(range(len(ap))) if pids is None else pids
     record = {
         "data": "toy",
@@ -16,6 +25,13 @@ def run(seed, ap, pids=None, row="full", origin="world"):
         "pids": pids,
         "skipped": 0,
     }
+    if first is not None:
+        record["first"] = list(first)
+        for k in (1, 5, 10):
+            record["summary"][f"R{k}"] = 100 * float(np.mean(np.array(first) <= k))
+    if inp is not None:
+        record["inp"] = list(inp)
+        record["summary"]["mINP"] = 100 * float(np.mean(inp))
     return Run(
         spec=Spec("clip_reid", "baseline", row, seed=seed),
         data={"origin": origin, "name": "toy"},
@@ -24,7 +40,7 @@ def run(seed, ap, pids=None, row="full", origin="world"):
         scores=[record],
         history=[],
         cost={},
-        provenance={},
+        provenance=dict(MACHINE),
     )
 
 

@@ -7,15 +7,20 @@ import sys
 from pathlib import Path
 
 import build as pages_build
+import bundle
+import decisions
+import front
 import guards
 import nbformat
 import pages
 import pytest
+import runs
+import yaml
 from made_runs import run
 from markdown_it import MarkdownIt
 from nbformat import v4
 
-from reid_core.report import reported
+from reid_core.report import reported, scoreboard, tables
 from reid_core.runs.run import BOOK
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -88,6 +93,7 @@ def book(shelves, tmp_path, monkeypatch):
         monkeypatch.setattr(pages_build, name, tmp_path / place)
     monkeypatch.setattr(pages_build, "notebooks", lambda: [SOURCE])
     monkeypatch.setattr(pages_build.rooms, "write", lambda folder: None)
+    monkeypatch.setattr(front, "picture", lambda records: "")  # ranks a world
     monkeypatch.setattr(pages_build, "built", lambda staged: page("new"))
     monkeypatch.setattr(pages, "ROOT", tmp_path)
     notebook(tmp_path / SOURCE, "1")
@@ -300,3 +306,95 @@ def test_text_is_read_and_written_as_utf_8_whatever_the_locale():
     for path in files:
         calls = re.findall(r"(?:read_text|write_text|\bopen)\([^()]*\)", path.read_text(encoding="utf-8"))
         assert [call for call in calls if "encoding=" not in call and ".opened(" not in call] == [], path
+
+
+def measured(seed):
+    """A run on the shelf of the book, whole enough for its page."""
+    facts = {"commit": "0123456789abcdef", "clean": True, "torch": "2", "device": "processor"}
+    told = {"cost": {"minutes": 1.0}, "provenance": facts, "recipe": {"epochs": 3}}
+    return BOOK.write(run(seed, [0.5, 0.7]).__class__(**{**vars(run(seed, [0.5, 0.7])), **told}))
+
+
+@pytest.fixture
+def linked(shelves, tmp_path):
+    """A built page with one number of two runs, after its links were made."""
+    shown = tables.cell(tables.ours([measured(0), measured(1)]))
+    page = tmp_path / "html" / "notebooks" / "n.html"
+    page.parent.mkdir(parents=True)
+    page.write_text(f"<article><h1>A <em>page</em><a class=x>#</a></h1><table>{shown}</table></article>")
+    runs.link(tmp_path / "html")
+    return page
+
+
+def test_a_number_is_two_clicks_from_its_json_and_one_from_its_page(linked):
+    (address,) = re.findall(r'<a class="run" href="([^"]+)"', linked.read_text())
+    second = (linked.parent / address).resolve()
+    told = second.read_text()
+    for seed in (0, 1):
+        (name,) = re.findall(rf'href="([^"]*-s{seed}.json)" download', told)
+        kept = BOOK.path(run(seed, [0.5]).spec)
+        assert (second.parent / name).read_bytes() == kept.read_bytes()
+        assert guards.digest(kept)[:12] in told
+    (back,) = re.findall(r'<a href="([^"]+)">A page</a>', told)
+    assert (second.parent / back).resolve() == linked.resolve()
+    assert "python -m reid_core train clip_reid --variant baseline --data world_market" in told
+
+
+def test_a_link_changes_no_number_and_the_guards_still_read_it(linked):
+    found = guards.check_page(linked.read_text(), "n.html")
+    assert found == [] and "60.0" in linked.read_text()
+    for place in linked.parents[1].glob("runs/**/*.html"):
+        assert guards.check_page(place.read_text(), place.name) == []
+
+
+def test_every_decision_of_a_recipe_has_an_anchor_that_its_table_leads_to():
+    page = decisions.page()
+    named = [line.where for line in pages.PAPERS["promptsg"].recipe.table() if line.status == "assumed"]
+    numbers = {decisions.NUMBER.match(where)[1] for where in named if decisions.NUMBER.match(where)}
+    for number in {*numbers, "18", "23", "24", "25", "26", "27", "28"}:
+        assert page.count(f'id="promptsg-d{number}"') == 1
+    told = decisions.linked('<td class="">D22: off</td>', "notebooks/2_promptsg/reproduce.html", "../../")
+    assert 'href="../../book/decisions.html#promptsg-d22">D22</a>: off' in told
+
+
+def test_the_front_page_has_all_its_parts_where_nothing_was_run(shelves):
+    told = front.filled("index.md", {}, [])
+    assert "<!--" not in told and guards.check_page(rendered(told), "index") == []
+    assert told.count('class="button"') == 4 and told.count("<b>") == 3 + 6
+    done = scoreboard.done()
+    assert f"{done} of 5 papers so far" in told and "not run" in told
+    assert re.findall(r"<b>0</b> <span>runs with recipe", told)
+
+
+def test_the_scoreboard_has_a_row_for_each_of_the_five_papers_and_what_they_build_on(shelves):
+    told = scoreboard.board()
+    assert re.sub(r"<style>.*?</style>", "", told).count("<tr") - told.count('class="storey"') == 1 + 2 + 5
+    assert all(len(entry.idea.split()) <= 8 for entry in (*scoreboard.BEFORE, *scoreboard.FIVE))
+
+
+def test_the_bundle_has_a_checksum_for_every_file_and_the_same_bytes_again(tmp_path):
+    (tmp_path / "a").write_text("a")
+    (tmp_path / "b").write_text("b")
+    files = {"html/a": tmp_path / "a", "b": tmp_path / "b"}
+    sums = bundle.pack(tmp_path / "one.zip", "book", files)
+    assert sums == bundle.pack(tmp_path / "two.zip", "book", files)
+    assert (tmp_path / "one.zip").read_bytes() == (tmp_path / "two.zip").read_bytes()
+    assert sums[1] == f"{guards.digest(tmp_path / 'a')}  book/html/a"
+
+
+def test_the_buttons_for_source_and_launch_need_an_address(monkeypatch, tmp_path):
+    monkeypatch.setenv("REID_REPOSITORY", "https://example.org/book")
+    pages_build.configure(tmp_path / "with.yml")
+    monkeypatch.delenv("REID_REPOSITORY")
+    monkeypatch.setattr(front, "citation", dict)
+    pages_build.configure(tmp_path / "without.yml")
+    assert (
+        yaml.safe_load((tmp_path / "with.yml").read_text())["repository"]["url"] == "https://example.org/book"
+    )
+    assert "repository" not in yaml.safe_load((tmp_path / "without.yml").read_text())
+
+
+def test_the_bibliography_has_the_five_papers_and_every_key_once():
+    keys = re.findall(r"@\w+\{(\w+),", (ROOT / "book" / "references.bib").read_text(encoding="utf-8"))
+    assert len(keys) == len(set(keys))
+    assert {"yang2024promptsg", "zhou2026hpl", "lin2025dmpt", "wen2026pad", "xu2026vladr"} <= set(keys)

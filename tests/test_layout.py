@@ -191,7 +191,7 @@ def test_the_table_of_contents_holds_every_notebook_and_page():
     toc = yaml.safe_load((ROOT / "_toc.yml").read_text())
     files = {toc["root"]} | {chapter["file"] for part in toc["parts"] for chapter in part["chapters"]}
     pages = {str(p.relative_to(ROOT).with_suffix("")) for p in [*(ROOT / "book").glob("*.md"), *NOTEBOOKS]}
-    assert files == pages | {"book/status", "book/parity"}  # these two are generated
+    assert files == pages | {"book/status", "book/parity", "book/decisions"}  # these are generated
 
 
 def test_conda_takes_what_it_needs_from_pyproject_and_pip_has_tested_versions():

@@ -1,7 +1,12 @@
 """Strict parameters, and tables whose cells remember their runs."""
 
+import base64
+import re
+
+import numpy as np
 import pytest
 from made_runs import noisy, run
+from matplotlib import pyplot as plt
 
 from reid_core import losses
 from reid_core.report import ablations, notebook, tables
@@ -101,6 +106,33 @@ def test_show_prints_the_source_that_runs_and_where_it_stands():
     assert "reid_core/losses.py, line" in text and "hardest_distances" in text
 
 
+def test_a_plot_is_an_svg_and_photographs_are_a_png_of_twice_the_size():
+    plot, axis = plt.subplots(figsize=(2, 1))
+    axis.plot([0, 1], [1, 0])
+    assert "data:image/svg+xml;base64," in notebook.figure(plot, "It falls", "A line").data
+    photographs, axis = plt.subplots(figsize=(2, 1))
+    axis.imshow(np.zeros((8, 4, 3), np.uint8))
+    shown = notebook.figure(photographs, "Black", "A black box").data
+    png = base64.b64decode(re.search(r"image/png;base64,([^\"]*)", shown)[1])
+    drawn = int.from_bytes(png[16:20])  # pixels across, from the header of a PNG
+    assert drawn > 2 * float(re.search(r"width:(\d+)px", shown)[1]), "two pixels for each of the page"
+    assert plt.get_fignums() == [], "closed, or the notebook would show them again"
+
+
+def test_equal_plots_are_equal_bytes():
+    def drawn():
+        plot, axis = plt.subplots()
+        axis.plot([0, 1])
+        return notebook.figure(plot, "", "").data
+
+    assert drawn() == drawn()
+
+
+def test_what_is_folded_keeps_its_table_and_says_what_it_is():
+    told = notebook.folded("All <settings>", tables.table(["x"], [["1"]], "found")).data
+    assert told.startswith("<details><summary>All &lt;settings&gt;</summary>") and "found" in told
+
+
 @pytest.fixture
 def kept(shelves):
     return [OWN.write(noisy(seed)) for seed in range(2)]
@@ -108,15 +140,16 @@ def kept(shelves):
 
 def test_a_cell_with_our_number_names_its_runs(kept):
     text = tables.table(["x"], [[tables.ours(kept)]], "found").data
-    assert 'class="world"' in text and 'data-origin="world"' in text
+    assert 'class="world decimal"' in text and 'data-origin="world"' in text
     assert 'data-run="clip_reid/baseline/full/world_market-laptop-s0 ' in text and "±" in text
 
 
 def test_a_world_number_never_stands_in_the_real_column(kept):
     specs = {"row": [one.spec for one in kept]}
     text = ablations.comparison(specs, ["mAP"], {("row", "mAP"): 86.4}, "caption", shelf=OWN).data
-    paper, real, world = text.split("<td")[2:5]
-    assert "86.4" in paper and "not run" in real and 'data-origin="world"' in world
+    paper, world = text.split("<td")[2:4]
+    assert "86.4" in paper and 'data-origin="world"' in world
+    assert "Ours, real data: mAP (not run)" in text and "real" not in paper + world.partition(">")[0]
 
 
 def test_a_row_without_a_run_says_so():

@@ -117,3 +117,11 @@ def test_a_run_that_the_book_does_not_print_is_refused_by_name(monkeypatch):
         SystemExit, match="expected the name of a run that the book shows, found 'full'; --list prints them"
     ):
         __main__.main(["measure", "--only", "full"])
+
+
+def test_make_publish_builds_the_book_with_its_address_and_packs_it():
+    words = ["make", "--dry-run", "--always-make", "publish", "REPOSITORY=https://example.org/book"]
+    told = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert told.index("book/build.py make") < told.index("book/bundle.py")
+    rules = (ROOT / "Makefile").read_text(encoding="utf-8")
+    assert "publish: export REID_REPOSITORY := $(REPOSITORY)" in rules

@@ -28,7 +28,7 @@ class ClipReidRecipe(Recipe):
     pretrained: str = released("openai", "card 1.2", "weights")
     text_tower: str = released("pretrained", 'card 1.5; a control row takes "random"')
     sentences_moved: int = assumed(
-        0, "a control row: so many places on, everybody learns from another's sentence"
+        0, "a control row: prompts of identities so many places on, shuffled identity prompts"
     )
     image_height: int = released(256, "card 1.1", "pixels")
     image_width: int = released(128, "card 1.1", "pixels")

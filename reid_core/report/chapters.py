@@ -1,4 +1,5 @@
-"""Which rows the book prints, the most important first: the order in which `make results` measures them.
+"""Which rows the book prints, the most important first: the order in which `make results` measures them; and
+what each chapter asks of them: its claims, its questions and the boxes of its pages.
 
 World domains A and D stand for Market-1501 and MSMT17: they differ in cameras, wardrobe and layout.
 """
@@ -90,3 +91,419 @@ def trains(spec):
     paper = METHODS[spec.method]
     changes = paper.rows[spec.row]
     return not changes or not set(changes) <= set(paper.test_only)
+
+
+class Paper(NamedTuple):
+    """The head of a chapter: the paper, where it stands, and who wrote it."""
+
+    title: str
+    authors: str
+    venue: str
+    link: str
+    code: str = ""  # of the authors; "" where none was released
+    remark: str = ""  # on the code, or why there is none
+
+
+PAPERS = {
+    "CLIP-ReID": Paper(
+        title="CLIP-ReID: Exploiting Vision-Language Model for Image Re-Identification without Concrete Text "
+        "Labels",
+        authors="Siyuan Li, Li Sun, Qingli Li",
+        venue="AAAI 2023",
+        link="https://arxiv.org/abs/2211.13977",
+        code="https://github.com/Syliz517/CLIP-ReID",
+        remark="read at commit eb1898b",
+    ),
+    "PromptSG": Paper(
+        title="A Pedestrian is Worth One Prompt: Towards Language Guidance Person Re-Identification",
+        authors="Zexian Yang, Dayan Wu, Chenming Wu, Zheng Lin, Jingzi Gu, Weiping Wang",
+        venue="CVPR 2024",
+        link="https://openaccess.thecvf.com/content/CVPR2024/html/"
+        "Yang_A_Pedestrian_is_Worth_One_Prompt_Towards_Language_Guidance_Person_CVPR_2024_paper.html",
+        remark="announced in the abstract, not found",
+    ),
+}
+SHOWN = {  # how pages call a row; others are called by their own name
+    "full": "full method",
+    "1 token": "one learned word",
+    "8 tokens": "eight learned words",
+    "SIE": "camera embedding (SIE)",
+    "control: random text tower": "randomly initialised text encoder",
+    "control: another's sentence": "shuffled identity prompts",
+    "control: one constant sentence": "one constant sentence",
+    "control: words without meaning": "random token embeddings",
+    "twice the epochs": "all published epochs",
+    "no interaction, twice the epochs": "no interaction module, all published epochs",
+    "plain contrast": "contrastive loss without identity labels",
+    "CLIP fine-tune": "CLIP fine-tune (baseline)",
+    "zero-shot": "zero-shot",
+    **dict(
+        zip(
+            (*TABLE_3, *TABLE_4, *TABLE_5),
+            (
+                "a) all parts",
+                "b) without image-to-text loss",
+                "c) without text-to-image loss",
+                "d) without the interaction module",
+                "composed prompt",
+                "one sentence for all",
+                "no interaction module",
+                "cross-attention alone, simplified prompt",
+                "one self-attention layer, simplified prompt",
+                "two self-attention layers, composed prompt",
+                "two self-attention layers, simplified prompt",
+            ),
+            strict=True,
+        )
+    ),
+}
+
+
+def shown(label):
+    """How pages call a row, or a row of another method: "CLIP fine-tune, all published epochs"."""
+    if label in SHOWN:
+        return SHOWN[label]
+    name, comma, row = label.partition(", ")
+    return f"{name}, {SHOWN[row]}" if comma and row in SHOWN else label
+
+
+class Question(NamedTuple):
+    """Rows of a chapter's ablations that answer one question, each against the `reference`."""
+
+    title: str
+    caption: str
+    labels: tuple
+    reference: str = "full"
+    table: str = ""  # of the paper, where it prints these rows
+    tests: dict = {}  # {label: (row, test)} of what differs in the test alone
+    plotted: bool = True  # in the forest plot
+
+
+def training_length(*labels):
+    """The Question whether a method only lacks epochs."""
+    return Question(
+        title="Training length",
+        caption="Half of the published epochs and all of them, against the baseline with all",
+        labels=labels,
+        reference="CLIP fine-tune, twice the epochs",
+    )
+
+
+FULL_PROMPT, SIMPLE_PROMPT = TABLE_5[-2:]
+TUNED = ("CLIP fine-tune, zero-shot", "CLIP fine-tune", "CLIP-ReID", "PromptSG")
+JOINT = "images of the joint space search each other"
+QUESTIONS = {
+    "CLIP-ReID": {
+        "components": Question(
+            title="Components",
+            caption="Components of CLIP-ReID, against the full method (four learned words)",
+            labels=("full", "no stage 1", "1 token", "8 tokens", "no image-to-text loss"),
+        ),
+        "tower": Question(
+            title="Camera embedding, overlapping patches",
+            caption="Camera embedding and overlapping patches, against neither",
+            labels=("full", "SIE", "overlapping patches"),
+        ),
+        "language": Question(
+            title="Controls for language",
+            caption="Controls for language, and the baseline, against the full method",
+            labels=("full", *clip_reid.CONTROLS, "CLIP fine-tune"),
+        ),
+        "length": training_length(
+            "CLIP fine-tune", "CLIP-ReID", "CLIP fine-tune, twice the epochs", "CLIP-ReID, twice the epochs"
+        ),
+    },
+    "PromptSG": {
+        "components": Question(
+            title="Components (Table 3)",
+            caption="Table 3, against row a",
+            labels=tuple(TABLE_3),
+            reference=TABLE_3[0],
+            table="Table 3",
+        ),
+        "prompt": Question(
+            title="Composed prompt (Table 4)",
+            caption="Table 4, against training with the composed prompt",
+            labels=tuple(TABLE_4),
+            reference=TABLE_4[0],
+            table="Table 4",
+        ),
+        "depth": Question(
+            title="Depth and prompt at test (Table 5)",
+            caption="Table 5, against the full model with composed prompts",
+            labels=tuple(TABLE_5),
+            reference=FULL_PROMPT,
+            table="Table 5",
+            tests={SIMPLE_PROMPT: ("full", "simplified prompt")},
+        ),
+        "contrast": Question(
+            title="Contrastive loss",
+            caption="The weight of the contrastive loss, and the loss without identity labels",
+            labels=(*LAMBDAS, "plain contrast"),
+            reference="lambda 0.5",
+        ),
+        "readings": Question(
+            title="Unspecified details",
+            caption="Readings of unspecified details, against the default",
+            labels=("full", *READINGS, *TEMPERATURES),
+            tests={
+                "retrieval by f12 and z (D9)": ("full", "last state and z (D9)"),
+                "simplified prompt in the gallery (D20)": ("full", "simplified prompt in the gallery (D20)"),
+            },
+        ),
+        "language": Question(
+            title="Controls for language",
+            caption="Controls for language, and the baseline, against the full model",
+            labels=("full", *promptsg.CONTROLS, "CLIP fine-tune"),
+        ),
+        "length": training_length(
+            "CLIP fine-tune",
+            "full",
+            TABLE_3[3],
+            "CLIP fine-tune, twice the epochs",
+            "twice the epochs",
+            "no interaction, twice the epochs",
+        ),
+        "domain": Question(
+            title="Zero-shot and fine-tuned",
+            caption="Tested where the training was, against zero-shot CLIP",
+            labels=TUNED,
+            reference=TUNED[0],
+            plotted=False,
+        ),
+        "composed": Question(
+            title="A composed sentence as query",
+            caption="A composed sentence as query, against the image in the same space",
+            labels=("images search images by z", JOINT, "composed sentences search images"),
+            reference=JOINT,
+            tests={
+                "images search images by z": ("full", None),
+                JOINT: ("full", "joint space"),
+                "composed sentences search images": ("full", "composed sentence to image"),
+            },
+            plotted=False,
+        ),
+        "captions": Question(
+            title="A caption as query",
+            caption="A caption as query: gallery of images, and of the sentences that they compose",
+            labels=("captions search images", "captions search composed sentences"),
+            reference="captions search images",
+            tests={
+                "captions search images": ("full", "caption to image"),
+                "captions search composed sentences": ("full", "caption to composed sentence"),
+            },
+            plotted=False,
+        ),
+    },
+}
+
+
+class Claim(NamedTuple):
+    """What a paper says of one comparison: that the row `better` ranks above the row `against`."""
+
+    id: str
+    text: str  # in the terms of the field
+    where: str  # in the paper
+    better: str  # labels, as `notebook.Chapter` reads them
+    against: str
+    printed: tuple = ()  # of both rows, the columns that pick them in results/reported.csv
+    tests: tuple = (None, None)  # of both rows, where not a run's first
+    away: bool = False  # on the chapter's other data set
+    page: str = "ablate"  # that shows the comparison
+    metric: str = "mAP"
+
+
+TABLE_2 = {  # the whole methods in PromptSG's Table 2, ViT-B/16
+    name: {"paper": "promptsg", "table": "Table 2", "backbone": "ViT-B/16", "method": method}
+    for name, method in (
+        ("CLIP fine-tune", "Baseline"),
+        ("CLIP-ReID", "CLIP-ReID"),
+        ("PromptSG", "PromptSG"),
+    )
+}
+
+
+def whole(id, text, better, against, away=False):
+    """The Claim that one method ranks above another, as printed in PromptSG's Table 2."""
+    return Claim(
+        id=id,
+        text=text,
+        where=f"PromptSG, Table 2, {'MSMT17' if away else 'Market-1501'}",
+        better=better,
+        against=against,
+        printed=(TABLE_2[better], TABLE_2[against]),
+        away=away,
+        page="reproduce",
+    )
+
+
+def part(id, text, where, better, against, tests=(None, None)):
+    """The Claim that two rows of one of PromptSG's tables differ; `where` begins with the table's name. A row
+    with a test of its own is that test of the full model."""
+    columns = {"paper": "promptsg", "table": where.partition(",")[0]}
+    printed = tuple({**columns, "row": row} for row in (better, against))
+    measured = ["full" if test else row for row, test in zip((better, against), tests)]
+    return Claim(id, text, where, *measured, printed, tests)
+
+
+CLAIMS = {
+    "CLIP-ReID": (
+        whole(
+            "gain",
+            "CLIP-ReID ranks above fine-tuned CLIP without sentences",
+            "CLIP-ReID",
+            "CLIP fine-tune",
+        ),
+        whole(
+            "gain-away",
+            "The same on the larger data set",
+            "CLIP-ReID",
+            "CLIP fine-tune",
+            away=True,
+        ),
+        Claim("stage-1", "Prompt learning (stage 1) helps", "abstract", "full", "no stage 1"),
+        Claim(
+            "image-to-text",
+            "The image-to-text loss of stage 2 helps",
+            "abstract",
+            "full",
+            "no image-to-text loss",
+        ),
+        Claim("words", "Four learned words are better than one", "default of the code", "full", "1 token"),
+        Claim(
+            "language",
+            "CLIP's text encoder helps: a randomly initialised one is worse",
+            "abstract, in our reading",
+            "full",
+            "control: random text tower",
+        ),
+        Claim("cameras", "A camera embedding (SIE) helps", "README of the code", "SIE", "full"),
+        Claim("overlap", "Overlapping patches help", "README of the code", "overlapping patches", "full"),
+    ),
+    "PromptSG": (
+        whole("gain", "PromptSG ranks above fine-tuned CLIP without sentences", "PromptSG", "CLIP fine-tune"),
+        whole("over-clip-reid", "PromptSG ranks above CLIP-ReID", "PromptSG", "CLIP-ReID"),
+        part(
+            "interaction",
+            "The multimodal interaction module helps",
+            "Table 3, rows a and d",
+            TABLE_3[0],
+            TABLE_3[3],
+        ),
+        part(
+            "image-to-text",
+            "The image-to-text contrastive loss helps",
+            "Table 3, rows a and b",
+            TABLE_3[0],
+            TABLE_3[1],
+        ),
+        part(
+            "text-to-image",
+            "The text-to-image contrastive loss helps",
+            "Table 3, rows a and c",
+            TABLE_3[0],
+            TABLE_3[2],
+        ),
+        part(
+            "composed",
+            "A pseudo-word per image is better than one sentence for all",
+            "Table 4, both rows",
+            *TABLE_4,
+        ),
+        part(
+            "depth",
+            "Two self-attention layers are better than cross-attention alone",
+            "Table 5, rows 2 and 5",
+            SIMPLE_PROMPT,
+            TABLE_5[1],
+            tests=("simplified prompt", None),
+        ),
+        part(
+            "prompt-at-test",
+            "The composed prompt at test is better than the simplified one",
+            "Table 5, rows 4 and 5",
+            FULL_PROMPT,
+            SIMPLE_PROMPT,
+            tests=(None, "simplified prompt"),
+        ),
+    ),
+}
+
+
+class Box(NamedTuple):
+    """What opens a page: what the paper claims, the claims whose measured effects the second sentence tells,
+    and what the verdict on the first of them means."""
+
+    says: str
+    claims: tuple
+    holds: str
+    fails: str
+
+
+BOXES = {
+    "CLIP-ReID": {
+        "chapter": Box(
+            says="The paper claims that a learned sentence for every identity makes a better image encoder "
+            "than identity labels alone.",
+            claims=("gain", "gain-away"),
+            holds="The gain exists on images that share nothing with the paper's; its size is not to be "
+            "compared.",
+            fails="Identity labels alone are enough on these images, and the sentences cost accuracy.",
+        ),
+        "reproduce": Box(
+            says="PromptSG's Table 2 prints CLIP-ReID several points of mAP above the baseline, which is the "
+            "same image encoder without sentences.",
+            claims=("gain", "gain-away"),
+            holds="The order of the two methods is reproduced on synthetic images, not the printed numbers.",
+            fails="The order of the two methods is not reproduced on synthetic images.",
+        ),
+        "ablate": Box(
+            says="The paper claims that both stages matter: prompt learning (stage 1), and its sentences as "
+            "targets of the image-to-text loss (stage 2).",
+            claims=("stage-1", "image-to-text", "language"),
+            holds="What stage 1 learns reaches the image encoder; the controls for language say whether its "
+            "meaning matters.",
+            fails="Sentences that were not learned do as well or better, so that stage 1 is not where a gain "
+            "comes from.",
+        ),
+        "look": Box(
+            says="The paper shows attention maps that lie on the person, on images of the authors' choice.",
+            claims=("gain",),
+            holds="The maps below show whether the better ranking comes with more attention to the person.",
+            fails="The maps below show what the model attends to while the sentences cost accuracy.",
+        ),
+    },
+    "PromptSG": {
+        "chapter": Box(
+            says="The paper claims that a sentence composed from the image itself guides the image encoder "
+            "to what identifies a person, far beyond CLIP-ReID.",
+            claims=("gain", "over-clip-reid"),
+            holds="The gain over the baseline exists on images that share nothing with the paper's; its size "
+            "is not to be compared.",
+            fails="Without real data and the authors' weights the printed gain over the baseline is not "
+            "reproduced.",
+        ),
+        "reproduce": Box(
+            says="Table 2 of the paper prints PromptSG above the baseline and CLIP-ReID on both data sets.",
+            claims=("gain", "over-clip-reid"),
+            holds="The order of PromptSG and the baseline is reproduced on synthetic images, not the printed "
+            "numbers.",
+            fails="The order of PromptSG and the baseline is not reproduced on synthetic images.",
+        ),
+        "ablate": Box(
+            says="The paper claims that every part helps: the interaction module most, then the composed "
+            "prompt and both directions of the contrastive loss.",
+            claims=("interaction", "composed", "image-to-text"),
+            holds="The interaction module carries a part of the gain here, too.",
+            fails="The contrastive loss on the image encoder does better without the module that makes the "
+            "paper's largest gain.",
+        ),
+        "look": Box(
+            says="The paper's Figures 1 and 4 show attention maps that lie on the person once the prompt is "
+            "composed, on images of the authors' choice.",
+            claims=("composed",),
+            holds="The maps below show whether the better ranking comes with more attention to the person.",
+            fails="The maps below show what the model attends to while the composed prompt costs accuracy.",
+        ),
+    },
+}

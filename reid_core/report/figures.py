@@ -19,19 +19,28 @@ STYLES = {  # never colour alone: lines of neighbouring colours differ in style
     "vladr": "-.",
 }
 COLOURS = dict(zip(STYLES, matplotlib.color_sequences["okabe_ito"]))  # in the order of STYLES
-DPI = 110
+DPI = 220  # of photographs: two pixels for each of a common screen
 
 
 def as_html(figure, caption, alt):
-    """HTML of the figure as a PNG, with its caption (the finding) and alt text (what it looks like)."""
+    """HTML of the figure with its caption (the finding) and alt text (what it looks like): a plot as SVG,
+    photographs as a PNG."""
+    photographs = any(axis.get_images() for axis in figure.axes)
+    kind, mime = ("png", "image/png") if photographs else ("svg", "image/svg+xml")
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=DPI, bbox_inches="tight")
+    width = figure.get_tightbbox().width  # inches
+    with matplotlib.rc_context({"svg.hashsalt": "reid"}):  # equal figures, equal bytes
+        figure.savefig(buffer, format=kind, dpi=DPI, bbox_inches="tight", metadata=DATELESS[kind])
     plt.close(figure)  # or the notebook would show it a second time
     data = base64.b64encode(buffer.getvalue()).decode()
+    size = f"width:{100 * width:.0f}px;max-width:100%"
     return (
-        f'<figure><img src="data:image/png;base64,{data}" alt="{escaped(alt)}" style="max-width:100%">'
+        f'<figure><img src="data:{mime};base64,{data}" alt="{escaped(alt)}" style="{size}">'
         f"<figcaption>{escaped(caption)}</figcaption></figure>"
     )
+
+
+DATELESS = {"png": {}, "svg": {"Date": None}}
 
 
 def losses(history, colour=None):

@@ -286,7 +286,7 @@ def score_bars(axis, scores, y, thick, **style):
 def chance_lines(axis, chance):
     """A black line across the bars of each score, at the mean of a uniform map's scores (Q, columns)."""
     for y, value in enumerate(100 * chance.astype(float).mean(0)):
-        label = "" if y else "a map without preference"  # once in the legend
+        label = "" if y else "uniform map"  # once in the legend
         axis.plot([value, value], [y - 0.45, y + 0.45], color="black", lw=2, label=label)
 
 

@@ -2,10 +2,12 @@
 tables of a chapter (`Chapter`), and source code and figures (`show`, `figure`)."""
 
 import ast
+import functools
 import inspect
 import json
 from types import SimpleNamespace
 
+import numpy as np
 from IPython import get_ipython
 from IPython.display import HTML
 from pygments import highlight
@@ -14,9 +16,10 @@ from pygments.lexers import PythonLexer
 
 from data_prep import catalogue
 from data_prep.catalogue import ROOT
+from reid_core.analysis import dataflow
 from reid_core.methods import METHODS
 from reid_core.recipe import profile_called
-from reid_core.report import ablations, chapters, figures, images, reported, tables
+from reid_core.report import ablations, chapters, claims, figures, forest, images, reported, tables
 from reid_core.runs import measure
 from reid_core.runs.run import BOOK, OWN, SEEDS, Spec
 
@@ -191,19 +194,20 @@ NAMES = {  # what tables call a variant
 }
 
 
+PACES = ("training minutes", "images per second")  # of a run, as `measure.pace` gives them
+
+
 class Chapter:
     """The tables of a page about one paper, a call per cell, in the profile and on the data of the page.
 
     A label is an ablation row of the chapter's method, the name of a method (its full row), or both: "CLIP
     fine-tune, twice the epochs". `on` names another data set than the page's, such as `away`; where that
-    is "", because the profile has none, the table is a placeholder. Tables on the page's data are gathered
-    for `overview`.
+    is "", because the profile has none, the table is a placeholder.
     """
 
     def __init__(self, page, name):
         self.page = page
         self.name = name
-        self.made = {}  # {title: (rows, reference)} of the tables so far, for `overview`
         self.paper = METHODS[NAMES[name][0]]
         if page.profile == "smoke":  # made in seconds: one seed, and no test on another data set
             self.seeds = [page.seed]
@@ -226,30 +230,89 @@ class Chapter:
         # `same`: rows with equal settings share a run
         return [Spec(*NAMES[name], row, data, self.page.profile, seed).same for seed in self.seeds]
 
-    def table(self, title, against, *, on=None, reference=None, tests=None, rows=None):
-        """A printed ablation table beside ours, each row against the `reference`, the first unless told.
-        `tests` {label: (row, test)} names what differs in the test alone."""
-        data = on or self.page.data
-        labels = list(rows or self.paper.tables[title])
-        if on == "":
-            return missing(f"{title} on the other data set, in this profile")
-        caption = f"{title} on {catalogue.title(data)}, against {against}"
-        printed = self.printed(title, labels, data)
-        tests = tests or {}
-        made = {}
-        for label in labels:
-            made[label] = self.row(label, data, tests.get(label), printed.get((label, "mAP")))
-        noted = None if on else title
-        return self.ablation(made, reference or labels[0], caption, noted, printed_on=self.beside(data))
+    def head(self):
+        """The paper, its authors, its code, and the lines of our file."""
+        paper = chapters.PAPERS[self.name]
+        kind = self.paper.variants[NAMES[self.name][1]].kind
+        lines, first = inspect.getsourcelines(kind)
+        place = f"{place_of(kind)}, lines {first} to {first + len(lines) - 1}"
+        code = link(paper.code) if paper.code else "none"
+        rows = {
+            "paper": link(paper.link, paper.title),
+            "authors": tables.escaped(paper.authors),
+            "venue": tables.escaped(paper.venue),
+            "official code": f"{code} ({tables.escaped(paper.remark)})",
+            "here": f"<code>{tables.escaped(place)}</code>",
+        }
+        told = "".join(f"<dt>{name}</dt><dd>{what}</dd>" for name, what in rows.items())
+        return HTML(f'<dl class="simple head">{told}</dl>')
 
-    def sweep(self, name, labels, caption, *, reference="full", on=None, tests=None):
-        """An ablation without printed numbers, each row against the `reference`; `tests` as in `table`."""
+    def architecture(self, caption, alt):
+        """The data flow of the last stage, as one forward pass recorded it."""
+        method, _ = Spec(*NAMES[self.name], "full", self.page.data, self.page.profile).build()
+        return figure(dataflow.draw(dataflow.record(method, method.stages()[-1])), caption, alt)
+
+    def box(self, name):
+        """The three sentences that open a page."""
+        page = chapters.BOXES[self.name][name]
+        found = {one.claim.id: one for one in self.judged}
+        return claims.box(page, [found[one] for one in page.claims])
+
+    def claims(self):
+        """The table of the chapter's claims, with their verdicts."""
+        return claims.table(self.judged, f"What {self.name} claims, and what the runs say")
+
+    @functools.cached_property
+    def judged(self):
+        """The chapter's claims beside the runs of the page's shelf."""
+        return claims.judge(list(map(self.asked, chapters.CLAIMS[self.name])), self.page.shelf)
+
+    def asked(self, claim):
+        """(claim, Row of its better side, Row of the other, title of the data)."""
+        data = (self.away or chapters.MARKETS[1]) if claim.away else self.page.data
+        printed = printed_of(dict(enumerate(claim.printed)), data)
+        sides = []
+        for k, label in enumerate((claim.better, claim.against)):
+            specs = [] if claim.away and not self.away else self.specs(label, data)
+            sides.append(ablations.Row(specs, claim.tests[k], printed.get((k, claim.metric))))
+        return claim, *sides, catalogue.title(data)
+
+    def forest(self, on=None):
+        """The forest plot of the chapter's questions, but for those whose effects are on another scale."""
         if on == "":
-            return missing(f"{caption} on the other data set, in this profile")
-        tests = tests or {}
-        made = {label: self.row(label, on, tests.get(label)) for label in labels}
-        noted = None if on else name
-        return self.ablation(made, reference, f"{caption}: {catalogue.title(on or self.page.data)}", noted)
+            return missing("The forest plot of the other data set, in this profile")
+        data = on or self.page.data
+        asked = {}
+        for name, question in chapters.QUESTIONS[self.name].items():
+            if question.plotted:
+                asked[question.title] = self.rows(name, data), question.reference
+        groups = forest.grouped(asked, self.page.shelf)
+        if not any(one.change for group in groups for one in group.rows):
+            return missing(f"The forest plot of {catalogue.title(data)}")
+        return figure(
+            forest.forest(groups), forest.caption(groups, catalogue.title(data)), forest.alt(groups)
+        )
+
+    def rows(self, name, data):
+        """{label: Row} of a question, with the printed numbers where a table has them."""
+        question = chapters.QUESTIONS[self.name][name]
+        printed = self.printed(question.table, question.labels, data) if question.table else {}
+        made = {}
+        for label in question.labels:
+            test = question.tests.get(label)
+            made[label] = self.row(label, data, test, printed.get((label, "mAP")))
+        return made
+
+    def question(self, name, on=None):
+        """The table of one of the chapter's questions, folded."""
+        question = chapters.QUESTIONS[self.name][name]
+        if on == "":
+            return missing(f"{question.title} on the other data set, in this profile")
+        data = on or self.page.data
+        caption = f"{question.caption}: {catalogue.title(data)}"
+        beside = self.beside(data) if question.table else ""
+        made = self.ablation(self.rows(name, data), question.reference, caption, printed_on=beside)
+        return folded(f"{question.title}: {catalogue.title(data)}", made)
 
     def elsewhere(self, labels, *, reference):
         """The same models on the data set that their training did not see."""
@@ -260,7 +323,7 @@ class Chapter:
         trained = catalogue.title(self.page.data)
         tested = catalogue.title(self.away)
         caption = f"Trained on {trained}, tested on {tested}, which no training saw"
-        return self.ablation(made, reference, caption)
+        return folded(caption, self.ablation(made, reference, caption))
 
     def first_ranks(self, title):
         """R1 of a printed table, on the page's data set and on the other one."""
@@ -269,45 +332,90 @@ class Chapter:
         for data in filter(None, (self.page.data, self.away)):
             theirs = self.printed(title, self.paper.tables[title], data)
             for label in self.paper.tables[title]:
-                shown = f"{label}, {catalogue.title(data)}"
+                shown = f"{chapters.shown(label)}, {catalogue.title(data)}"
                 specs[shown] = self.specs(label, data)
                 if (label, "R1") in theirs:
                     printed[shown, "R1"] = theirs[label, "R1"]
-        return ablations.comparison(specs, ["R1"], printed, f"{title}: first ranks", shelf=self.page.shelf)
+        told = f"{title}: first ranks"
+        return folded(told, ablations.comparison(specs, ["R1"], printed, told, shelf=self.page.shelf))
 
-    def compared_with_print(self, wanted, *, on=None):
-        """mAP and R1 of whole methods beside the printed ones; `wanted` is {name: columns that pick its line
-        of reported.csv}."""
+    @property
+    def printed_methods(self):
+        """{name: columns that pick its line of reported.csv}: the chapter's method and those before it, which
+        one table prints side by side."""
+        names = list(chapters.TABLE_2)
+        return {name: chapters.TABLE_2[name] for name in names[: names.index(self.name) + 1]}
+
+    def compared_with_print(self, *, on=None):
+        """mAP and R1 of whole methods beside the printed ones."""
         data = on or self.page.data
         if on == "":
             return missing("The other data set, in this profile")
-        printed = printed_of(wanted, data)
+        wanted = self.printed_methods
         caption = (
             f"{self.beside(data)} as printed; ours: {catalogue.title(data)}; intervals count the luck "
             "of so few seeds and who is searched for"
         )
         specs = {name: self.specs(name, data) for name in wanted}
-        return ablations.comparison(specs, ["mAP", "R1"], printed, caption, shelf=self.page.shelf)
+        return ablations.comparison(
+            specs, ["mAP", "R1"], printed_of(wanted, data), caption, shelf=self.page.shelf
+        )
 
-    def gain(self, wanted, reference, caption, *, on=None):
-        """Whole methods against the `reference`, beside the printed differences."""
+    def gain(self, caption, *, on=None):
+        """Whole methods against the baseline, beside the printed differences."""
         data = on or self.page.data
         if on == "":
             return missing("The difference on the other data set, in this profile")
-        printed = printed_of(wanted, data)
-        made = {name: self.row(name, data, printed=printed.get((name, "mAP"))) for name in wanted}
+        printed = printed_of(self.printed_methods, data)
+        made = {
+            name: self.row(name, data, printed=printed.get((name, "mAP"))) for name in self.printed_methods
+        }
         caption = f"{caption} on {catalogue.title(data)}"
-        return self.ablation(made, reference, caption, printed_on=self.beside(data))
+        return self.ablation(made, "CLIP fine-tune", caption, printed_on=self.beside(data))
 
-    def overview(self):
-        """All rows of the page's tables by verdict."""
-        caption = f"Every row of this page on {catalogue.title(self.page.data)}, by verdict"
-        return ablations.overview(self.made, caption, self.page.shelf)
+    def reranked(self):
+        """Whole methods without and with k-reciprocal re-ranking, against the baseline without, folded."""
+        names = self.printed_methods
+        made = {name: self.row(name) for name in names}
+        for name in names:
+            made[f"{name}, re-ranked"] = self.row(name, test=(name, "image to image, re-ranked"))
+        caption = f"With and without re-ranking: {catalogue.title(self.page.data)}"
+        return folded(caption, self.ablation(made, "CLIP fine-tune", caption))
+
+    def provenance(self, run):
+        """What is kept with a run, folded."""
+        facts = {**run.data, **run.cost, **run.provenance} if run else {"this row": tables.NOT_RUN}
+        lines = [[key, str(value)] for key, value in facts.items()]
+        told = "Provenance of the run shown above"
+        return folded(told, tables.table(["fact", "value"], lines, told))
+
+    def cost(self):
+        """What a run of whole methods cost: medians over seeds and over the epochs of a stage."""
+        lines = []
+        minutes = {}
+        for name in self.printed_methods:
+            runs = ablations.found(self.specs(name), self.page.shelf)
+            if not runs:
+                lines.append([name, *[tables.NOT_RUN] * 3])
+                continue
+            paces = [measure.pace(run.history) for run in runs]
+            kept = {key: np.median([pace[key] for pace in paces]) for key in PACES}
+            minutes[name] = kept[PACES[0]]
+            cells = [
+                tables.Cell(f"{value:,.4g}", tables.kind_of(runs), tuple(runs)) for value in kept.values()
+            ]
+            lines.append([name, f"{runs[0].cost['trained parameters']:,}", *cells])
+        caption = f"What a run of the profile {self.page.profile} cost on the machine of its record"
+        if {"CLIP-ReID", self.name} <= set(minutes):
+            ratio = minutes[self.name] / minutes["CLIP-ReID"]
+            caption += f"; training {self.name} takes {ratio:.2f} of the time of CLIP-ReID"
+        return tables.table(["method", "learnable parameters", *PACES], lines, caption)
 
     def row(self, label, on=None, test=None, printed=None):
         """An `ablations.Row`; `test` is (row, test) where the label differs in the test alone."""
         row, task = test or (label, None)
-        return ablations.Row(self.specs(row, on), task, printed)
+        known = chapters.shown(label)
+        return ablations.Row(self.specs(row, on), task, printed, known if known != label else "")
 
     def printed(self, title, labels, data):
         """{(label, metric): value} that the paper prints in a table."""
@@ -318,10 +426,8 @@ class Chapter:
         """The title of the data set whose printed numbers stand beside ours."""
         return catalogue.title(catalogue.stands_for(data))
 
-    def ablation(self, rows, reference, caption, name=None, printed_on=""):
-        """`ablations.ablation` on the page's shelf; with a `name`, noted for `overview`."""
-        if name:
-            self.made[name] = (rows, reference)
+    def ablation(self, rows, reference, caption, printed_on=""):
+        """`ablations.ablation` on the page's shelf."""
         return ablations.ablation(rows, reference, caption, shelf=self.page.shelf, printed_on=printed_on)
 
 
@@ -342,11 +448,26 @@ def show(*things):
     parts = []
     for thing in things:
         source, line = inspect.getsourcelines(thing)
-        path = inspect.getsourcefile(inspect.unwrap(thing))  # of a decorated one, not of its decorator
-        place = f"{path.removeprefix(str(ROOT) + '/')}, line {line}"
+        place = f"{place_of(thing)}, line {line}"
         code = highlight("".join(source), PythonLexer(), style)
         parts.append(f'<div class="source"><div class="place">{tables.escaped(place)}</div>{code}</div>')
     return HTML("".join(parts))
+
+
+def place_of(thing):
+    """The file of a function or class, below the project."""
+    path = inspect.getsourcefile(inspect.unwrap(thing))  # of a decorated one, not of its decorator
+    return path.removeprefix(f"{ROOT}/")
+
+
+def link(address, words=""):
+    """The HTML of a link."""
+    return f'<a href="{tables.escaped(address)}">{tables.escaped(words or address)}</a>'
+
+
+def folded(title, shown):
+    """What is shown, behind a line that opens it."""
+    return HTML(f"<details><summary>{tables.escaped(title)}</summary>{shown.data}</details>")
 
 
 def figure(plot, caption, alt):
@@ -364,8 +485,10 @@ __all__ = [
     "Spec",
     "ablations",
     "catalogue",
+    "chapters",
     "figure",
     "figures",
+    "folded",
     "images",
     "missing",
     "reported",

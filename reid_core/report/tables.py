@@ -2,12 +2,15 @@
 
 A cell with one of our numbers has data-run (paths of its runs), data-sha (hashes of their files when the page
 was made) and data-origin ("world" or "real"). Columns for real data have the class "real", those for the
-world the class "world". What the guards compute again also has data-metric, data-test, and of an effect
-data-against (how many of the runs, the last ones, are the reference) and data-base (the test of those).
+world the class "world". What the guards compute again also has data-metric, data-test, data-wanted (how many
+seeds there should be), and of an effect data-against (how many of the runs, the last ones, are the reference)
+and data-base (the test of those).
 """
 
 import hashlib
 import html
+import itertools
+import re
 from typing import NamedTuple
 
 import numpy as np
@@ -28,6 +31,49 @@ class Cell(NamedTuple):
     kind: str = ""  # the class of its column
     runs: tuple = ()
     asked: dict = {}  # {mark: value} of what the guards compute again
+    note: str = ""  # small print behind the text: "(3 of 5 seeds)"
+    badge: str = ""  # of a verdict: "better", "worse" or "undecided"
+    hover: str = ""  # what a reader sees on pointing at it
+
+    @property
+    def said(self):
+        """All that a reader sees of it."""
+        return " ".join(f"{self.text} {self.note}".split())
+
+
+class Head(NamedTuple):
+    """The heading of a column, below one that several columns share."""
+
+    text: str
+    group: str = ""
+    best: bool = False  # whether the largest number is bold
+    minor: bool = False  # left out on a phone
+
+
+PHONE = 560  # pixels: narrower, a table has no upper heading and no minor columns
+STYLE = (  # stands in each table, so that it looks the same in JupyterLab
+    "<style>"
+    "figure.numbers{margin:.8rem 0}"
+    "figure.numbers>figcaption{font-weight:600;font-style:normal;font-size:.9rem;color:inherit;"
+    "text-align:left;margin:0 0 .3rem}"
+    "figure.numbers>.scroll{overflow-x:auto}"
+    "table.numbers{border-collapse:collapse;font-size:.85rem;margin:0}"
+    "table.numbers th,table.numbers td{padding:.2rem .55rem;text-align:left;vertical-align:top;"
+    "border-bottom:1px solid rgba(128,128,128,.3)}"
+    "table.numbers .group{border-bottom:0;font-style:italic}"
+    "table.numbers .whose{display:none}"
+    "table.numbers td.decimal{font-variant-numeric:tabular-nums;white-space:nowrap}"
+    "table.numbers td.real,table.numbers td.world{font-weight:400;font-style:normal}"
+    "table.numbers td.best{font-weight:700}"
+    "table.numbers td.own{border-left:3px dotted currentColor}"
+    "table.numbers td.stale,table.numbers td.empty{opacity:.65}"
+    "table.numbers small{font-size:.9em;white-space:normal}"
+    ".badge{display:inline-block;padding:0 .5em;border-radius:.7em;color:#fff;font-weight:600}"
+    ".badge.better{background:#1b6e3c}.badge.worse{background:#a84300}.badge.undecided{background:#5f6368}"
+    f"@media(max-width:{PHONE}px){{table.numbers .storey,table.numbers .minor{{display:none}}"
+    "table.numbers .whose{display:inline}}"
+    "</style>"
+)
 
 
 def escaped(value):
@@ -37,35 +83,123 @@ def escaped(value):
 
 
 def table(headings, rows, caption):
-    """A table for a page: `headings` are texts, `rows` lists of texts, numbers or Cells; the caption states
-    the finding."""
-    head = ""
-    for text in headings:
-        head += f"<th>{escaped(text)}</th>"
+    """A table for a page: `headings` are texts or Heads, `rows` lists of texts, numbers or Cells; the caption
+    states the finding. Columns in which nothing stands are left out, and named below."""
+    heads = [one if isinstance(one, Head) else Head(str(one)) for one in headings]
+    columns = [list(map(as_cell, column)) for column in zip(*rows)]
+    full = [place for place, column in enumerate(columns) if not all(map(empty, column))]
+    left_out = [(heads[k], columns[k]) for k in range(len(columns)) if k not in full]
+    if rows:
+        heads = [heads[place] for place in full]
+    shown = [finished(head, columns[place]) for head, place in zip(heads, full)]
     body = ""
-    for row in rows:
+    for row in zip(*shown):
         body += f"<tr>{''.join(map(cell, row))}</tr>"
     return HTML(
-        f'<div class="scroll"><table class="numbers"><caption>{escaped(caption)}</caption>'
-        f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
+        f'{STYLE}<figure class="numbers"><figcaption>{escaped(caption)}</figcaption><div class="scroll">'
+        f'<table class="numbers"><thead>{storeys(heads)}</thead><tbody>{body}</tbody></table></div>'
+        f"{remark(left_out)}</figure>"
     )
+
+
+def storeys(heads):
+    """The rows of headings; the lower one repeats the shared heading, for where the upper is not shown."""
+    upper = ""
+    for group, some in itertools.groupby(heads, lambda head: head.group):
+        upper += f'<th class="group" colspan="{len(list(some))}">{escaped(group)}</th>'
+    lower = ""
+    for head in heads:
+        whose = f'<span class="whose">{escaped(head.group)}: </span>' if head.group else ""
+        lower += f'<th class="{"minor" if head.minor else ""}">{whose}{escaped(head.text)}</th>'
+    several = any(head.group for head in heads)
+    return (f'<tr class="storey">{upper}</tr>' if several else "") + f"<tr>{lower}</tr>"
+
+
+def remark(left_out):
+    """A paragraph about the columns, pairs of Head and Cells, in which nothing stands."""
+    if not left_out:
+        return ""
+    told = {}  # {group and reason: headings}, in the order of the columns
+    for head, column in left_out:
+        reason = f" ({NOT_RUN})" if column[0].text == NOT_RUN else ""
+        told.setdefault((head.group, reason), []).append(head.text)
+    parts = []
+    for (group, reason), texts in told.items():
+        parts.append((f"{group}: " if group else "") + ", ".join(texts) + reason)
+    return f"<p><small>Columns without an entry are left out: {escaped('; '.join(parts))}.</small></p>"
+
+
+def as_cell(value):
+    return value if isinstance(value, Cell) else Cell(str(value))
+
+
+def empty(one):
+    """Whether a Cell says that there is nothing to say."""
+    return one.text in (NOT_RUN, "–") and not one.runs
+
+
+def finished(head, column):
+    """The Cells of a column as they are shown: digits below digits, the best in bold, minor ones marked."""
+    numbers = [NUMBER.match(one.text) if ALIGNED & set(one.kind.split()) else None for one in column]
+    longest = max((len(found[2]) for found in numbers if found), default=0)
+    values = [] if not head.best else [value_of(one) for one in column if counts(one)]
+    shown = []
+    for one, found in zip(column, numbers):
+        kind = one.kind + (" minor" if head.minor else "")
+        if found:
+            # spaces as wide as a digit: the points stand below each other
+            pad = FIGURE_SPACE * (longest - len(found[2]))
+            kind += " decimal" + (" best" if len(values) > 1 and best(one, values) else "")
+            one = one._replace(text=pad + one.text)
+        shown.append(one._replace(kind=kind.strip()))
+    return shown
+
+
+ALIGNED = {"paper", "real", "world"}  # classes of columns whose points stand below each other
+NUMBER = re.compile(r"([+−]?)(\d+)\.\d")  # at the beginning of a cell: sign, digits before the point
+FIGURE_SPACE = "\u2007"
+
+
+def counts(one):
+    """Whether a Cell's number may be the best of its column: a stale one, or one of a reader's, may not."""
+    fresh = not any(run.outdated for run in one.runs)
+    return bool(one.kind and NUMBER.match(one.text)) and fresh and "own" not in one.kind.split()
+
+
+def best(one, values):
+    return counts(one) and value_of(one) == max(values)
+
+
+def value_of(one):
+    """The number at the beginning of a Cell."""
+    return float(re.match(r"[+−]?[\d.]+", one.text)[0].replace("−", "-"))
 
 
 def cell(value):
     """The HTML of a Cell, or of any other value as text."""
-    if not isinstance(value, Cell):
-        value = Cell(str(value))
+    value = as_cell(value)
     if any(run.outdated for run in value.runs):
         value = aged(value)
     marks = ""
     for name, text in (marks_of(value.runs) | value.asked).items():
         marks += f' data-{name}="{escaped(text)}"'
-    return f'<td class="{escaped(value.kind)}"{marks}>{escaped(value.text)}</td>'
+    if value.hover:
+        marks += f' title="{escaped(value.hover)}"'
+    return f'<td class="{escaped(value.kind)}"{marks}>{inside(value)}</td>'
+
+
+def inside(value):
+    """What stands in a cell: spaces in front of a number are kept, as they align it."""
+    pad = FIGURE_SPACE * (len(value.text) - len(value.text.lstrip(FIGURE_SPACE)))
+    text = pad + escaped(value.text)
+    if value.badge:
+        text = f'<span class="badge {escaped(value.badge)}">{text}</span>'
+    return f"{text} <small>{escaped(value.note)}</small>" if value.note else text
 
 
 def aged(value):
     """The cell of a stale run: marked as such, and greyed."""
-    return value._replace(text=f"{value.text} ({STALE})", kind=f"{value.kind} {STALE}")
+    return value._replace(note=f"{value.note} ({STALE})".strip(), kind=f"{value.kind} {STALE}".strip())
 
 
 def marks_of(runs):
@@ -93,19 +227,25 @@ def sha(run):
     raise ValueError(f"expected a file with the scores of {run.spec.name}, found none; measure it again.")
 
 
-def ours(runs, metric="mAP", task=None):
-    """The cell of our number: mean over runs, with the half width of its 95 % interval for mAP, with the
-    standard deviation over seeds for other metrics."""
+def ours(runs, metric="mAP", task=None, wanted=None):
+    """The cell of our number: the mean over runs with the half width of its 95 % interval, both from what the
+    runs keep of their queries; without interval where they keep none. `wanted`: how many seeds there should
+    be, said where some are missing."""
     runs = [run for run in runs if run]  # None: not run
     if not runs:
         return Cell(NOT_RUN, "empty")
-    values = [run.score(metric, task) for run in runs]
-    if metric == "mAP":
-        spread = intervals.interval(runs, task).half
+    if intervals.kept(runs, task, metric):
+        found = intervals.interval(runs, task, metric)
+        text = f"{found.mean:.1f} ± {found.half:.1f}"
     else:
-        spread = np.std(values)
-    asked = asked_for({"metric": metric, "test": task})
-    return Cell(f"{np.mean(values):.1f} ± {spread:.1f}", kind_of(runs), tuple(runs), asked)
+        text = f"{np.mean([run.score(metric, task) for run in runs]):.1f}"
+    asked = asked_for({"metric": metric, "test": task, "wanted": wanted})
+    return Cell(text, kind_of(runs), tuple(runs), asked, missing_seeds(len(runs), wanted))
+
+
+def missing_seeds(there, wanted):
+    """ "(3 of 5 seeds)", or "" where none is missing."""
+    return f"({there} of {wanted} seeds)" if wanted and there < wanted else ""
 
 
 def asked_for(marks):
@@ -215,20 +355,34 @@ def ranked_how(protocols):
     return f". Ours: {'; or '.join(told)}" if told else ""
 
 
+def points(value):
+    """A difference in points, with a sign as wide as the other."""
+    return f"{value:+.1f}".replace("-", "−")
+
+
 def signed(value, kind=""):
     """A cell with a difference in points, or a dash for None."""
-    return Cell("–" if value is None else f"{value:+.1f}", kind)
+    return Cell("–" if value is None else points(value), kind)
 
 
-def change_cell(change, runs, others, task=None, other_task=None):
-    """The cell of an Interval of mAP in points, of `runs` against `others`, each with its own test; or a
-    dash."""
+def change_cell(change, runs, others, task=None, other_task=None, metric="mAP", wanted=None):
+    """The cell of an Interval of a metric in points, of `runs` against as many `others` of the same seeds,
+    each with its own test; or a dash. `wanted` as in `ours`."""
     if change is None:
         return Cell("–", "empty")
-    text = f"{change.mean:+.1f} [{change.low:+.1f}, {change.high:+.1f}]"
+    text = f"{points(change.mean)} [{points(change.low)}, {points(change.high)}]"
     both = (*runs, *others)
-    asked = asked_for({"metric": "mAP", "test": task, "against": len(others), "base": other_task})
-    return Cell(text, kind_of(both), both, asked)
+    marks = {"metric": metric, "test": task, "against": len(others), "base": other_task, "wanted": wanted}
+    return Cell(text, kind_of(both), both, asked_for(marks), missing_seeds(len(runs), wanted))
+
+
+BADGES = {"holds": "better", "better": "better", "fails": "worse", "worse": "worse"}
+
+
+def verdict_cell(said, note=""):
+    """The cell of a verdict: a badge in its colour, with its word; `note` stands behind it."""
+    badge = BADGES.get(said, "" if said in ("–", NOT_RUN) else "undecided")
+    return Cell(said, "verdict" if badge else "empty", note=f"({note})" if note else "", badge=badge)
 
 
 def speed(told, printed, caption, names=None):

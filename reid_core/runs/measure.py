@@ -159,6 +159,7 @@ def record(one, task, scores):
         "after": one.after,
         "summary": scores.summary(),
         "ap": np.round(scores.ap, 5).tolist(),  # (queries,) 0..1
+        "inp": np.round(scores.inp, 5).tolist(),  # (queries,) 0..1
         "first": scores.first.tolist(),  # (queries,) rank of the first match
         "pids": scores.pids.tolist(),  # (queries,)
         "skipped": scores.skipped,

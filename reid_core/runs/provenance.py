@@ -8,6 +8,7 @@ import json
 import math
 import os
 import platform
+import re
 import subprocess
 from pathlib import Path
 
@@ -148,11 +149,22 @@ def of_method(method, asked):
         "torch": torch.__version__,
         "python": platform.python_version(),
         "device": name,
+        "processor": processor(),
+        "instructions": torch.backends.cpu.get_cpu_capability(),
+        "threads": torch.get_num_threads(),
         "date": datetime.date.today().isoformat(),
         "weights": loading.fingerprint(method.recipe.pretrained),
         "activation": loading.activation(method.recipe.backbone, method.recipe.pretrained),
         "precision": precision.usable(asked, device),
     }
+
+
+@functools.cache
+def processor():
+    """The model of the processor as the system names it: "AMD EPYC 9B14"."""
+    told = Path("/proc/cpuinfo")  # of Linux alone
+    names = re.findall(r"model name\s*: (.+)", told.read_text()) if told.exists() else []
+    return names[0] if names else platform.processor() or platform.machine()
 
 
 def clean_tree():

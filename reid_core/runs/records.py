@@ -101,11 +101,15 @@ def check_record(record):
     """ValueError unless a record's summary follows from its queries."""
     ap = numbers(record, "ap", 1.0)  # (queries,)
     first = numbers(record, "first", math.inf) if "first" in record else None  # not in made-up runs
+    inp = numbers(record, "inp", 1.0) if "inp" in record else None  # not in older runs
+    for name, values in {"first": first, "inp": inp}.items():
+        if values is not None and len(values) != len(ap):
+            raise ValueError(f"{len(ap)} average precisions, where {name} has {len(values)} numbers")
     pids = record["pids"]
     if not all(type(pid) is int for pid in pids) or len(pids) != len(ap):
         raise ValueError(f"{len(ap)} average precisions, where pids are {len(pids)} or no whole numbers")
     for name, told in record["summary"].items():
-        low, high = bounds(name, ap, first)
+        low, high = bounds(name, ap, first, inp)
         if not low - DIGITS <= told <= high + DIGITS:
             raise ValueError(f"a {name} of {told}, where its queries give {low:.3f} to {high:.3f}")
 
@@ -118,14 +122,16 @@ def numbers(record, name, most):
     return np.array(values, float)
 
 
-def bounds(name, ap, first):
+def bounds(name, ap, first, inp=None):
     """(lowest, highest) value in per cent that a summary may give under a name: one value where the queries
     tell it."""
     if name == "mAP":
         return (100 * ap.mean(),) * 2
+    if name == "mINP" and inp is not None:
+        return (100 * inp.mean(),) * 2
     if name[0] == "R" and name[1:].isdecimal() and first is not None:
         return (100 * (first <= int(name[1:])).mean(),) * 2
-    return 0.0, 100.0  # of the last match, or trapezoidal: not kept per query
+    return 0.0, 100.0  # trapezoidal, or of an older run: not kept per query
 
 
 def key_of(file):

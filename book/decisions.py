@@ -1,0 +1,85 @@
+"""The page of decisions: what the papers leave open and we had to assume, with an anchor per decision."""
+
+import re
+
+from reid_core.methods import PAPERS
+from reid_core.report.scoreboard import BEFORE, FIVE
+from reid_core.report.tables import escaped, short, table
+
+NUMBER = re.compile(r"D(\d+)([a-z]?)\b")
+IN_A_CELL = re.compile(r"(<td[^>]*>)(D\d+)\b")  # where a recipe table names a decision
+OF_A_PAGE = re.compile(r"notebooks/\d+_(\w+)/")
+HEAD = """\
+# Decisions
+
+Details that a paper does not specify must be decided by whoever rebuilds it. Each decision below is a
+field of the recipe and can be changed with `--set FIELD=VALUE`; those of PromptSG that a reader may doubt are
+rows of [its ablations](../notebooks/2_promptsg/ablate.ipynb). Settings that a paper states, or that its
+official code has, stand in the recipe tables with their place."""
+NO_FIELD = {  # decisions that leave nothing to set
+    "promptsg": {
+        18: "The rate falls every 20 epochs of 60: as the 20th and the 40th begin.",
+        23: "MSMT17 is version 1, trained on its lists train and val together.",
+        24: "CUHK03 is the new protocol with labelled boxes.",
+        25: "The last epoch is reported. The best is not looked for: the test set would pick it.",
+        26: "Batch norms use the statistics of the batch in training, running ones in testing.",
+        27: "Without the interaction module the baseline's heads and test feature remain.",
+        28: "Losses and distances are computed in float32.",
+    }
+}
+
+
+def page():
+    """The page as Markdown, with a table of HTML per paper."""
+    blocks = [HEAD]
+    for entry in (BEFORE[1], *FIVE):
+        rows = of_paper(entry.method)
+        blocks.append(f"## {entry.title}")
+        blocks.append(as_table(entry, rows) if rows else "Nothing that is built so far had to be assumed.")
+    return "\n\n".join(blocks) + "\n"
+
+
+def of_paper(name):
+    """[(number or None, setting, value, reason)] of what a recipe assumes, in the order of numbers."""
+    rows = [(number, "–", "–", words) for number, words in NO_FIELD.get(name, {}).items()]
+    for line in PAPERS[name].recipe.table():
+        if line.status == "assumed":
+            found = NUMBER.match(line.where)
+            rows.append(
+                (int(found[1]) if found else None, line.name, short(line.printed), reason(line.where))
+            )
+    return sorted(rows, key=lambda row: (row[0] is None, row[0] or 0))  # stable: fields in their own order
+
+
+def as_table(entry, rows):
+    """The table of a paper; the first row of each decision carries its anchor."""
+    lines = [[f"D{number}" if number else "–", *rest] for number, *rest in rows]
+    caption = f"What {entry.title} does not specify, and what is assumed here"
+    told = table(["decision", "setting", "assumed", "why"], lines, caption).data
+    for number in {number for number, *_ in rows if number}:
+        place = f'<td class="" id="{anchor(entry.method, number)}">D{number}</td>'
+        told = told.replace(f'<td class="">D{number}</td>', place, 1)
+    return told
+
+
+def reason(where):
+    """The words behind the number of a decision."""
+    return NUMBER.sub("", where, count=1).lstrip(":; ") if NUMBER.match(where) else where
+
+
+def anchor(name, number):
+    """The anchor of a paper's decision."""
+    return f"{name.replace('_', '-')}-d{number}"
+
+
+def linked(text, place, up):
+    """A built page of a chapter, whose recipe tables lead to its decisions."""
+    chapter = OF_A_PAGE.match(place)
+    if not chapter:
+        return text
+
+    def link(found):
+        address = f"{up}book/decisions.html#{anchor(chapter[1], found[2][1:])}"
+        return f'{found[1]}<a href="{escaped(address)}">{found[2]}</a>'
+
+    return IN_A_CELL.sub(link, text)

@@ -1,0 +1,193 @@
+"""The scoreboard of the front page, a row per paper with its printed mAP and ours; the counts above it."""
+
+import json
+from collections import Counter
+from types import SimpleNamespace
+from typing import NamedTuple
+
+import numpy as np
+
+from data_prep import catalogue
+from data_prep.catalogue import ROOT
+from reid_core.methods import METHODS
+from reid_core.report import ablations, chapters, notebook, reported, tables
+from reid_core.report import claims as judging
+from reid_core.runs.run import BOOK, Spec
+
+WORLD = chapters.MARKETS[0]
+BASELINE = ("clip_reid", "baseline")
+TUNED = "CLIP fine-tuned"  # the row that the others are compared with
+
+
+class Entry(NamedTuple):
+    """A paper on the scoreboard; `printed` picks its headline mAP among the lines of reported.csv."""
+
+    method: str  # key of METHODS once its chapter is complete
+    title: str
+    venue: str
+    idea: str  # at most eight words
+    place: str  # the data set of the printed number, as a reader says it
+    printed: dict
+    chapter: str = ""  # its first page, once there is one
+
+
+TABLE_2 = {"paper": "promptsg", "table": "Table 2", "backbone": "ViT-B/16", "dataset": "market1501"}
+FIGURE = "Figure results.png (order-1 table in the authors' README)"
+FIVE = (
+    Entry(
+        "promptsg",
+        "PromptSG",
+        "CVPR 2024",
+        "each image becomes a pseudo-word in a prompt",
+        "Market-1501",
+        {**TABLE_2, "method": "PromptSG"},
+        "notebooks/2_promptsg/idea",
+    ),
+    Entry(
+        "hpl",
+        "HPL",
+        "AAAI 2026",
+        "one model answers image and text queries",
+        "CUHK-PEDES, text queries",
+        {"paper": "hpl", "table": "Table 1", "method": "HPL", "dataset": "cuhk_pedes"},
+    ),
+    Entry(
+        "dmpt",
+        "DMPT",
+        "WACV 2025",
+        "prompts per spectrum, CLIP image encoder frozen",
+        "RGBNT201",
+        {"paper": "dmpt", "table": "Table 1", "method": "DMPT", "backbone": "CLIP", "dataset": "rgbnt201"},
+    ),
+    Entry(
+        "pad",
+        "PAD",
+        "CVPR 2026",
+        "prompts anchor distillation in lifelong training",
+        "five seen domains, order 1",
+        {"paper": "pad", "table": "seed: Main Results", "dataset": "seen_avg"},
+    ),
+    Entry(
+        "vladr",
+        "VLADR",
+        "CVPR 2026",
+        "attributes in words, aligned across lifelong domains",
+        "five seen domains, order 1",
+        {"paper": "vladr", "table": FIGURE, "method": "VLADR", "dataset": "seen_avg"},
+    ),
+)
+BEFORE = (  # what the five build on
+    Entry(
+        "clip_reid",
+        TUNED,
+        "baseline",
+        "CLIP's image encoder, identity and triplet losses",
+        "Market-1501",
+        {**TABLE_2, "method": "Baseline"},
+        "notebooks/1_clip_reid/idea",
+    ),
+    Entry(
+        "clip_reid",
+        "CLIP-ReID",
+        "AAAI 2023",
+        "prompts learned per identity supervise the encoder",
+        "Market-1501",
+        {**TABLE_2, "method": "CLIP-ReID"},
+        "notebooks/1_clip_reid/idea",
+    ),
+)
+HEADINGS = {  # -> whether a phone has no room for it
+    "paper": False,
+    "venue": True,
+    "idea": True,
+    "mAP, paper": False,
+    "mAP, ours on real data": True,
+    "mAP, ours on {world}": False,
+    "against " + TUNED + " [95 %]": True,
+    "verdict": False,
+}
+
+
+def done():
+    """How many of the five papers are complete."""
+    return sum(entry.method in METHODS for entry in FIVE)
+
+
+def board(shelf=BOOK):
+    """The scoreboard as HTML: the baseline and CLIP-ReID first, then the five; what nobody ran says so."""
+    entries = (*BEFORE, *FIVE)
+    rows = {entry.title: ablations.Row(specs(entry, WORLD), None, paper_map(entry)) for entry in entries}
+    measured = ablations.compared(rows, TUNED, shelf)
+    lines = [line(entry, one, shelf) for entry, one in zip(entries, measured, strict=True)]
+    world = catalogue.title(WORLD)
+    caption = (
+        f"mAP as printed, and ours on {world}; a verdict compares the sign of our effect with the printed one"
+    )
+    headings = [tables.Head(text.format(world=world), minor=minor) for text, minor in HEADINGS.items()]
+    return linked(tables.table(headings, lines, caption).data)
+
+
+def linked(html):
+    """The board with the title of each paper that has a chapter as a link to it, from a page in book/."""
+    for entry in filter(lambda entry: entry.chapter, (*BEFORE, *FIVE)):
+        link = f'<a href="../{entry.chapter}.html">{entry.title}</a>'
+        html = html.replace(f">{entry.title}</td>", f">{link}</td>", 1)
+    return html
+
+
+def line(entry, one, shelf):
+    """The cells of an Entry with its `ablations.Compared`."""
+    real = ablations.found(specs(entry, "market1501", "paper"), shelf)
+    theirs = tables.printed(one.row.printed)._replace(note=f"({entry.place})")
+    cells = [entry.title, entry.venue, entry.idea, theirs]
+    cells += [tables.ours(real), tables.ours(one.runs)]
+    itself = one.label == TUNED
+    change = None if itself else one.change
+    cells.append(tables.change_cell(change, one.runs, one.others))
+    said = "reference" if itself else one.verdict if one.runs else tables.NOT_RUN
+    cells.append(tables.Cell(said) if itself else tables.verdict_cell(said))
+    return cells
+
+
+def specs(entry, data, profile="laptop"):
+    """A Spec per seed of the full row; none before the chapter is complete."""
+    if entry.method not in METHODS:
+        return []
+    variant = BASELINE[1] if entry.title == TUNED else entry.method
+    return [Spec(entry.method, variant, "full", data, profile, seed) for seed in chapters.SEEDS]
+
+
+def paper_map(entry):
+    """The printed headline mAP of an Entry."""
+    return reported.printed({entry.title: entry.printed}, ("mAP",))[entry.title, "mAP"]
+
+
+def claims(shelf=BOOK):
+    """{verdict: how many} of the claims of every complete chapter: what is stale, or was not run, counts as
+    not judged."""
+    page = SimpleNamespace(profile="laptop", data=WORLD, seed=0, shelf=shelf)
+    said = Counter()
+    for name in chapters.CLAIMS:
+        said.update(found.verdict for found in notebook.Chapter(page, name).judged)
+    told = {word: said[word] for word in (judging.HOLDS, judging.FAILS, judging.UNDECIDED)}
+    return {**told, "not judged yet": sum(said.values()) - sum(told.values())}
+
+
+def parity():
+    """(number of published arrays that the tests compare, the largest relative error of one); None before
+    they were compared."""
+    path = ROOT / "results" / "parity.json"
+    if not path.exists():
+        return None
+    covered = json.loads(path.read_text(encoding="utf-8"))["covered"]
+    errors = [worst for worst, _ in covered.values() if worst is not None]
+    return sum(arrays(name) for name in covered), max(errors, default=0.0)
+
+
+def arrays(name):
+    """How many arrays a golden file holds."""
+    path = ROOT / "tests" / "parity" / f"{name}.npz"
+    if not path.exists():  # a file of facts
+        return 0
+    with np.load(path, allow_pickle=False) as kept:
+        return len(kept.files)

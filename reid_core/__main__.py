@@ -1,4 +1,5 @@
-"""python -m reid_core train METHOD | measure | visuals | pretrain MODEL | gates | bench"""
+"""python -m reid_core train METHOD | embed RUN IMAGES | search RUN QUERY GALLERY | export RUN | measure |
+visuals | pretrain MODEL | gates | bench"""
 
 import argparse
 import sys
@@ -8,11 +9,11 @@ import torch
 
 from data_prep.texts import in_one_sentence
 from reid_core import processor, train
-from reid_core.analysis import bench, visuals
+from reid_core.analysis import bench, export, search, visuals
 from reid_core.calibrate import gates, lengths, pretrain, rates
 from reid_core.methods import METHODS
 from reid_core.recipe import PROFILES, profile_called
-from reid_core.report import chapters
+from reid_core.report import chapters, ranked
 from reid_core.runs import bundle, fill
 from reid_core.runs.run import BOOK, OWN, Spec, changed, known
 from reid_core.statedict import first_line
@@ -48,6 +49,9 @@ def parser():
     top = argparse.ArgumentParser("python -m reid_core", description=__doc__)
     commands = top.add_subparsers(required=True, metavar="COMMAND")
     add_train(commands)
+    add_embed(commands)
+    add_search(commands)
+    add_export(commands)
     add_measure(commands)
     add_visuals(commands)
     add_pretrain(commands)
@@ -77,6 +81,39 @@ def add_train(commands):
     train.add_argument("--into-book", action="store_true", help=place)
     train.add_argument("--keep", action="store_true", help=argparse.SUPPRESS)  # an old name of --into-book
     train.set_defaults(run=train_one)
+
+
+RUN_NAME = "a run that was trained here: its name below build/results, or its JSON file"
+IMAGE_PLACE = "a folder of images, a CSV with a column path, or one image"
+
+
+def add_embed(commands):
+    embed = commands.add_parser("embed", help="features of anybody's images by a trained model")
+    embed.add_argument("run_name", metavar="RUN", help=RUN_NAME)
+    embed.add_argument("images", help=IMAGE_PLACE)
+    embed.add_argument("--out", default="features.npz", metavar="FILE", help="features.npz unless told")
+    embed.add_argument("--feature", help="a feature of the method; that of its first test unless told")
+    embed.add_argument("--device", help="cpu, cuda, cuda:1 ...")
+    embed.set_defaults(run=embed_images)
+
+
+def add_search(commands):
+    find = commands.add_parser("search", help="rank images for an image or a sentence by a trained model")
+    find.add_argument("run_name", metavar="RUN", help=RUN_NAME)
+    find.add_argument("query", help="an image, or a sentence if the method reads them")
+    find.add_argument("gallery", help=IMAGE_PLACE)
+    find.add_argument("-k", type=int, default=10, help="places to print; 10 unless told")
+    find.add_argument("--html", metavar="FILE", help="also write the ranked list as a page with its pictures")
+    find.add_argument("--device", help="cpu, cuda, cuda:1 ...")
+    find.set_defaults(run=search_images)
+
+
+def add_export(commands):
+    task = "write a trained model's image tower for other programs (ONNX)"
+    out = commands.add_parser("export", help=task)
+    out.add_argument("run_name", metavar="RUN", help=RUN_NAME)
+    out.add_argument("--onnx", default="model.onnx", metavar="FILE", help="model.onnx unless told")
+    out.set_defaults(run=export_model)
 
 
 def add_measure(commands):
@@ -215,6 +252,36 @@ def measure_gates(options):
         gates.measure(options.seeds, options.profile, options.only)
 
 
+def embed_images(options):
+    """The command `embed`."""
+    method, _ = search.load_run(options.run_name)
+    found = search.embed(method, options.images, options.feature, options.device)
+    found.save(options.out)
+    print(
+        f"{len(found.paths)} images, feature {found.feature} of {found.features.shape[1]} numbers each; "
+        f"written to {options.out}"
+    )
+
+
+def search_images(options):
+    """The command `search`."""
+    method, run = search.load_run(options.run_name)
+    found = search.search(method, options.query, options.gallery, options.k, options.device)
+    for one in found:
+        print(f"{one.place:3}  {one.cosine:.3f}  {one.path}")
+    if options.html:
+        page = ranked.page(options.query, found, run.spec.name)
+        Path(options.html).write_text(page, encoding="utf-8")
+        print(f"written to {options.html}")
+
+
+def export_model(options):
+    """The command `export`."""
+    method, _ = search.load_run(options.run_name)
+    worst = export.to_onnx(method, Path(options.onnx))
+    print(f"written to {options.onnx}; the largest difference from this library is {worst:.1e}")
+
+
 def train_one(options):
     """The command `train`: measure one run and print its scores."""
     known(METHODS, options.method, "method")
@@ -247,6 +314,9 @@ def print_run(run, shelf):
         f"{run.cost['minutes']} min, {run.cost['images per second']} images/s, {run.cost['peak memory MB']} "
         f"MB; data: {run.data['origin']}; written to {shelf.path(run.spec)}"
     )
+    weights = visuals.weights_of(run.spec)
+    if weights.exists():
+        print(f"weights in {weights}; to use them: python -m reid_core search {run.spec.name} QUERY GALLERY")
 
 
 if __name__ == "__main__":

@@ -75,7 +75,7 @@ class CrossAttention(nn.Module):
         self.proj_out = nn.Linear(width, width)
 
     def forward(self, tokens):
-        queries = self.q_proj(self.queries)[None].expand(len(tokens), -1, -1)  # (B, Q, D)
+        queries = self.q_proj(self.queries)[None].expand(tokens.shape[0], -1, -1)  # (B, Q, D)
         q = self.split(queries)  # (B, heads, Q, D / heads)
         k = self.split(self.k_proj(tokens))  # (B, heads, T, D / heads)
         v = self.split(self.v_proj(tokens))  # (B, heads, T, D / heads)

@@ -49,7 +49,7 @@ class PromptTemplate(nn.Module):
             )
         # (B, G, D) each, in the order of the sentence
         filling = [vectors[gap] if vectors[gap].dim() == 3 else vectors[gap][:, None] for gap in self.gaps]
-        batch = len(filling[0]) if filling else 1  # a sentence without gaps is one row
+        batch = filling[0].shape[0] if filling else 1  # a sentence without gaps is one row
         row = [self.words_0.expand(batch, -1, -1)]
         for k, gap in enumerate(filling):
             row += [gap, getattr(self, f"words_{k + 1}").expand(batch, -1, -1)]
@@ -87,7 +87,7 @@ class ShallowPrompts(nn.Module):
 
     def forward(self, index, x, prompts):
         """A prompter (`towers.no_prompts`): (B, P, D)."""
-        return self.table.expand(len(x), -1, -1) if index == 0 else prompts
+        return self.table.expand(x.shape[0], -1, -1) if index == 0 else prompts
 
 
 class DeepPrompts(nn.Module):
@@ -101,7 +101,7 @@ class DeepPrompts(nn.Module):
 
     def forward(self, index, x, prompts):
         """A prompter (`towers.no_prompts`): (B, P, D)."""
-        return self.tables[index].expand(len(x), -1, -1) if index < len(self.tables) else prompts
+        return self.tables[index].expand(x.shape[0], -1, -1) if index < len(self.tables) else prompts
 
 
 class GrowingTable(nn.Module):

@@ -214,7 +214,7 @@ class ClipViT(TokenEncoder):
         """(B, 3, H, W) -> (B, T, D): patches, class tokens, camera, positions, first norm."""
         patches = embed_patches(images, self.conv1.weight, None, self.stride)  # (B, h w, D)
         # (B, 1 + extra tokens, D)
-        first = torch.cat([self.class_embedding[None], self.extra_embedding]).expand(len(images), -1, -1)
+        first = torch.cat([self.class_embedding[None], self.extra_embedding]).expand(images.shape[0], -1, -1)
         x = self.camera(torch.cat([first.to(patches.dtype), patches], 1), cameras)  # (B, T, D)
         place = self.positional_embedding  # (1 + h w, D)
         return self.ln_pre(x + torch.cat([place[:1], self.extra_position, place[1:]]).to(x.dtype))
@@ -257,7 +257,7 @@ class TimmViT(TokenEncoder):
         """(B, 3, H, W) -> (B, T, D): patches, class token, camera, positions."""
         kernel = self.patch_embed.proj
         patches = embed_patches(images, kernel.weight, kernel.bias, self.stride)  # (B, h w, D)
-        first = self.cls_token.expand(len(images), -1, -1)  # (B, 1, D)
+        first = self.cls_token.expand(images.shape[0], -1, -1)  # (B, 1, D)
         x = torch.cat([first.to(patches.dtype), patches], 1)  # (B, T, D)
         return self.camera(x, cameras) + self.pos_embed.to(x.dtype)
 
@@ -381,7 +381,7 @@ class TextEncoder(nn.Module):
 
     def joint_end(self, out):
         """The end token in the joint space, (B, E), not normalised: CLIP's sentence feature."""
-        rows = torch.arange(len(out.end), device=out.end.device)
+        rows = torch.arange(out.end.shape[0], device=out.end.device)
         return self.project(out.tokens[rows, out.end])
 
     def joint_tokens(self, out):

@@ -355,11 +355,16 @@ def keep_or_tell(run, shelf, log=print):
         log(f"no pictures of {run.spec.name} ({type(error).__name__}: {error}); its scores are kept.")
 
 
+def weights_of(spec):
+    """Where a training leaves the weights of its run."""
+    return build_folder() / "runs" / spec.name / train.WEIGHTS
+
+
 def trained(spec):
     """(method, data) of a spec, with the weights that its training left in the build folder; ValueError if
     there are none, or those of other settings."""
     method, data = spec.build()
-    path = build_folder() / "runs" / spec.name / "weights.safetensors"
+    path = weights_of(spec)
     if not path.exists():
         raise ValueError(
             f"expected the weights of {spec.name} in {path.parent}, found none; train it again with python "
@@ -380,8 +385,7 @@ def fill(log=print):
     """`keep` the visuals of the book's runs where they are missing and the trained weights are still
     there."""
     for run in BOOK.load(seed=0):
-        place = build_folder() / "runs" / run.spec.name / "weights.safetensors"
-        if place.exists() and is_shown(run) and BOOK.lacks_pictures(run):
+        if weights_of(run.spec).exists() and is_shown(run) and BOOK.lacks_pictures(run):
             log(f"{run.spec.name}: looked at")
             keep_or_tell(run, BOOK, log)
 

@@ -252,7 +252,7 @@ class PromptSG(PublishedViews, Method):
 
     def simplified(self, v):
         """One sentence for every image, (B, Q, E)."""
-        return self.plain.expand(len(v), -1, -1)
+        return self.plain.expand(v.shape[0], -1, -1)
 
     def encode_image(self, batch):
         """States of the tower by name and v, (B, D) each, and all tokens in the joint space (B, T, E)."""

@@ -6,6 +6,7 @@ from reid_core import processor
 
 processor.bound_spinning()
 processor.guard_tiles()
+processor.guard_backend()
 warnings.filterwarnings(
     "ignore", message="IProgress not found"
 )  # a page needs no progress bars; before tqdm is met

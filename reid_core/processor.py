@@ -1,5 +1,5 @@
-"""What must be settled before torch is loaded: how threads wait for each other, and what oneDNN may use of
-the processor.
+"""What must be settled before torch and matplotlib are loaded: how threads wait for each other, what oneDNN
+may use of the processor, and a backend that does not exist.
 
 OpenMP's threads spin while they wait for each other. Alone on a machine that saves a little; beside another
 busy program each thread burns the time slice that the one it waits for needs, and training may fall to a
@@ -12,10 +12,13 @@ the process dies without a word. Where tiles work they double the speed of train
 """
 
 import ctypes
+import importlib.util
 import mmap
 import os
 import platform
 import sys
+import warnings
+from pathlib import Path
 
 SPINS = "1000"  # turns before a waiting thread sleeps; the library's own default is hundreds of thousands
 OWN = ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY", "KMP_BLOCKTIME")  # a user who set one of these has chosen
@@ -71,6 +74,24 @@ def tiles_described(cpuid=None):
     except (OSError, ValueError):  # another processor, or a system that lets no program write code
         return False
     return ask(0, 0) >= PALETTES and ask(PALETTES, 0) > 0 and ask(PALETTES, 1) > 0
+
+
+PLUGINS = ("module://", "inline", "notebook", "widget", "ipympl")  # backends that other packages bring
+
+
+def guard_backend(environment=os.environ):
+    """Ignore a backend of matplotlib's that does not exist, with a word: matplotlib would end every command
+    with a traceback when it is imported, and no page needs another than its own."""
+    named = environment.get("MPLBACKEND", "")
+    found = importlib.util.find_spec("matplotlib")  # where it lies: it is not imported
+    if not named or found is None or named.lower().startswith(PLUGINS):
+        return
+    if not (Path(found.origin).parent / "backends" / f"backend_{named.lower()}.py").exists():
+        del environment["MPLBACKEND"]
+        warnings.warn(
+            f"expected a backend of matplotlib in MPLBACKEND, found {named!r}; it is ignored: unset it.",
+            stacklevel=3,
+        )
 
 
 def cpuid_eax():

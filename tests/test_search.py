@@ -6,6 +6,7 @@ import made_runs
 import numpy as np
 import pytest
 from PIL import Image
+from test_commands import TRAIN, one_sentence, typed
 
 from reid_core.analysis import search
 from reid_core.report import ranked
@@ -135,3 +136,17 @@ def test_a_ranked_list_is_a_page_of_its_own(baseline, folder):
     assert page.count("data:image/jpeg;base64,") == 6 and "Images like 1.png" in page
     assert "&lt;script&gt;0.png" in page and "<script" not in page and "http" not in page
     assert "a run &amp; more" in page and page.index("1. 1.000") < page.index("2. ")
+
+
+def test_a_run_that_was_trained_here_embeds_and_searches_from_the_command_line(tmp_path, folder):
+    """The walk of the how-to page."""
+    name = Spec("clip_reid", "baseline", profile="smoke").name
+    assert f"search {name} QUERY GALLERY" in typed(*TRAIN[1:], place=tmp_path / "build").stdout
+    done = typed("reid_core", "embed", name, folder, "--out", tmp_path / "f.npz", place=tmp_path / "build")
+    assert "5 images, feature f12+fp of" in done.stdout and (tmp_path / "f.npz").exists()
+    words = ["search", name, folder / "1.png", folder, "-k", "2", "--html", tmp_path / "page.html"]
+    done = typed("reid_core", *words, place=tmp_path / "build")
+    assert "  1  1.000  " in done.stdout and "1.png" in (tmp_path / "page.html").read_text(encoding="utf-8")
+    one_sentence(
+        typed("reid_core", "search", name, QUERY, folder, place=tmp_path / "build"), "Baseline can ask"
+    )

@@ -25,6 +25,20 @@ def test_it_is_bounded_before_torch_reads_it():
     assert done.stdout.strip() == processor.SPINS, done.stderr
 
 
+@pytest.mark.parametrize("named", ["agg", "SVG", "module://matplotlib_inline.backend_inline", "inline", ""])
+def test_a_backend_that_exists_is_the_readers_choice(named):
+    processor.guard_backend(environment := {"MPLBACKEND": named})
+    assert environment == {"MPLBACKEND": named}
+
+
+def test_a_backend_that_does_not_exist_is_ignored_with_a_word():
+    with pytest.warns(
+        UserWarning, match="a backend of matplotlib in MPLBACKEND, found 'nonsense'; it is ignored"
+    ):
+        processor.guard_backend(environment := {"MPLBACKEND": "nonsense"})
+    assert not environment
+
+
 @pytest.mark.parametrize("number", [0, -1, 4096])
 def test_a_number_of_threads_that_no_machine_has_is_one_sentence(number):
     with pytest.raises(

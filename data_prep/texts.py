@@ -27,12 +27,17 @@ def read_text(path):
 
 
 def read_json(path, remedy=AGAIN):
-    """What a JSON file holds. ValueError, which ends in the remedy, where it is none or nested too deep."""
+    """What a JSON file holds. ValueError, which ends in the remedy, where it is none, nested too deep, or has
+    NaN or infinity in it, which are no JSON."""
     text = read_text(path)
     try:
-        return json.loads(text)
+        return json.loads(text, parse_constant=refuse)
     except (ValueError, RecursionError) as error:
         raise ValueError(f"expected JSON in {path}, found {error}; {remedy}.") from None
+
+
+def refuse(constant):
+    raise ValueError(f"the number {constant}")
 
 
 def read_object(path, remedy=AGAIN):

@@ -1,7 +1,10 @@
 """Strict parameters, and tables whose cells remember their runs."""
 
 import base64
+import dataclasses
 import re
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -11,7 +14,7 @@ from matplotlib import pyplot as plt
 from reid_core import losses
 from reid_core.report import ablations, notebook, tables
 from reid_core.report.notebook import ParameterError, coerced, start
-from reid_core.runs.run import BOOK, OWN
+from reid_core.runs.run import BOOK, OWN, Spec
 
 KINDS = {"profile": str, "data": str, "seed": int, "retrain": bool, "rates": list[float]}
 DEFAULTS = {"profile": "laptop", "data": "world_market", "seed": 0, "retrain": False, "rates": [1.0]}
@@ -179,3 +182,20 @@ def test_a_cell_that_runs_again_does_not_mistake_the_notebooks_own_names_for_par
 def test_only_the_profile_of_the_book_shows_the_books_runs_alone():
     assert page().shelf is BOOK and page(retrain="true").shelf is OWN
     assert page(profile="paper").shelf is OWN and page(profile="smoke").shelf is OWN
+
+
+def test_of_two_pages_that_lack_a_run_one_trains_and_both_print_it(shelves, monkeypatch):
+    """Snakemake executes pages side by side: a run that was trained twice would be older on one of them."""
+    trained = []
+
+    def slowly(spec, log):
+        trained.append(spec)
+        time.sleep(0.3)
+        return shelves[1].write(dataclasses.replace(run(0, [0.5]), spec=spec))
+
+    monkeypatch.setattr(notebook.measure, "measure", slowly)
+    monkeypatch.setattr("reid_core.runs.provenance.outdated", lambda run: "")
+    specs = [Spec("clip_reid", "baseline", profile="smoke")] * 2
+    with ThreadPoolExecutor(2) as pages:
+        one, two = pages.map(notebook.trained_once, specs)
+    assert len(trained) == 1 and one.spec == two.spec and one.scores == two.scores

@@ -35,6 +35,7 @@ def folder(world, tmp_path):
         picture = Image.open(world.manifest.root / world.gallery.paths[8 * number, 0])
         picture.save(place / f"{number}.png")
     (tmp_path / "mine" / "notes.txt").write_text("no image")
+    (tmp_path / "mine" / "._0.png").write_text("what macOS leaves beside an image")
     return tmp_path / "mine"
 
 
@@ -51,6 +52,10 @@ def test_a_sentence_ranks_a_gallery_as_the_test_of_the_method_does(method, folde
     found = search.search(method, QUERY, folder, k=5)
     wanted = np.sort(shown.features @ asked)[::-1]
     assert [one.cosine for one in found] == pytest.approx(wanted.tolist())
+
+
+def test_a_sentence_may_be_longer_than_a_file_name(method, folder):
+    assert len(search.search(method, f"a man {'in a very red coat ' * 30}", folder, k=5)) == 5
 
 
 def test_features_are_those_of_the_tests_of_the_data_set(baseline, world):
@@ -92,6 +97,8 @@ def spoilt(folder):
         (empty, QUERY, 1, "expected images in .*, found none"),
         (spoilt, QUERY, 1, "expected a readable image at .*0.png, found UnidentifiedImageError"),
         (None, " ", 1, "expected the path of an image or a sentence as the query, found nothing"),
+        (None, ".", 1, "expected the path of an image or a sentence as the query, found a folder"),
+        (None, "x/none.JPG", 1, "or a sentence as the query, found no such image .x/none.JPG.; correct it"),
         (None, QUERY, 6, "expected from 1 to 5 places, .*, found 6; correct -k"),
         (None, QUERY, 0, "expected from 1 to 5 places, .*, found 0"),
     ],

@@ -5,7 +5,7 @@ from pathlib import Path
 import pandas as pd
 
 from data_prep.manifest import FIRST_CHECKS, files_exist, files_once, from_table, paths_inside, read_table
-from data_prep.public.files import IMAGES
+from data_prep.public.files import IMAGES, is_image
 
 NOBODY = {"pid": 0, "camid": 0, "split": "gallery"}
 
@@ -16,7 +16,7 @@ def loose(place):
     none."""
     place = Path(place)
     if place.is_dir():
-        files = sorted(path for path in place.rglob("*") if path.suffix.lower() in IMAGES)
+        files = sorted(path for path in place.rglob("*") if is_image(path.name))
         rows = pd.DataFrame({"path": [path.relative_to(place).as_posix() for path in files]})
         root = place
     elif place.suffix.lower() == ".csv" and place.is_file():

@@ -7,11 +7,13 @@ python -m reid_core search RUN QUERY GALLERY -k 10 --html page.html
 """
 
 import difflib
+import os
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
+from data_prep.public.files import is_image
 from data_prep.public.loose import loose
 from reid_core import evaluate
 from reid_core.analysis import visuals
@@ -100,11 +102,15 @@ def search(method, query, gallery, k=10, device=None):
 
 
 def task_for(method, query):
-    """The first test of a method with queries of this kind: an image if there is such a file, else words."""
-    kind = "image" if Path(query).exists() else "text"
-    if kind == "text" and not str(query).strip():
+    """The first test of a method with queries of this kind: an image if there is such a file, else words.
+    ValueError for a folder, for nothing, and for the path of an image that is not there: no sentence ends so.
+    """
+    kind = "image" if os.path.isfile(query) else "text"
+    found = "a folder" if os.path.isdir(query) else "nothing" if not str(query).strip() else ""
+    if kind == "text" and (found or is_image(Path(query).name)):
         raise ValueError(
-            "expected the path of an image or a sentence as the query, found nothing; write one."
+            f"expected the path of an image or a sentence as the query, found {found or 'no such image'} "
+            f"({query}); correct it."
         )
     for task in method.retrieval_tasks().values():
         if task.query_type == kind:

@@ -2,6 +2,7 @@
 
 import base64
 import io
+import os
 from pathlib import Path
 
 from data_prep import pictures
@@ -33,7 +34,7 @@ something.</p>
 def page(query, found, run):
     """HTML of a list of `search.Found` for a query, a path or a sentence; `run` is the name of the model."""
     asked, title = "", f"“{query}”"
-    if Path(query).exists():
+    if os.path.isfile(query):
         title = f"Images like {Path(query).name}"
         asked = figure(query, "query")
     places = [f"<li>{figure(one.path, f'{one.place}. {one.cosine:.3f}')}</li>" for one in found]

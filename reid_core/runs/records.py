@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from data_prep import texts
 from data_prep.catalogue import build_folder
 from reid_core import checkpoint
 
@@ -30,17 +31,7 @@ FIELDS = {  # of a run -> their type
 def read_object(path, remedy="put back what git keeps of it, or move it away and measure again"):
     """{name: value} of a JSON file, empty where there is none; ValueError that names the file and the
     `remedy` if it holds another thing."""
-    if not Path(path).exists():
-        return {}
-    try:
-        found = parse(Path(path).read_bytes())
-        if not isinstance(found, dict):
-            raise ValueError(f"a {type(found).__name__}")
-    except (OSError, ValueError, RecursionError) as error:
-        raise ValueError(
-            f"expected a file with one JSON object at {path}, found none ({reason(error)}); {remedy}."
-        ) from error
-    return found
+    return texts.read_object(path, remedy) if Path(path).exists() else {}
 
 
 @contextmanager
@@ -69,11 +60,7 @@ def turn_at(path):
 
 def parse(data):
     """The value in bytes of JSON in UTF-8; ValueError for NaN and infinity, which are no JSON."""
-    return json.loads(data.decode("utf-8"), parse_constant=refuse)
-
-
-def refuse(constant):
-    raise ValueError(f"the number {constant}")
+    return json.loads(data.decode("utf-8"), parse_constant=texts.refuse)
 
 
 def reason(error):

@@ -59,6 +59,17 @@ class Head(nn.Module):
         return self.classifier(self.neck(features))
 
 
+class Classifier(nn.Linear):
+    """(B, D) -> logits (B, C) with a bias and no neck (IRRA): one for images and sentences alike."""
+
+    def __init__(self, width, classes, std=0.001):
+        super().__init__(width, classes)
+        nn.init.normal_(self.weight, std=std)
+        nn.init.zeros_(self.bias)
+
+    forward = in_float32(nn.Linear.forward)
+
+
 class CrossAttention(nn.Module):
     """Learned queries (Q, D) read from tokens: (B, T, D) -> (B, Q, D), with the maps (B, heads, Q, T) kept
     for looking at when `remember` is set. No norm, no residual (VLADR's attribute decoder)."""
@@ -124,6 +135,60 @@ class Inversion(nn.Module):
     def forward(self, features):
         """(B, D) -> (B, count, word width)."""
         return self.norm(self.layers(features)).unflatten(1, (self.count, -1))
+
+
+class TokenInversion(nn.Module):
+    """All tokens that an encoder gives -> pseudo-words (HPL Eq. 4): blocks of self-attention over learned
+    queries and the tokens behind them, then a linear map of what answers, whose vectors begin as long as
+    words on average (`length`).
+
+    readout "queries": the `count` queries answer. readout "class": without queries, the token `end` does, the
+    class or end token of the encoder. ValueError for another readout.
+    """
+
+    def __init__(self, *, width, words, count, blocks, heads, std, length, readout="queries", masked=True):
+        super().__init__()
+        # readout -> (queries, what answers)
+        ways = {"queries": (count, self.of_queries), "class": (0, self.of_end)}
+        number, self.answers = one_of(ways, readout, "inversion_readout")
+        self.hide = one_of({True: self.behind, False: nobody}, masked, "inversion_mask")
+        self.queries = nn.Parameter(torch.randn(number, width) * std)  # (Q, D)
+        self.blocks = nn.ModuleList(
+            ResidualAttentionBlock(width, heads, 4.0, act_layer=QuickGELU) for _ in range(blocks)
+        )
+        quicken(self.blocks)
+        init_blocks(self.blocks, width, blocks)
+        self.norm = nn.LayerNorm(width)
+        self.out = nn.Linear(width, words)
+        nn.init.normal_(self.out.weight, std=length * (width * words) ** -0.5)
+        nn.init.zeros_(self.out.bias)
+
+    def forward(self, tokens, end):
+        """(B, T, D), and the position (B,) of each sequence's class or end token -> (B, Q, word width)."""
+        asking = self.queries.expand(len(tokens), -1, -1).to(tokens.dtype)  # (B, Q, D)
+        x = torch.cat([asking, tokens], 1)  # (B, Q + T, D)
+        mask = self.hide(x, end)
+        for block in self.blocks:
+            x = block(x, attn_mask=mask)
+        return self.out(self.norm(self.answers(x, end)))
+
+    def of_queries(self, x, end):
+        """(B, Q, D): what the queries gathered."""
+        return x[:, : len(self.queries)]
+
+    def of_end(self, x, end):
+        """(B, 1, D): the class or end token."""
+        return x[torch.arange(len(x), device=x.device), end][:, None]
+
+    def behind(self, x, end):
+        """(B, 1, 1, Q + T), -inf where a token stands behind its sequence's end."""
+        place = torch.arange(x.shape[1], device=x.device) - len(self.queries)
+        hidden = place > end[:, None]  # (B, Q + T)
+        return torch.zeros_like(hidden, dtype=x.dtype).masked_fill(hidden, float("-inf"))[:, None, None]
+
+
+def nobody(x, end):
+    """The mask that hides nothing."""
 
 
 class Interaction(nn.Module):
@@ -223,8 +288,14 @@ def init_as_clip(module, width, depth):
         if isinstance(layer, nn.Linear):
             nn.init.normal_(layer.weight, std=out)
             nn.init.zeros_(layer.bias)
-    for block in module.blocks:
-        nn.init.normal_(block.attn.in_proj_weight, std=into)
+    init_blocks(module.blocks, width, depth)
+
+
+def init_blocks(blocks, width, depth):
+    """CLIP's own initialisation of the blocks of a transformer of that width and depth."""
+    out = width**-0.5 * (2 * depth) ** -0.5
+    for block in blocks:
+        nn.init.normal_(block.attn.in_proj_weight, std=width**-0.5)
         nn.init.normal_(block.attn.out_proj.weight, std=out)
         nn.init.normal_(block.mlp.c_fc.weight, std=(2 * width) ** -0.5)
         nn.init.normal_(block.mlp.c_proj.weight, std=out)

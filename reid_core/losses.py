@@ -57,10 +57,10 @@ def supervised_contrastive(a, b, a_ids, b_ids, temperature=1.0, cosine=True, red
 
 
 @in_float32
-def pair_contrast(a, b, scale=1.0):
+def pair_contrast(a, b, scale=1.0, cosine=True):
     """Cross-entropy of row i of `a` with row i of `b` among all of `b`, on scale x cosine. HPL Eq. 8-9 (with
     one row per sample, identities repeated); both directions averaged make CLIP's loss."""
-    return F.cross_entropy(scale * similarity(a, b), torch.arange(len(a), device=a.device))
+    return F.cross_entropy(scale * similarity(a, b, cosine), torch.arange(len(a), device=a.device))
 
 
 @in_float32

@@ -331,7 +331,8 @@ class Trainer:
         """What a frozen tower says about every training row, in row order."""
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
             rows = still_batches(self.data, "train", self.method.size, cached.view, self.device)
-            return torch.cat([cached.compute(batch).float() for batch in rows])  # (S, ...), one row per shot
+            # (S, ...), one row per shot
+            return torch.cat([cached.compute(batch).to(cached.dtype) for batch in rows])
 
     def set_rates(self, stage, optimisers, epoch, step, steps):
         """Write the scheduled rates into the optimisers."""

@@ -23,14 +23,11 @@ PENDING_ROWS = {  # paper -> reason -> names in hyperparameters.csv
         """.split(),
     },
     "hpl": {
-        CHAPTER: """
-        inversion_blocks class_tokens prompt_template_full text_length stage1_optimizer gpu dataset_pairs
-        lambda1_grid lambda2_grid_ticks patch_size new_class_token_init class_token_mask ln_post_proj_shared
-        inst_tokens_K inversion_width inversion_heads inversion_query_init_std prompt_article_period
-        normalise_l2_losses prompt_cosine_scale sdm_temperature sdm_epsilon t2i_classifier_init_std
-        label_smoothing_i2i triplet_margin i2i_loss_scope cic_reduction stage1_optimizer_id_tokens
-        stage1_weight_decay stage1_augmentation stage2_flip_p stage2_pad stage2_random_erasing_p
-        stage2_adam_betas stage2_frozen dedup i2i_feature t2i_feature detach_prompt_targets model_selection
+        FIXED: """
+        stage1_optimizer gpu dataset_pairs stage1_augmentation dedup model_selection
+        """.split(),
+        ELSEWHERE: """
+        text_length lambda1_grid lambda2_grid_ticks patch_size prompt_template_full inversion_width
         """.split(),
     },
     "dmpt": {
@@ -81,7 +78,7 @@ ABLATION_TABLES = {  # the tables whose rows must be keys of ABLATIONS
     "pad": ("seed: Ablation Study", "card 9.6: text KD strength"),
     "vladr": ("seed: Ablation Study",),
 }
-PENDING_ABLATIONS = dict.fromkeys(("hpl", "dmpt", "pad", "vladr"), CHAPTER)
+PENDING_ABLATIONS = dict.fromkeys(("dmpt", "pad", "vladr"), CHAPTER)
 
 DECISIONS = {  # every decision of a card
     "promptsg": [f"D{k}" for k in range(1, 29)],
@@ -92,9 +89,7 @@ DECISIONS = {  # every decision of a card
 }
 PENDING_DECISIONS = {  # not yet named in the paper's file: each comes with its chapter
     "promptsg": [],
-    "hpl": """
-        D1 D2 D3 D5 D6 D7 D8 D9 D10 D11 D12 D13 D14 D15 D16 D18 D19 D20 D21 D22 D23 D24 D25
-    """.split(),
+    "hpl": [],
     "dmpt": """
         D1 D2 D4 D5 D6 D7 D8 D9 D10 D12 D13 D14 D15 D16 D17 D18 D19 D22 D23 D24 D25 D26 D27 D28 D29 D30 D31
     """.split(),

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from reid_core.data import Batch, Loader
+from reid_core.data import Batch, Loader, still_batches
 from reid_core.methods import METHODS, PAPERS
 from reid_core.methods.base import LifelongMethod, Method, Stage, freeze_all_but, total
 from reid_core.methods.baseline import LIFELONG
@@ -83,8 +83,12 @@ def test_a_planned_lifelong_method_has_terms_for_a_second_domain(world):
 
 
 def batch_of(method, stage, world):
-    cached = {name: torch.randn(len(world.train), method.image.joint_width) for name in stage.cache}
-    loader = Loader(world, size=method.size, sampler=stage.sampler, views=stage.views, cached=cached)
+    cached = {}
+    for name, what in stage.cache.items():
+        with torch.no_grad():
+            rows = [what.compute(batch) for batch in still_batches(world, "train", method.size, what.view)]
+        cached[name] = torch.cat(rows)
+    loader = Loader.of_stage(world, method.size, stage, cached=cached)
     return next(iter(loader.batches(0, loader.plan(0))))
 
 
@@ -187,9 +191,11 @@ CARDS = {
             },
             60,
             {1e-5, 5e-5},
-            {4e-5},
+            {4e-5, 0.0},
         ),
     ],
+    "SentencesAlone": [({"matching": 1.0, "identity t2i": 1.0}, 60, {1e-5, 5e-5}, {4e-5, 0.0})],
+    "ImagesAlone": [({"triplet": 1.0, "identity i2i": 1.0}, 60, {1e-5, 5e-5}, {4e-5, 0.0})],
     "DMPT": [({"identity": 1.0, "triplet": 1.0, "centre": 1.0, "contrast": 1.0}, 60, {1e-3}, {1e-4})],
     "PADReleased": [
         ({"image to text": 1.0, "text to image": 1.0}, 20, {2e-3}, {0.0}),

@@ -38,10 +38,11 @@ class Losses(NamedTuple):
 
 class Cached(NamedTuple):
     """What a frozen tower says once about every training row: Batch -> (B, ...), seen through `view` (None:
-    without pixels)."""
+    without pixels), and kept in `dtype`."""
 
     compute: Callable
     view: Augmentation | None
+    dtype: torch.dtype = torch.float32
 
 
 def nothing(*_):

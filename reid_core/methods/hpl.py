@@ -19,39 +19,42 @@ from reid_core.schedules import exponential, warmup_then_cosine
 
 @dataclass(frozen=True)
 class HPLRecipe(Recipe):
-    backbone: str = stated("ViT-B-16-quickgelu", "card 7.1", "backbone")
+    backbone: str = stated("ViT-B-16-quickgelu", "Sec. Implementations", "backbone")
     pretrained: str = assumed(
-        "openai", "LUPerson-MLLM where the user has it (card 7.1)", "weights", "init_weights"
+        "openai",
+        "Sec. Implementations: CLIP pretrained further on LUPerson, where the user has it",
+        "weights",
+        "init_weights",
     )
-    image_height: int = stated(384, "card 2", "pixels")
-    image_width: int = stated(128, "card 2", "pixels")
-    batch_t2i_pairs: int = stated(64, "card 7.3")
-    batch_i2i_images: int = stated(64, "card 7.3")
-    images_per_id: int = stated(4, "card 7.3")
+    image_height: int = stated(384, "Sec. Implementations", "pixels")
+    image_width: int = stated(128, "Sec. Implementations", "pixels")
+    batch_t2i_pairs: int = stated(64, "Sec. Implementations")
+    batch_i2i_images: int = stated(64, "Sec. Implementations")
+    images_per_id: int = stated(4, "Sec. Implementations")
     id_tokens_per_identity: int = assumed(4, "D4")
     id_tokens_init_std: float = assumed(0.02, "D4")
-    stage1_epochs: int = stated(10, "Loss & Training", "epochs")
+    stage1_epochs: int = stated(10, "Sec. Implementations", "epochs")
     stage1_span: int = stated(10, "the epochs that the schedule is written in", row="stage1_epochs")
-    stage1_lr_inversion: float = stated(5e-5, "card 7.2", "new lr")
-    stage1_lr_id_tokens: float = stated(0.02, "card 7.2", "new lr")
-    stage1_lr_gamma: float = stated(0.8, "card 7.2")
+    stage1_lr_inversion: float = stated(5e-5, "Sec. Implementations", "new lr")
+    stage1_lr_id_tokens: float = stated(0.02, "Sec. Implementations", "new lr")
+    stage1_lr_gamma: float = stated(0.8, "Sec. Implementations")
     stage1_loss_weights: tuple = stated((1.0, 1.0, 1.0), "Eq. 13")
-    stage2_epochs: int = stated(60, "Loss & Training", "epochs")
+    stage2_epochs: int = stated(60, "Sec. Implementations", "epochs")
     stage2_span: int = stated(60, "the epochs that the schedule is written in", row="stage2_epochs")
-    stage2_lr: float = stated(1e-5, "card 7.3", "pretrained lr")
+    stage2_lr: float = stated(1e-5, "Sec. Implementations", "pretrained lr")
     stage2_classifier_lr_factor: float = assumed(5.0, "D17")
-    stage2_warmup_epochs: float = stated(5, "card 7.3")
-    stage2_warmup_factor: float = stated(0.1, "card 7.3: from 1e-6", row="stage2_warmup_init_lr")
+    stage2_warmup_epochs: float = stated(5, "Sec. Implementations")
+    stage2_warmup_factor: float = stated(0.1, "Sec. Implementations: from 1e-6", row="stage2_warmup_init_lr")
     stage2_weight_decay: float = assumed(4e-5, "D17")
     stage2_adam_eps: float = assumed(1e-3, "D17")
     loss_weights_base: tuple = stated((1.0, 1.0, 1.0, 1.0), "Eq. 2")
-    lambda1_ilpa: float = stated(0.4, "Loss & Training")
-    lambda2_cmpr: float = stated(0.06, "Loss & Training")
+    lambda1_ilpa: float = stated(0.4, "Sec. Implementations")
+    lambda2_cmpr: float = stated(0.06, "Sec. Implementations")
 
 
 class HPL(Method):
     """Stage I builds prompts with frozen towers, stage II learns features. Two class tokens, two tests
-    ("Loss & Training", Eq. 2-13). NotImplementedError for its losses."""
+    (Eq. 2-13). NotImplementedError for its losses."""
 
     def __init__(self, recipe, data):
         super().__init__(recipe)

@@ -100,10 +100,13 @@ def check_page(text, name):
     return [f"{name}: {complaint}" for complaint in found]
 
 
+DATA = {"real", "world"}  # classes of what shows a number, by its data
+
+
 def check_cell(tag, marks, content):
-    """Complaints about one cell of a table, or one caption."""
+    """Complaints about one cell of a table, one caption, or one number in a sentence."""
     kinds = marks.get("class", "").split()
-    counts = tag == "td" and {"real", "world"} & set(kinds) and re.search(r"\d", content)
+    counts = tag in ("td", "span") and DATA & set(kinds) and re.search(r"\d", content)
     if not counts and "±" not in content:
         return []
     names = marks.get("data-run", "").split()
@@ -194,6 +197,7 @@ class Page(HTMLParser):
         self.inside = whole
         self.articles = []  # whether each of its tags opens
         self.words, self.cells, self.open, self.found = [], [], [], []
+        self.spans = []  # the open ones, of which some hold a number in a sentence
         self.script = None  # the marks and words of an open one
 
     def faults(self):
@@ -212,6 +216,8 @@ class Page(HTMLParser):
             self.open.append((tag, marks, []))
             if [one for one, _, _ in self.open].count(tag) > 1:
                 self.found.append("holds a table cell inside another, or one that is not closed")
+        if tag == "span":
+            self.spans.append((marks, []))
         if tag == "img" and not marks.get("alt", "").strip():
             self.found.append("has a picture without alt text")
         if tag == "script":
@@ -224,7 +230,7 @@ class Page(HTMLParser):
             self.script[1].append(data)
             return
         self.words.append(data)
-        for _, _, content in self.open:
+        for *_, content in (*self.open, *self.spans):
             content.append(data)
 
     def handle_endtag(self, tag):
@@ -234,6 +240,10 @@ class Page(HTMLParser):
         if tag == "script" and self.script:
             self.found += self.strange(*self.script)
             self.script = None
+        if tag == "span" and self.spans:
+            marks, content = self.spans.pop()
+            if DATA & set(marks.get("class", "").split()):
+                self.cells.append((tag, marks, "".join(content)))
         if self.open and tag == self.open[-1][0]:
             one, marks, content = self.open.pop()
             self.cells.append((one, marks, "".join(content)))

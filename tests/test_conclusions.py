@@ -10,6 +10,7 @@ import pytest
 
 from reid_core.report import ablations, chapters, claims, tables
 from reid_core.report.notebook import Chapter
+from reid_core.runs import intervals
 from reid_core.runs.run import BOOK
 
 CLAIMED = [(name, claim.id) for name, found in chapters.CLAIMS.items() for claim in found]
@@ -67,3 +68,16 @@ def test_a_box_tells_the_verdicts_and_ends_as_the_first_of_them_says(name, page)
     for one in found:
         assert one.verdict in told and one.claim.text in told
         assert not one.one.change or tables.points(one.one.change.mean) in told
+
+
+@pytest.mark.parametrize("name", chapters.CLAIMS)
+def test_no_more_claims_are_decided_than_their_number_allows(name):
+    """Holm's rule, counted here: the k-th smallest of m p values must be below 0.05 / (m - k + 1)."""
+    decided = claims.HOLDS, claims.FAILS
+    judged = [one for one in chapter(name).judged if one.verdict in (*decided, claims.UNDECIDED)]
+    allowed = 0
+    for k, p in enumerate(sorted(intervals.chance(one.one.spread) for one in judged)):
+        if p > 0.05 / (len(judged) - k):
+            break
+        allowed += 1
+    assert sum(one.verdict in decided for one in judged) <= allowed

@@ -310,7 +310,7 @@ def test_lengths_tell_the_steps_the_mean_and_the_spread_of_seeds(few_lengths):
     assert (point.steps, point.mean, point.seeds) == (720, 75.1, 3) and point.spread == pytest.approx(0.1)
     assert "steady enough: 0.25, 0.5, 1" in lengths.finding(
         found
-    ) and "all of the epochs add +3.0 to +3.0" in lengths.finding(found)
+    ) and "half as many would cost 3.0 to 3.0 points" in lengths.finding(found)
     assert lengths.as_table(found).data.count("<tr>") == 4
 
 

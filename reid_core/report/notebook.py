@@ -236,7 +236,7 @@ class Chapter:
     """The tables of a page about one paper, a call per cell, in the profile and on the data of the page.
 
     A label is an ablation row of the chapter's method, the name of a method (its full row), or both: "CLIP
-    fine-tune, twice the epochs". `on` names another data set than the page's, such as `away`; where that
+    fine-tune, half the epochs". `on` names another data set than the page's, such as `away`; where that
     is "", because the profile has none, the table is a placeholder.
     """
 

@@ -49,8 +49,8 @@ def side(one):
 
 def forest(groups):
     """A figure of Groups: effects in mAP points against each group's reference, its smallest detectable
-    difference as a band, the paper's effect as a tick below ours, the verdict at the right. A row that was not
-    run is left out; a group without any other has its heading alone."""
+    difference as a band, the paper's effect as a tick below ours, the verdict at the right. Rows that were
+    not run are left out; a group without others has its heading alone."""
     shown = [[one for one in group.rows if one.change] for group in groups]
     lines = sum(map(len, shown)) + len(groups)
     figure, axis = plt.subplots(figsize=(WIDTH, LINE * (lines + 2)))

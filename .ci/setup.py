@@ -1,6 +1,7 @@
 """Make the virtual environment that the Makefile uses: `python3 .ci/setup.py FOLDER`. Stops with one
 sentence."""
 
+import json
 import shutil
 import subprocess
 import sys
@@ -38,7 +39,17 @@ def main(venv):
         subprocess.run([sys.executable, "-m", "venv", str(venv)], check=True)
     pip = [str(venv / "bin" / "python"), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
     subprocess.run([*pip, "-c", "constraints.txt", "-e", ".[test]"], check=True)
+    quiet_kernels(venv)
     (venv / "ready").touch()
+
+
+def quiet_kernels(venv):
+    """Kernels say nothing but errors: of one on this machine, ipykernel warns that its traffic is not
+    encrypted, on every page."""
+    folder = venv / "etc" / "ipython"
+    folder.mkdir(parents=True, exist_ok=True)
+    told = json.dumps({"IPKernelApp": {"log_level": "ERROR"}})
+    (folder / "ipython_kernel_config.json").write_text(told)
 
 
 if __name__ == "__main__":

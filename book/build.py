@@ -229,7 +229,7 @@ def stage(executed, records):
     configure(staged / "_config.yml")
     for source, page in executed.items():
         (staged / source).parent.mkdir(parents=True, exist_ok=True)
-        nbformat.write(presentable(page), staged / source)
+        nbformat.write(pages.presentable(page), staged / source)
     rooms.write(staged / "book")
     generated, unread = pages.generated(records)
     for name, text in generated.items():
@@ -239,27 +239,19 @@ def stage(executed, records):
 
 def configure(place):
     """The configuration, with buttons for source and launch where the address of the repository is known."""
-    told = (ROOT / "_config.yml").read_text(encoding="utf-8")
+    told = yaml.safe_load((ROOT / "_config.yml").read_text(encoding="utf-8"))
     address = front.repository()
     if address:
-        buttons = {
-            "repository": {"url": address, "branch": "main"},
-            "html": {"use_repository_button": True, "use_issues_button": True},
-            "launch_buttons": {"notebook_interface": "jupyterlab", "binderhub_url": "https://mybinder.org"},
+        told["repository"] = {"url": address, "branch": "main"}
+        told["html"] = {"use_repository_button": True, "use_issues_button": True}
+        told["launch_buttons"] = {
+            "notebook_interface": "jupyterlab",
+            "binderhub_url": "https://mybinder.org",
         }
-        told += "\n" + yaml.safe_dump(buttons)
-    place.write_text(told, encoding="utf-8")
-
-
-def presentable(page):
-    """What a reader need not see is folded: the parameters that papermill injected, and set-up cells; and
-    where this machine had the copy is left out."""
-    page.metadata.get("papermill", {}).pop("output_path", None)
-    for cell in page.cells:
-        tags = cell.metadata.get("tags", [])
-        if "injected-parameters" in tags:
-            cell.metadata["tags"] = [*tags, "remove-cell"]
-    return page
+        # the theme knows the hosts of these three by their names alone
+        provider = next((host for host in ("gitlab", "bitbucket") if host in address), "github")
+        told["sphinx"]["config"]["html_theme_options"]["repository_provider"] = provider
+    place.write_text(yaml.safe_dump(told, sort_keys=False), encoding="utf-8")
 
 
 COMMANDS = {"make": make, "execute": execute, "smoke": smoke, "contract": contract, "book": book}

@@ -16,14 +16,13 @@ from reid_core.runs.run import BOOK, ROOT, Spec
 
 PLACES = 8  # of the ranked list
 WISHES = (  # what a reader wants, the page for it, and what is there
-    ("read about a paper", "../notebooks/2_promptsg/idea", "equation, source and what it does to images"),
+    ("read about a paper", "../notebooks/2_promptsg/chapter", "claims, verdicts, equations beside source"),
     ("run a notebook", "../notebooks/0_start/welcome", "minutes on two cores, no GPU, no data, no account"),
     ("train on my data", "own_data", "one table beside the images"),
     ("search with a trained model", "search", "rank a folder of images for an image or a sentence"),
     ("add a method", "own_method", "stages as data, features by name"),
     ("check a number", "check_number", "from a printed number to its run and back"),
 )
-OTHERWISE = {"search": "run", "own_method": "architecture", "check_number": "status"}  # until the page exists
 
 
 def citation():
@@ -101,54 +100,59 @@ def picture(records):
     if profile not in ("smoke", "laptop"):
         return paragraph("Ranked images of the synthetic world: not run.")
     data = load_data(scoreboard.WORLD, profile)
-    whose, row, order, correct = ranking(data, profile)
+    which, row, order, correct = ranking(data, profile)
     drawn = images.ranked_lists(data, [row], [order], [correct], PLACES)
     said = data.query.captions[row][0]
     alt = f"A query and the {PLACES} gallery images ranked highest, {sum(correct)} of them of the same person"
     caption = (
-        f"Query: “{said.rstrip('.')}.” Its first {PLACES} gallery images as {whose} ranks them: green frames "
-        "the same person, orange another one."
+        f"“{said.rstrip('.')}.” {which}, and the {PLACES} gallery images it ranks highest: green frames the "
+        "same person, orange another one."
     )
     return figures.as_html(drawn, caption, alt)
 
 
 def ranking(data, profile):
-    """(whose, position of a query, (PLACES,) positions in the gallery, (PLACES,) whether they are right): the
-    kept list of a median query where a fresh run has one, else one of CLIP without training."""
+    """(which query, its position, (PLACES,) positions in the gallery, (PLACES,) whether they are right), of
+    the lists that a fresh run has kept, else of those of CLIP without training."""
     spec = Spec("promptsg", "promptsg", "full", scoreboard.WORLD, profile)
     run = BOOK.at(spec)
     kept = run and not run.outdated and visuals.find(spec)
     if kept:
-        middle = len(kept.queries) - 2  # the hardest first, then a median one and the best
-        return "PromptSG", kept.queries[middle], kept.order[middle], kept.correct[middle]
-    return "zero-shot tiny CLIP", *zero_shot(data, profile)
+        return chosen("PromptSG", kept.queries, kept.order, kept.correct)
+    lists = zero_shot(data, profile)
+    return chosen("zero-shot tiny CLIP", lists["queries"], lists["order"], lists["correct"])
+
+
+def chosen(whose, queries, order, correct):
+    """The median query; the easiest where the places of that one show nothing but others."""
+    place = len(queries) - 2  # the hardest first, then a median one and the easiest
+    name = "A median query"
+    if not any(correct[place][:PLACES]):
+        place, name = place + 1, "The easiest query"
+    return f"{name} of {whose}", queries[place], order[place], correct[place]
 
 
 @torch.no_grad()
 def zero_shot(data, profile):
-    """The list of the query with the median average precision, ranked by tiny CLIP, not fine-tuned."""
+    """Ranked lists of tiny CLIP, not fine-tuned: `visuals.ranked_lists`."""
     method, _ = Spec("clip_reid", "baseline", "zero-shot", scoreboard.WORLD, profile).build(data)
     query, gallery = visuals.embed(method.eval(), data, visuals.task_of(method))
     scores = evaluate.score(query, gallery, data.query, data.gallery, data.manifest.protocol)
-    lists = visuals.ranked_lists(query, gallery, data, data.manifest.protocol, scores)
-    middle = len(lists["queries"]) - 2
-    return lists["queries"][middle], lists["order"][middle], lists["correct"][middle]
+    return visuals.ranked_lists(query, gallery, data, data.manifest.protocol, scores)
 
 
 def numbers(runs):
-    """Three numbers: published arrays reproduced, runs with provenance, claims tested."""
+    """Three numbers: published arrays reproduced, runs with provenance, claims judged."""
     told = scoreboard.parity()
     count, worst = told or (None, 0.0)
     stale = sum(bool(run.outdated) for run in runs)
-    verdicts = scoreboard.claims()
+    judged, all_claims = scoreboard.claims()
+    told = ", ".join(f"{said} {many}" for said, many in judged.items())
+    outcome = told if any(judged.values()) else "the runs of the others are stale or missing"
     three = (
         (count, "parity.html", f"published arrays reproduced; largest relative error {worst:.1g}"),
         (len(runs), "status.html", f"runs with recipe, seed and machine{f' ({stale} stale)' * bool(stale)}"),
-        (
-            sum(verdicts.values()),
-            "#scoreboard",
-            "claims tested: " + ", ".join(f"{many} {said}" for said, many in verdicts.items()),
-        ),
+        (sum(judged.values()), "#scoreboard", f"of {all_claims} claims judged: {outcome}"),
     )
     made = [big(value, place, words) for value, place, words in three]
     return f'<div class="three">{"".join(made)}</div>'
@@ -162,10 +166,5 @@ def big(value, place, words):
 
 def wishes():
     """Six links for six wishes."""
-    made = []
-    contents = (ROOT / "_toc.yml").read_text(encoding="utf-8")
-    for wish, page, words in WISHES:
-        there = page.startswith("..") or f"book/{page}\n" in contents
-        place = page if there else OTHERWISE[page]
-        made.append(f'<a href="{place}.html"><b>{wish}</b> <span>{words}</span></a>')
+    made = [f'<a href="{page}.html"><b>{wish}</b> <span>{words}</span></a>' for wish, page, words in WISHES]
     return f'<div class="wishes">{"".join(made)}</div>'

@@ -1,8 +1,9 @@
-"""Pages that are made from facts: status and parity. What files and messages say stands in tables of HTML,
-where nothing of it is taken for Markdown."""
+"""Pages that are made from facts: status and parity; and notebooks as readers see them. What files and
+messages say stands in tables of HTML, where nothing of it is taken for Markdown."""
 
 import json
 import platform
+import re
 from pathlib import Path
 
 import decisions
@@ -10,11 +11,27 @@ import front
 import torch
 
 from reid_core.methods import PAPERS
-from reid_core.report.tables import paragraph, table
+from reid_core.report.tables import escaped, paragraph, table
 from reid_core.runs.run import BOOK, Run
 
 ROOT = Path(__file__).resolve().parents[1]
 UNREADABLE = (ValueError, KeyError, TypeError, AttributeError, OSError, RecursionError)
+
+RENDERED = re.compile(r"(\S+: (\d+ of \d+ files|\d+ shots rendered)\s*)+")  # what making a world prints
+PARAMETERS = {"parameters", "injected-parameters"}  # tags
+
+
+def presentable(page):
+    """An executed notebook without what is no reader's business: parameters, where this machine had the copy,
+    and the progress of making a world."""
+    page.metadata.get("papermill", {}).pop("output_path", None)
+    for cell in page.cells:
+        tags = cell.metadata.get("tags", [])
+        if PARAMETERS & set(tags):
+            cell.metadata["tags"] = [*tags, "remove-cell"]
+        if cell.cell_type == "code":
+            cell.outputs = [one for one in cell.outputs if not RENDERED.fullmatch(one.get("text", ""))]
+    return page
 
 
 def generated(records):
@@ -71,6 +88,11 @@ def as_html(headings, rows, caption):
     return table(headings, rows, caption).data
 
 
+def folded(summary, html):
+    """HTML that is out of the way until a reader asks for it."""
+    return f"<details><summary>{escaped(summary)}</summary>{html}</details>"
+
+
 def committed():
     """(the runs of the book, a sentence about each file that holds none)."""
     runs = []
@@ -97,7 +119,9 @@ def committed_runs(runs):
     if not runs:
         return "None yet: no run is committed before the synthetic world has met its gates."
     headings = ["run", "data", "minutes", "commit", "clean tree", "torch", "machine"]
-    return as_html(headings, list(map(facts_of, runs)), "Where each number was measured")
+    told = as_html(headings, list(map(facts_of, runs)), "Where each number was measured")
+    stale = sum(bool(run.outdated) for run in runs)
+    return folded(f"{len(runs)} runs, {stale} of them stale", told)
 
 
 def facts_of(run):
@@ -150,7 +174,8 @@ def covered(found):
         # facts files hold words, not numbers
         difference = "facts" if worst is None else "exact" if worst == 0 else f"{worst:.1e}"
         rows.append([name, difference, tests])
-    return as_html(["golden file", "largest difference", "tests"], rows, "Compared with published code")
+    told = as_html(["golden file", "largest difference", "tests"], rows, "Compared with published code")
+    return folded(f"{len(rows)} golden files, each with its largest difference", told)
 
 
 def uncovered(found):

@@ -33,6 +33,7 @@ PAGE = """<!DOCTYPE html>
 def link(built):
     """Turn the number cells of the built pages into links, and write the pages that they lead to."""
     shown = {}  # page of a row -> {(run, sha): {page of the book: title}}
+    beside = {}  # page of a row -> the rows that a difference sets it beside
     for path in sorted(built.glob("**/*.html")):
         place = path.relative_to(built)
         if place.parts[0] in ("_static", "runs"):
@@ -45,10 +46,13 @@ def link(built):
             continue
         path.write_text(linked, encoding="utf-8")
         for found in CELL.finditer(text):
+            rows = set(map(row_of, found[3].split()))
+            for row in rows:
+                beside.setdefault(row, set()).update(rows - {row})
             for run in zip(found[3].split(), found[4].split(), strict=True):
                 shown.setdefault(row_of(run[0]), {}).setdefault(run, {})[place] = title_of(text, place)
     for row, runs in shown.items():
-        write(built, row, runs)
+        write(built, row, runs, sorted(beside[row]))
 
 
 def row_of(name):
@@ -71,8 +75,8 @@ def title_of(text, place):
     return re.sub(r"<[^>]+>", "", found[1]).strip() if found else str(place)
 
 
-def write(built, row, runs):
-    """The page of a row, and the JSON of each of its runs."""
+def write(built, row, runs, beside=()):
+    """The page of a row, and the JSON of each of its runs; `beside`: rows that it is compared with."""
     page = built / "runs" / f"{row}.html"
     page.parent.mkdir(parents=True, exist_ok=True)
     up = "../" * (len(page.relative_to(built).parts) - 1)
@@ -86,6 +90,9 @@ def write(built, row, runs):
             told.append((Run.read(path), sha, name))
     links = [f'<a href="{up}{place.as_posix()}">{title}</a>' for place, title in sorted(shown.items())]
     body = "\n".join(blocks(told)) if told else "<p>not run</p>"
+    if beside:
+        others = ", ".join(f'<a href="{up}runs/{other}.html">{escaped(other)}</a>' for other in beside)
+        body += f"\n<h2>Compared with</h2><p>{others}</p>"
     text = PAGE.format(title=escaped(row), up=up, shown=", ".join(links), body=body)
     page.write_text(text, encoding="utf-8")
 

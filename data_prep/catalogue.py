@@ -27,8 +27,8 @@ from data_prep.world.layouts import layout_of
 
 ROOT = Path(__file__).resolve().parents[1]
 TITLES = {
-    "world_market": "world domain A",
-    "world_msmt": "world domain D",
+    "world_market": "World-Market",
+    "world_msmt": "World-MSMT",
     "market1501": "Market-1501",
     "msmt17": "MSMT17",
     "dukemtmc": "DukeMTMC",

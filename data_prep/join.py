@@ -78,7 +78,7 @@ def manifest_of(name, manifests, table, **more):
 
 
 def joint_training(*manifests):
-    """Data sets joined as HPL trains on them (card 8.3, D19): images that the names of their files trace to
+    """Data sets joined as HPL trains on them (decision D19): images that the names of their files trace to
     one person get one label, and a training image of anybody whom another of the sets tests is removed.
 
     A node is (data set, seed of its world, pid), where variants are one data set and a table is known by its

@@ -1,5 +1,5 @@
-"""python -m reid_core train METHOD | embed RUN IMAGES | search RUN QUERY GALLERY | export RUN | measure |
-visuals | pretrain MODEL | gates | bench"""
+"""python -m reid_core train METHOD | weights | embed RUN IMAGES | search RUN QUERY GALLERY | export RUN |
+measure | visuals | pretrain MODEL | gates | bench"""
 
 import argparse
 import sys
@@ -8,14 +8,14 @@ from pathlib import Path
 import torch
 
 from data_prep.texts import in_one_sentence
-from reid_core import processor, train
+from reid_core import board, processor, train
 from reid_core.analysis import bench, export, search, visuals
 from reid_core.calibrate import gates, lengths, pretrain, rates
 from reid_core.methods import METHODS
 from reid_core.recipe import PROFILES, profile_called
 from reid_core.report import chapters, ranked
-from reid_core.runs import bundle, fill
-from reid_core.runs.run import BOOK, OWN, Spec, changed, known
+from reid_core.runs import bundle, fill, initial, measure
+from reid_core.runs.run import BOOK, OWN, Spec, changed, known, training_folder
 from reid_core.statedict import first_line
 
 RENAMED = {"looks": "visuals", "results": "measure"}  # commands of earlier versions -> of this one
@@ -49,6 +49,7 @@ def parser():
     top = argparse.ArgumentParser("python -m reid_core", description=__doc__)
     commands = top.add_subparsers(required=True, metavar="COMMAND")
     add_train(commands)
+    add_weights(commands)
     add_embed(commands)
     add_search(commands)
     add_export(commands)
@@ -73,6 +74,9 @@ def add_train(commands):
     train.add_argument("--profile", default="laptop", help=", ".join(PROFILES))
     train.add_argument("--data", help="the profile's default unless told")
     train.add_argument("--seed", type=int, default=0)
+    start = "start from its weights: a run of this method or of the baseline, which was trained here"
+    train.add_argument("--init-from", metavar="RUN", help=start)
+    train.add_argument("--log", choices=["tensorboard"], help="to build/tensorboard, or $REID_TENSORBOARD")
     train.add_argument("--device", help="cpu, cuda, cuda:1 ...")
     train.add_argument("--threads", type=int, help="of the processor; all cores unless told")
     train.add_argument("--checkpoint-every", type=int, metavar="STEPS", help="also within an epoch")
@@ -85,6 +89,11 @@ def add_train(commands):
 
 RUN_NAME = "a run that was trained here: its name below build/results, or its JSON file"
 IMAGE_PLACE = "a folder of images, a CSV with a column path, or one image"
+
+
+def add_weights(commands):
+    lie = commands.add_parser("weights", help="names of the runs whose weights are here, and where they lie")
+    lie.set_defaults(run=list_weights)
 
 
 def add_embed(commands):
@@ -252,6 +261,15 @@ def measure_gates(options):
         gates.measure(options.seeds, options.profile, options.only)
 
 
+def list_weights(options):
+    """The command `weights`."""
+    place = training_folder("")
+    found = sorted(place.glob(f"*/*/*/*/{train.WEIGHTS}"))
+    print(f"{len(found)} below {place}, each {train.WEIGHTS} in the folder of its run:")
+    for path in found:
+        print(f"{path.parent.relative_to(place)}  {path.stat().st_size / 1e6:.1f} MB")
+
+
 def embed_images(options):
     """The command `embed`."""
     method, _ = search.load_run(options.run_name)
@@ -287,8 +305,10 @@ def train_one(options):
     known(METHODS, options.method, "method")
     variant = options.variant or next(iter(METHODS[options.method].variants))
     profile = profile_called(options.profile)
-    row = changed(options.row, options.set)
+    row = changed(options.row, [*options.set, *initial_weights(options.init_from)])
     spec = Spec(options.method, variant, row, options.data or profile.data, profile.name, options.seed)
+    if options.log:
+        board.turn_on()
     processor.use_threads(options.threads)
     shelf = OWN
     if options.into_book:
@@ -304,11 +324,15 @@ def train_one(options):
     )
 
 
+def initial_weights(name):
+    """The change of a row that starts from the weights of a run, in a list; none unless a name is given."""
+    return [initial.change_for(search.run_called(name).spec.same.name)] if name else []
+
+
 def print_run(run, shelf):
     """Scores of each test in per cent, its protocol, and the cost of the run."""
     for record in run.scores:
-        numbers = (f"{name} {value:.1f}" for name, value in record["summary"].items())
-        print(f"{record['task']} on {record['data']}", *numbers, sep="  ")
+        print(measure.score_line(record))
         print(f"  {record['protocol']}")
     print(
         f"{run.cost['minutes']} min, {run.cost['images per second']} images/s, {run.cost['peak memory MB']} "

@@ -96,7 +96,7 @@ def average_incremental_score(matrix):
 
 def forgetting(matrix):
     """(T - 1,) for each domain but the last: its best score since it was learned, before the last stage,
-    minus its score at the end. Negative where later domains helped (the usual convention; PAD's card also
+    minus its score at the end. Negative where later domains helped (the usual convention; PAD also
     counts scores from before it was learned)."""
     last = len(matrix) - 1  # T - 1
     return np.array([matrix[d:last, d].max() - matrix[last, d] for d in range(last)])

@@ -105,7 +105,7 @@ def centre_l1(features, pids, detach=False, reduction="mean"):
 @in_float32
 def modality_contrast(features, texts, temperature=0.01):
     """Which modality is it? Features (B, M, D) against the M sentences (M, D); summed over modalities. DMPT
-    Eq. 5-6 read as a classification among the M prompts (card D16)."""
+    Eq. 5-6 read as a classification among the M prompts (decision D16)."""
     # (B M,) 0..M-1
     modalities = torch.arange(features.shape[1], device=features.device).repeat(len(features))
     logits = similarity(features.flatten(0, 1), texts) / temperature  # (B M, M)

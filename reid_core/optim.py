@@ -89,8 +89,8 @@ def load_optimisers(optimisers, states):
 
 
 class RowAdam(torch.optim.Optimizer):
-    """Adam for tables: a row without a gradient in a step does not move, and counts its own steps (HPL card
-    D15)."""
+    """Adam for tables: a row without a gradient in a step does not move, and counts its own steps (HPL,
+    decision D15)."""
 
     def __init__(self, groups):
         decayed = [group["weight_decay"] for group in groups if group.get("weight_decay")]

@@ -2,6 +2,8 @@
 
 import itertools
 import json
+import shutil
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -9,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from reid_core import checkpoint
+from reid_core import board, checkpoint
 from reid_core.data import Loader, still_batches
 from reid_core.methods.base import LifelongMethod, StageLoss, freeze_all_but, total
 from reid_core.optim import load_optimisers, make_optimisers
@@ -18,7 +20,8 @@ from reid_core.samplers import generator
 
 PROBED = 3  # batches of each stage
 CHECK_EVERY = 50  # steps between looks at the losses: a look waits for the device
-LOG_EVERY = 10.0  # seconds between progress lines
+LOG_EVERY = 10.0  # seconds between progress lines that stay
+UPDATE_EVERY = 0.5  # and between those that replace each other
 WEIGHTS = "weights.safetensors"
 NOTHING = {"seconds": 0.0, "images": 0}  # of an epoch, before it begins
 
@@ -44,6 +47,7 @@ def fit(
     key="",
     log=print,
     spent=None,
+    expected=None,
 ):
     """Run the method's stages on the training split of `data`; returns the history, one dict per epoch.
 
@@ -52,7 +56,10 @@ def fit(
     several times (`passes`), `checkpoint_every` (steps) adds checkpoints within an epoch. `key` names the
     run: a checkpoint of another run is refused. `precision` is bf16 or fp32; see `precision.usable`. A list
     `spent` gets the seconds of this call's epochs. The weights are the caller's to write (`save_weights`).
+    `expected` {stage: seconds of an epoch} of an earlier run lets progress tell the time left over all
+    stages. A log with `update` (`LiveLine`, which replaces `print` on a terminal) shows it as one line.
     """
+    log = LiveLine(sys.stdout) if log is print and sys.stdout.isatty() else log
     trainer = Trainer(
         method.to(pick_device(device)),
         data,
@@ -64,12 +71,35 @@ def fit(
         checkpoint_every=checkpoint_every,
         key=key,
         log=log,
+        expected=expected,
     )
-    with attention_backend(trainer.device, deterministic):
-        trainer.run(method.stages())
+    try:
+        with attention_backend(trainer.device, deterministic):
+            trainer.run(method.stages())
+    finally:
+        if hasattr(log, "update"):
+            log.update("")  # what comes next, a score or an error, begins an empty line
     if spent is not None:
         spent.append(trainer.spent)
     return trainer.history
+
+
+class LiveLine:
+    """A log for a terminal: `update` writes its last line again, a call prints one that stays."""
+
+    def __init__(self, stream):
+        self.stream = stream
+        self.width = 0  # of what stands there
+
+    def __call__(self, line):
+        self.update("")
+        self.stream.write(f"{line}\n")
+
+    def update(self, line):
+        line = line[: shutil.get_terminal_size().columns - 1]  # a longer one would break into two
+        self.stream.write("\r" + line.ljust(self.width) + ("" if line else "\r"))
+        self.stream.flush()
+        self.width = len(line)
 
 
 def check_device(name):
@@ -187,6 +217,7 @@ class Trainer:
         checkpoint_every=None,
         key="",
         log=print,
+        expected=None,
     ):
         self.method = method
         self.data = data
@@ -197,6 +228,8 @@ class Trainer:
         self.checkpoint_every = checkpoint_every
         self.key = key
         self.log = log
+        self.expected = expected
+        self.stages = []
         self.device = next(method.parameters()).device
         self.precision = usable(precision, self.device)
         self.history = []
@@ -204,17 +237,22 @@ class Trainer:
         self.spent = 0.0  # seconds in epochs since this start
         self.earlier = NOTHING  # what earlier starts did of the epoch that was interrupted
         self.caching = 0.0  # seconds that a stage spent on what frozen towers say
+        self.board = None  # of TensorBoard, while `run` runs
         folder.mkdir(parents=True, exist_ok=True)
 
     def run(self, stages):
         """All stages, from the newest whole checkpoint or from the beginning."""
+        self.board = board.writer(self.folder)
         place = self.restore()
+        self.stages = stages
         for number, stage in enumerate(stages):
             # stages after the restored one start afresh
             begin = place if number == place["stage"] else beginning(number)
             if number >= place["stage"] and begin["epoch"] < stage.epochs:
                 self.train(number, stage, begin)
         self.record("finished")
+        if self.board:
+            self.board.close()
 
     def train(self, number, stage, place):
         """All epochs of one stage, from the epoch and step of `place`."""
@@ -265,7 +303,8 @@ class Trainer:
                 self.save(number, epoch, step + 1, optimisers, monitor.sums, so_far)
             elif done % CHECK_EVERY == 0:
                 monitor.check(epoch, step)
-            self.log_progress(stage, epoch, step + 1, len(plan), time.monotonic() - began, images)
+            spent = time.monotonic() - began - self.caching
+            self.log_progress(number, epoch, step + 1, len(plan), spent / (step + 1 - first), images / spent)
         rate = self.factor(stage, epoch, len(plan) - 1, len(plan))  # of the epoch's last step, for the log
         so_far = self.so_far(began, images)
         self.end_epoch(stage, epoch, rate, monitor, so_far)
@@ -356,17 +395,34 @@ class Trainer:
         }
         self.history.append(line)
         self.record("epoch", **line)
+        if self.board:
+            board.write_epoch(self.board, line, len(self.history))
 
-    def log_progress(self, stage, epoch, step, steps, seconds, images):
-        """A line now and then, with the time that is left for the stage."""
-        if time.monotonic() - self.logged < LOG_EVERY:
+    def log_progress(self, number, epoch, step, steps, pace, speed):
+        """Tell the time that is left, at `pace` seconds a step: now and then in a log that can replace its
+        last line, and at most once an epoch in others."""
+        live = hasattr(self.log, "update")
+        if time.monotonic() - self.logged < (UPDATE_EVERY if live else LOG_EVERY):
+            return
+        if not live and step < steps:
             return
         self.logged = time.monotonic()
-        left = (steps * (stage.epochs - epoch) - step) * seconds / step  # at the pace of this epoch so far
-        self.log(
-            f"{stage.name}: epoch {epoch + 1}/{stage.epochs}, step {step}/{steps}, {images / seconds:.0f} "
-            f"images/s, {left / 60:.1f} min left"
-        )
+        stage = self.stages[number]
+        left = self.time_left(number, stage.epochs - epoch - step / steps, steps * pace)
+        place = f"{stage.name}, epoch {epoch + 1}/{stage.epochs}, step {step}/{steps}"
+        tell = self.log.update if live else self.log
+        tell(f"{left}; {place}, {speed:.0f} images/s")
+
+    def time_left(self, number, epochs, pace):
+        """In words, for so many more epochs of a stage at `pace` seconds each. Later stages count as in the
+        earlier run that `expected` tells of, times how much slower than there the present one is."""
+        stage = self.stages[number]
+        later = [one for one in self.stages[number + 1 :] if one.epochs]
+        if self.expected is None or not {one.name for one in later} <= set(self.expected):
+            return f"about {duration(epochs * pace)} left in this stage"
+        slower = pace / (self.expected.get(stage.name) or pace)
+        seconds = epochs * pace + slower * sum(one.epochs * self.expected[one.name] for one in later)
+        return f"about {duration(seconds)} left in all"
 
     def save(self, stage, epoch, step, optimisers, sums, so_far=NOTHING):
         """A checkpoint that says: go on with step `step` of epoch `epoch` of stage `stage`."""
@@ -418,6 +474,11 @@ class Trainer:
         """Append one line to the event log."""
         with open(self.folder / "events.jsonl", "a", encoding="utf-8") as file:
             file.write(json.dumps({"time": round(time.time(), 1), "event": event, **facts}) + "\n")
+
+
+def duration(seconds):
+    """A time in words: "40 s", "4 min"."""
+    return f"{seconds:.0f} s" if seconds < 60 else f"{seconds / 60:.0f} min"
 
 
 def beginning(stage):

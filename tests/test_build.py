@@ -16,12 +16,14 @@ import pages
 import pytest
 import runs
 import yaml
-from made_runs import run
+from jupyter_book.config import get_final_config
+from made_runs import noisy, run
 from markdown_it import MarkdownIt
 from nbformat import v4
 
 from reid_core.report import reported, scoreboard, tables
-from reid_core.runs.run import BOOK
+from reid_core.runs import intervals
+from reid_core.runs.run import BOOK, Spec
 
 ROOT = Path(__file__).resolve().parents[1]
 SOURCE = Path("n.ipynb")
@@ -308,11 +310,12 @@ def test_text_is_read_and_written_as_utf_8_whatever_the_locale():
         assert [call for call in calls if "encoding=" not in call and ".opened(" not in call] == [], path
 
 
-def measured(seed):
+def measured(seed, row="full"):
     """A run on the shelf of the book, whole enough for its page."""
     facts = {"commit": "0123456789abcdef", "clean": True, "torch": "2", "device": "processor"}
     told = {"cost": {"minutes": 1.0}, "provenance": facts, "recipe": {"epochs": 3}}
-    return BOOK.write(run(seed, [0.5, 0.7]).__class__(**{**vars(run(seed, [0.5, 0.7])), **told}))
+    made = run(seed, [0.5, 0.7], row=row)
+    return BOOK.write(made.__class__(**{**vars(made), **told}))
 
 
 @pytest.fixture
@@ -347,6 +350,17 @@ def test_a_link_changes_no_number_and_the_guards_still_read_it(linked):
         assert guards.check_page(place.read_text(), place.name) == []
 
 
+def test_the_page_of_a_difference_leads_to_its_reference(shelves, tmp_path):
+    one, other = measured(0), measured(0, row="zero-shot")
+    cell = tables.change_cell(intervals.Interval(1, 0, 2), [one], [other])
+    (tmp_path / "n.html").write_text(f"<article><table>{tables.cell(cell)}</table></article>")
+    runs.link(tmp_path)
+    page = tmp_path / "runs" / f"{runs.row_of(one.spec.name)}.html"
+    (address,) = re.findall(r'href="([^"]+)"', page.read_text().split("Compared with")[1])
+    assert (page.parent / address).resolve() == tmp_path / "runs" / f"{runs.row_of(other.spec.name)}.html"
+    assert (page.parent / address).exists()
+
+
 def test_every_decision_of_a_recipe_has_an_anchor_that_its_table_leads_to():
     page = decisions.page()
     named = [line.where for line in pages.PAPERS["promptsg"].recipe.table() if line.status == "assumed"]
@@ -372,6 +386,73 @@ def test_the_scoreboard_has_a_row_for_each_of_the_five_papers_and_what_they_buil
     assert all(len(entry.idea.split()) <= 8 for entry in (*scoreboard.BEFORE, *scoreboard.FIVE))
 
 
+def published(method, variant, seed, shift):
+    """A made-up run of the full row of a variant on the shelf of the book, not stale."""
+    made = noisy(seed, shift)
+    spec = Spec(method, variant, "full", scoreboard.WORLD, "laptop", seed)
+    data = {"origin": "world", "name": scoreboard.WORLD, "fingerprint": "0"}
+    made = made.__class__(**{**vars(made), "spec": spec, "data": data})
+    made.scores[0]["data"] = scoreboard.WORLD
+    return BOOK.write(made)
+
+
+@pytest.fixture
+def fresh(shelves, monkeypatch):
+    """Five seeds of the baseline, of a better CLIP-ReID and three of a worse PromptSG, of today's world."""
+    monkeypatch.setattr("reid_core.runs.provenance.outdated", lambda run: "")
+    sides = (("clip_reid", "baseline", 0.0, 5), ("clip_reid", "clip_reid", 0.06, 5))
+    for method, variant, shift, many in (*sides, ("promptsg", "promptsg", -0.06, 3)):
+        for seed in range(many):
+            published(method, variant, seed, shift)
+    return re.findall(r"<tr>(.*?)</tr>", scoreboard.board())[1:]
+
+
+def test_the_scoreboard_gives_fresh_runs_a_verdict_and_says_where_seeds_are_missing(fresh):
+    tuned, clip_reid, promptsg, hpl = fresh[:4]
+    assert "reference" in tuned and "seeds)" not in tuned and "badge" not in tuned
+    assert '<span class="badge better">holds' in clip_reid and "seeds)" not in clip_reid
+    assert '<span class="badge worse">fails' in promptsg and promptsg.count("(3 of 5 seeds)") == 2
+    assert "not run" in hpl and "badge" not in hpl
+
+
+def test_the_guards_find_the_numbers_of_the_scoreboard_in_its_runs(fresh):
+    assert guards.check_page(f"<article><table>{''.join(fresh)}</table></article>", "index") == []
+
+
+def test_the_scoreboard_gives_a_stale_run_no_verdict(fresh, monkeypatch):
+    monkeypatch.setattr("reid_core.runs.provenance.outdated", lambda run: "its data changed")
+    told = scoreboard.board()
+    assert "holds" not in told and "fails" not in told and told.count('undecided">stale') == 2
+
+
+def test_the_titles_of_the_scoreboard_lead_to_the_landing_pages_of_their_chapters(shelves):
+    places = re.findall(r'<a href="\.\./([^"]+)\.html">', scoreboard.board())
+    assert places == ["notebooks/1_clip_reid/chapter"] * 2 + ["notebooks/2_promptsg/chapter"]
+    assert all((ROOT / f"{place}.ipynb").exists() for place in places)
+
+
+def test_the_cards_of_the_front_page_lead_to_pages_of_the_book():
+    contents = (ROOT / "_toc.yml").read_text(encoding="utf-8")
+    for place in re.findall(r'href="([^"]+)\.html"', front.wishes()):
+        assert f"file: {(Path('book') / place).as_posix().replace('book/../', '')}\n" in contents
+
+
+@pytest.mark.parametrize("right, name", [([0, 1], "A median query"), ([0, 0], "The easiest query")])
+def test_the_picture_of_the_front_page_shows_a_match(right, name):
+    told, query, _, correct = front.chosen("x", [5, 6, 7], [0, 1, 2], [[0, 0], right, [1, 1]])
+    assert told.startswith(name) and any(correct) and query == (6 if any(right) else 7)
+
+
+def test_readers_see_no_parameters_and_no_progress():
+    stream = v4.new_output("stream", text="world: 342 of 1400 files\nworld_msmt: 1400 shots rendered\n")
+    kept = v4.new_output("stream", text="epoch 3 of 15\n")
+    cells = [v4.new_code_cell("a", metadata={"tags": [tag]}) for tag in sorted(pages.PARAMETERS)]
+    cells.append(v4.new_code_cell("b", outputs=[stream, kept]))
+    shown = pages.presentable(v4.new_notebook(cells=cells, metadata={"papermill": {"output_path": "/x"}}))
+    assert ["remove-cell" in cell.metadata.get("tags", []) for cell in shown.cells] == [True, True, False]
+    assert shown.cells[2].outputs == [kept] and shown.metadata["papermill"] == {}
+
+
 def test_the_bundle_has_a_checksum_for_every_file_and_the_same_bytes_again(tmp_path):
     (tmp_path / "a").write_text("a")
     (tmp_path / "b").write_text("b")
@@ -392,6 +473,15 @@ def test_the_buttons_for_source_and_launch_need_an_address(monkeypatch, tmp_path
         yaml.safe_load((tmp_path / "with.yml").read_text())["repository"]["url"] == "https://example.org/book"
     )
     assert "repository" not in yaml.safe_load((tmp_path / "without.yml").read_text())
+
+
+def test_the_options_of_the_theme_leave_the_buttons_alone(monkeypatch, tmp_path):
+    monkeypatch.setenv("REID_REPOSITORY", "https://example.org/book")
+    pages_build.configure(tmp_path / "_config.yml")
+    told, _ = get_final_config(user_yaml=tmp_path / "_config.yml", cli_config={"latex_individualpages": 0})
+    options = told["html_theme_options"]
+    assert options["launch_buttons"]["binderhub_url"] and options["use_repository_button"]
+    assert options["navbar_persistent"] == [] and told["html_css_files"] == ["book.css"]
 
 
 def test_the_bibliography_has_the_five_papers_and_every_key_once():

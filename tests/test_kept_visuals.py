@@ -10,8 +10,8 @@ from made_runs import run as toy
 from reid_core import evaluate
 from reid_core.analysis import visuals
 from reid_core.analysis.visuals import EXPLAINED, PEOPLE, Visuals
-from reid_core.runs import measure
-from reid_core.runs.run import BOOK, OWN, Spec
+from reid_core.runs import measure, run
+from reid_core.runs.run import BOOK, OWN, Run, Spec
 
 SPEC = Spec("clip_reid", "baseline", profile="smoke")
 
@@ -88,14 +88,30 @@ def test_a_run_that_nobody_looked_at_is_none(one):
     assert visuals.find(SPEC) is None and visuals.find(SPEC._replace(seed=9)) is None
 
 
+def test_a_file_of_before_lists_stood_beside_each_other_reads_without_them(one):
+    older = noisy_file(BOOK.pictures(SPEC), leave=visuals.LATER)
+    assert len(older.precision) == len(older.nearest) == 0 and same(
+        older[: -len(visuals.LATER)], noise(one.key)
+    )
+    with pytest.raises(ValueError, match="expected a whole file"):
+        noisy_file(BOOK.pictures(SPEC), leave=("rows",))
+
+
+def noisy_file(path, leave):
+    """What a file says without some of its fields."""
+    with np.load(path) as file:
+        kept = {name: file[name] for name in file if name not in leave}
+    np.savez_compressed(path, **kept)
+    return visuals.read(path)
+
+
 def test_what_is_kept_is_what_training_left(world, tmp_path, monkeypatch):
     spec = SPEC._replace(row="full + stage2_epochs=1")
     with pytest.raises(
         ValueError, match="the weights of clip_reid/baseline/full-.* found none; train it again"
     ):
-        monkeypatch.setattr(visuals, "build_folder", lambda: tmp_path)
+        monkeypatch.setattr(run, "build_folder", lambda: tmp_path)
         visuals.trained(spec)
-    monkeypatch.setattr(measure, "build_folder", lambda: tmp_path)
     one = measure.measure(spec, log=lambda *_: None)
     method, data = visuals.trained(spec)
     scores = evaluate.score(*visuals.embed(method, data, visuals.task_of(method)), data.query, data.gallery)
@@ -123,7 +139,7 @@ def test_runs_of_the_first_seed_and_of_rows_with_pictures_are_looked_at(monkeypa
 
 
 def test_runs_whose_weights_are_here_are_looked_at_once(one, tmp_path, monkeypatch):
-    monkeypatch.setattr(visuals, "build_folder", lambda: tmp_path)
+    monkeypatch.setattr(run, "build_folder", lambda: tmp_path)
     monkeypatch.setattr(visuals, "trained", lambda spec: (None, None))
     said = []
     BOOK.pictures(SPEC).unlink()
@@ -144,11 +160,19 @@ def test_a_page_without_any_run_shows_an_untrained_tower_and_says_so(world, monk
     assert found == {visuals.UNTRAINED: found[visuals.UNTRAINED], "CLIP-ReID": None} and len(
         data.query
     ) == len(world.query)
-    assert "No run is kept for this page" in visuals.caveat(page, found)
+    assert "No run of this version is kept for this page" in visuals.caveat(page, found)
+
+
+def test_a_stale_run_is_not_laid_over_the_images_of_today(one, monkeypatch):
+    monkeypatch.setattr(Run, "outdated", "")
+    assert same(visuals.fresh(SPEC, BOOK), noise(one.key)) and same(visuals.fresh(SPEC, OWN), noise(one.key))
+    monkeypatch.setattr(Run, "outdated", "its data changed")
+    assert visuals.fresh(SPEC, BOOK) is None is visuals.fresh(SPEC._replace(seed=9), BOOK)
 
 
 def test_a_page_with_a_run_shows_that_and_adds_nothing(one, world, monkeypatch):
     monkeypatch.setattr(Spec, "build", lambda spec: (None, world))
+    monkeypatch.setattr(Run, "outdated", "")
     page = SimpleNamespace(data="world_market", profile="smoke", seed=0, retrain=False, shelf=BOOK)
     found, _ = visuals.for_page(page, {"base": SPEC[:3], "other": ("clip_reid", "clip_reid", "full")})
     assert (

@@ -31,7 +31,7 @@ PAPERS_SHARE = {"reid_core.methods.base", "reid_core.methods.baseline"}
 ENTRANCES = {"data_prep.__main__", "reid_core.__main__"}
 SOURCES = sorted(path for package in ("data_prep", "reid_core") for path in (ROOT / package).rglob("*.py"))
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*/*.ipynb"))
-TAGS = {"parameters", "hide-input", "remove-cell", "nbval-check-output"}
+TAGS = {"parameters", "hide-input", "hide-output", "remove-cell", "nbval-check-output"}
 
 
 def module_of(path):

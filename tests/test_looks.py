@@ -5,6 +5,7 @@ Chromium and a built book: that of `make book`, or the folder of pages that $REI
 """
 
 import functools
+import hashlib
 import http.server
 import json
 import os
@@ -36,12 +37,14 @@ function numbers(text) {
   const c = text.match(/[\\d.]+/g).map(Number);
   return c.length > 3 ? c : [...c, 1];
 }
-function behind(node, view) {  // the nearest colour below a text
-  for (; node; node = node.parentElement) {
+function behind(node, view) {  // the colour below a text, through those that let others shine through
+  let found = [0, 0, 0], left = 1;
+  for (; node && left > 0; node = node.parentElement) {
     const c = numbers(view.getComputedStyle(node).backgroundColor);
-    if (c[3] > 0) return c;
+    found = found.map((v, k) => v + left * c[3] * c[k]);
+    left *= 1 - c[3];
   }
-  return [255, 255, 255, 1];
+  return found.map(v => v + left * 255);
 }
 function opacity(node, view) {
   let all = 1;
@@ -76,9 +79,19 @@ function inspect(page, width, mode) {
     if (out(node) || cut(node)) tell("a caption is cut", node);
     if (contrast(node, view) < least) tell("a caption is pale", node);
   }
+  for (const node of shown("td, th, summary, .finding p, .badge, .three span, .wishes span"))
+    if (node.textContent.trim() && contrast(node, view) < least) tell("words are pale", node);
+  for (const row of shown("table.numbers thead tr:last-child"))
+    if (width < 560 && [...row.cells].filter(node => node.offsetParent).length > 4)
+      tell("a phone has no room for so many columns", row);
   for (const node of article.querySelectorAll("img"))
     if (!node.alt.trim()) tell("a picture has no words", node);
   if (root.scrollWidth > width + 1) tell("the page is wider than the screen", article);
+  const front = article.querySelector(".front"), board = article.querySelector("figure.numbers");
+  if (front && width > 1000 && board.getBoundingClientRect().bottom > 800)
+    tell("the front page is longer than its screens", board);
+  if (front && width < 400 && root.scrollHeight > 2 * 844)
+    tell("the front page is longer than its screens", article);
 }
 async function all() {
   for (const page of pages) for (const width of widths) {
@@ -141,6 +154,7 @@ def seen(address, profile):
         "--headless",
         "--no-sandbox",
         "--disable-gpu",
+        "--hide-scrollbars",  # as on a phone
         f"--user-data-dir={profile}",
         "--virtual-time-budget=600000",
     ]
@@ -159,12 +173,33 @@ def seen(address, profile):
         "a table is cut",
         "a caption is cut",
         "a caption is pale",
+        "words are pale",
+        "a phone has no room for so many columns",
+        "the front page is longer than its screens",
         "a picture has no words",
         "the page is wider than the screen",
     ],
 )
 def test_nothing_is_cut_or_pale_at_either_width(counted, fault):
     assert [one for one in counted if one[3] == fault] == []
+
+
+CELL = re.compile(r'data-sha="(\w+)[^>]*><a class="run" href="([^"]+)"')
+
+
+def test_every_number_is_two_clicks_from_the_json_of_its_run():
+    if not pages():
+        pytest.skip(f"no book at {BOOK}: make book, and its links are followed")
+    for page in pages():
+        for digits, address in CELL.findall((BOOK / page).read_text(encoding="utf-8")):
+            assert digits in kept((BOOK / page).parent / address), (page, address)
+
+
+@functools.cache
+def kept(page):
+    """The first digits of the SHA-256 of the files that a run page offers."""
+    names = re.findall(r'href="([^"]+\.json)" download', page.read_text(encoding="utf-8"))
+    return [hashlib.sha256((page.parent / name).read_bytes()).hexdigest()[:12] for name in names]
 
 
 def test_a_page_has_one_search_box():

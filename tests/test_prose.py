@@ -1,12 +1,15 @@
 """Pages speak in the terms of the field: what a reader would search for, and no private words."""
 
 import ast
+import io
 import json
 import re
+import tokenize
 from pathlib import Path
 
 import pytest
 
+from reid_core.methods import PAPERS, clip_reid, promptsg
 from reid_core.report import chapters
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -22,10 +25,12 @@ RIDDLES = {  # what a page may not say -> the term of the field
     r"\bmap without (a )?preference\b": "uniform map",
     r"\bis it the time\b": "training length",
     r"\bwhat the papers? leaves? open\b": "unspecified details",
+    r"\bcannot tell\b": "undecided",
     r"\bcards?\b": "the file and line of the official code, or the paper's section",
 }
 PAGES = sorted((ROOT / "book").glob("*.md"))
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*/*.ipynb"))
+METHODS = sorted((ROOT / "reid_core" / "methods").glob("*.py"))
 MODULES = sorted((ROOT / "reid_core" / "report").glob("*.py"))
 
 
@@ -43,6 +48,25 @@ def strings_of_module(path):
         node for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)
     ]
     return "\n".join(node.value for node in texts if id(node) not in alone and node.value not in hidden())
+
+
+def docstrings_and_comments(path):
+    """What pages show of a method besides its code: `show` prints whole classes."""
+    text = path.read_text(encoding="utf-8")
+    tokens = tokenize.generate_tokens(io.StringIO(text).readline)
+    told = [token.string for token in tokens if token.type == tokenize.COMMENT]
+    kinds = (ast.Module, ast.ClassDef, ast.FunctionDef)
+    nodes = [node for node in ast.walk(ast.parse(text)) if isinstance(node, kinds)]
+    return "\n".join([*told, *(ast.get_docstring(node) or "" for node in nodes)])
+
+
+def recipe_texts(paper):
+    """The places and reasons of a recipe's fields and of its named variants."""
+    variants = {"clip_reid": clip_reid.SETTINGS, "promptsg": promptsg.SETTINGS}.get(paper, {})
+    told = [line.where for line in PAPERS[paper].recipe.table()]
+    for variant in variants.values():
+        told += [field.metadata["where"] for field in variant.values()]
+    return told
 
 
 def hidden():
@@ -69,6 +93,23 @@ def test_a_notebook_speaks_in_the_terms_of_the_field(path):
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: path.name)
 def test_captions_speak_in_the_terms_of_the_field(path):
     assert found(strings_of_module(path)) == []
+
+
+@pytest.mark.parametrize("path", METHODS, ids=lambda path: path.name)
+def test_what_pages_show_of_a_method_speaks_in_the_terms_of_the_field(path):
+    assert found(docstrings_and_comments(path)) == []
+
+
+@pytest.mark.parametrize("paper", PAPERS)
+def test_the_place_of_a_setting_is_in_the_paper_or_in_the_official_code(paper):
+    assert [where for where in recipe_texts(paper) if found(where)] == []
+
+
+def test_comments_docstrings_and_places_are_read(tmp_path):
+    (tmp_path / "one.py").write_text('def f():\n    """See the card."""\n    # zero-shot, as it comes\n')
+    assert found(docstrings_and_comments(tmp_path / "one.py")) == ["as it comes", "card"]
+    assert "configs/person/vit_clipreid.yml:46" in recipe_texts("clip_reid")
+    assert "configs/person/cnn_clipreid.yml:43" in recipe_texts("clip_reid")
 
 
 @pytest.mark.parametrize(

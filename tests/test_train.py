@@ -1,7 +1,10 @@
 """fit(): what trains, what is frozen, and that a run can be taken up anywhere."""
 
 import functools
+import io
 import json
+import re
+import sys
 
 import pytest
 import torch
@@ -241,11 +244,50 @@ def test_a_stage_starts_once_and_never_when_it_is_taken_up(world, tmp_path):
         assert again.started == started and same_state(first, again)
 
 
-def test_progress_says_how_long_it_will_take(world, tmp_path, monkeypatch):
+@pytest.fixture
+def said(monkeypatch):
+    """What progress would say without its pauses."""
     monkeypatch.setattr(train, "LOG_EVERY", 0.0)
-    said = []
+    monkeypatch.setattr(train, "UPDATE_EVERY", 0.0)
+    return []
+
+
+def test_progress_in_a_file_is_a_line_per_epoch_that_begins_with_the_time_left(world, tmp_path, said):
     train.fit(Toy(world), world, tmp_path, precision="fp32", log=said.append)
-    assert "words: epoch 1/3, step 1/4" in said[0] and "images/s" in said[0] and said[0].endswith("min left")
+    assert len(said) == 6 and all("step 4/4" in line for line in said)
+    assert re.match(r"about \d+ s left in this stage; words, epoch 1/3, step 4/4, \d+ images/s", said[0])
+
+
+def test_progress_counts_later_stages_at_their_pace_in_an_earlier_run(world, tmp_path, said):
+    expected = {"words": 1e-9, "tower": 1e-6}  # a thousand times as slow
+    train.fit(Toy(world), world, tmp_path, precision="fp32", log=said.append, expected=expected)
+    assert all("left in all; " in line for line in said)
+    trainer = train.Trainer(Toy(world), world, tmp_path / "other", expected={"words": 2.0, "tower": 60.0})
+    trainer.stages = trainer.method.stages()
+    assert (
+        trainer.time_left(0, 1.5, 1.0) == "about 2 min left in all"
+    )  # 1.5 s, and 3 x 60 s at twice the pace
+    assert trainer.time_left(1, 2, 20) == "about 40 s left in all"
+    trainer.expected = {}
+    assert trainer.time_left(0, 1.5, 1.0) == "about 2 s left in this stage"
+
+
+def test_progress_on_a_terminal_is_one_line_that_is_gone_in_the_end(world, tmp_path, said, monkeypatch):
+    terminal = io.StringIO()
+    monkeypatch.setattr(terminal, "isatty", lambda: True, raising=False)
+    monkeypatch.setattr(sys, "stdout", terminal)
+    train.fit(Toy(world), world, tmp_path, precision="fp32")
+    lines = terminal.getvalue().split("\r")
+    assert len(lines) == 1 + 24 + 2 and "\n" not in terminal.getvalue(), "a line per step"
+    assert lines[-2:] == [" " * len(lines[-3].rstrip()), ""] and lines[1].startswith("about ")
+
+
+def test_a_line_that_stays_does_not_touch_the_one_that_changes():
+    terminal = io.StringIO()
+    log = train.LiveLine(terminal)
+    log.update("about 9 s left")
+    log("not tested")
+    assert terminal.getvalue() == "\rabout 9 s left\r              \rnot tested\n"
 
 
 def test_biases_get_their_own_rate_and_decay(world):

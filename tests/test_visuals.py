@@ -85,6 +85,39 @@ def test_a_ranked_list_leaves_out_what_the_protocol_leaves_out():
     assert found["correct"][2][:3].tolist() == [False, False, True]
 
 
+def test_a_missed_match_is_the_first_behind_the_shown_places_and_has_its_rank(monkeypatch):
+    scores = SimpleNamespace(ap=np.array([0.9, 0.2, 1.0]), valid=np.arange(3))
+    monkeypatch.setattr(visuals, "BESIDE", 1)
+    found = visuals.lists_beside(QUERY, GALLERY, DATA, "market", scores)
+    assert found["nearest"].tolist() == [[4], [1]] and not found["right"].any()
+    assert found["precision"].tolist() == pytest.approx([0.9, 1.0])
+    assert found["missed"].tolist() == [3, 2] and found["missed_at"].tolist() == [1, 2]
+    monkeypatch.setattr(visuals, "BESIDE", 2)
+    found = visuals.lists_beside(QUERY, GALLERY, DATA, "market", scores)
+    assert found["missed"].tolist() == [3, 0] and found["right"].tolist() == [[False] * 2, [False, True]]
+    monkeypatch.setattr(visuals, "BESIDE", 9)
+    assert visuals.lists_beside(QUERY, GALLERY, DATA, "market", scores)["missed"].tolist() == [0, 0]
+
+
+def test_lists_beside_are_of_the_explained_queries(method, world, seen):
+    scores = evaluate.score(*sides(method, world), world.query, world.gallery)
+    assert seen.nearest.shape == seen.right.shape == (len(seen.rows), visuals.BESIDE)
+    for k, row in enumerate(seen.rows):
+        at = scores.valid == row
+        assert seen.precision[k] == pytest.approx(scores.ap[at][0])
+        first = np.append(np.flatnonzero(seen.right[k]) + 1, seen.missed[k])[0]
+        assert first == scores.first[at][0], "the first true match is shown, or is the one that is missed"
+
+
+def test_lists_are_shown_of_gain_loss_hardest_and_median_each_query_once():
+    one = SimpleNamespace(precision=np.array([0.9, 0.1, 0.5, 0.6, 0.7]))
+    other = SimpleNamespace(precision=np.array([0.1, 0.1, 0.9, 0.6, 0.7]))
+    told = {0: "largest gain", 2: "largest loss", 1: "hardest", 3: "median"}
+    assert visuals.telling(one, other) == told
+    assert visuals.telling(one) == {1: "hardest", 3: "median", 0: "best"}
+    assert visuals.telling(SimpleNamespace(precision=np.array([0.5]))) == {0: "hardest"}
+
+
 def test_without_marks_only_distractors_are_left_out():
     assert (
         visuals.left_out(DATA, "all", np.array([0, 2])).tolist() == [[False, False, False, True, False]] * 2
@@ -146,9 +179,13 @@ def test_an_interval_of_scores_covers_its_mean():
 
 def test_what_is_shown_goes_group_by_group_the_fullest_first():
     found = SimpleNamespace(
-        why=np.array(["clutter", "", "passer-by", "clutter"]), share=np.array([0.1, 0, 0.05, 0.3])
+        why=np.array(["clutter", "", "passer-by", "clutter", "clutter"]),
+        share=np.array([0.1, 0, 0.05, 0.3, 0.2]),
+        rows=np.arange(5),
     )
-    assert visuals.shown(found) == [2, 3, 0]
+    assert visuals.shown(found) == [2, 3, 4], "of a file that kept more, as many as the page shows"
+    found.why = np.full(5, "")
+    assert visuals.shown(found) == [0, 1, 2, 3], "without masks the first ones"
 
 
 def test_beside_chance_compares_image_by_image():

@@ -2,7 +2,7 @@
 coordinates, ranked lists, explanations, and the scores of explanations against the world's masks.
 
     A queries, G gallery images, D width of a feature, N points of an embedding, K queries with a ranked list
-    of S places, Q explained queries, h x w patches
+    of S places, Q explained queries with one of P places, h x w patches
 """
 
 import io
@@ -14,7 +14,6 @@ import torch
 from sklearn.manifold import TSNE
 from threadpoolctl import threadpool_limits
 
-from data_prep.catalogue import build_folder
 from data_prep.world.truth import Masks
 from reid_core import checkpoint, evaluate, loading, train
 from reid_core.analysis import explain
@@ -22,18 +21,22 @@ from reid_core.data import Batch, Columns, still
 from reid_core.runs import measure
 from reid_core.runs.fill import is_shown
 from reid_core.runs.intervals import Interval
-from reid_core.runs.run import BOOK, OWN, Spec
+from reid_core.runs.run import BOOK, OWN, Spec, training_folder
 
 PEOPLE = 60  # in a map of embeddings
 FEWEST = 4  # points of a map: t-SNE weighs three neighbours
 SAME = 1e-6  # what all features may differ by and still be one point
 FAILURES = 4  # ranked lists of the lowest average precision, beside a median one and the best
 PLACES = 8  # of a ranked list
+BESIDE = 5  # of a list that stands beside that of another method
 EXPLAINED = 128  # queries, one per person, that are explained and judged
-SHOWN = 4  # of those, how many that each of AROUND fills most are shown
+SHOWN = 2  # of those, how many that each of AROUND fills most are shown
 AROUND = ("passer-by", "clutter")  # the rarer one first: an image is shown for one reason
 TOGETHER = 32  # images explained in one pass
 HOW = {"relevance": explain.relevance, "grad_cam": explain.grad_cam}
+
+
+NONE = np.zeros(0)
 
 
 class Visuals(NamedTuple):
@@ -56,6 +59,12 @@ class Visuals(NamedTuple):
     grad_cam: np.ndarray  # (Q, h, w)
     judged: np.ndarray  # (2, Q, scores) of the maps above, NaN without masks; columns: explain.SCORES
     chance: np.ndarray  # (Q, scores) of a uniform map
+    # of the explained queries, which are the same for every method; older files keep none
+    precision: np.ndarray = NONE  # (Q,) average precision, 0..1
+    nearest: np.ndarray = NONE  # (Q, P) positions in the gallery, nearest first
+    right: np.ndarray = NONE  # (Q, P) whether they show the person
+    missed: np.ndarray = NONE  # (Q,) the rank of the first true match behind them, from 1; 0: there is none
+    missed_at: np.ndarray = NONE  # (Q,) its position in the gallery
 
 
 def visualise(method, data, key="", maps=("tsne", "umap")):
@@ -70,6 +79,7 @@ def visualise(method, data, key="", maps=("tsne", "umap")):
         **coordinates(query, gallery, data, maps),
         **ranked_lists(query, gallery, data, data.manifest.protocol, scores),
         **explanations(method, data, task, query, gallery, scores.valid),
+        **lists_beside(query, gallery, data, data.manifest.protocol, scores),
     )
 
 
@@ -139,16 +149,46 @@ def ranked_lists(query, gallery, data, protocol, scores):
     """The first PLACES of the ranked lists of a few queries, chosen by their average precision."""
     picked = hardest_median_best(scores.ap, data.query.pids[scores.valid])
     rows = scores.valid[picked]
-    near = (query[rows] @ gallery.T).cpu().numpy()  # (K, D) and (G, D) -> cosines (K, G)
-    near[left_out(data, protocol, rows)] = -np.inf
-    same = data.gallery.pids == data.query.pids[rows, None]  # (K, G)
-    order = np.argsort(-near, axis=1, kind="stable")[:, :PLACES]  # (K, S)
+    order, match = ranked(query, gallery, data, protocol, rows)
     return {
         "queries": rows.astype(np.int32),
         "ap": scores.ap[picked].astype(np.float32),
-        "order": order.astype(np.int32),
-        "correct": np.take_along_axis(same, order, 1),
+        "order": order[:, :PLACES],
+        "correct": match[:, :PLACES],
     }
+
+
+def ranked(query, gallery, data, protocol, rows):
+    """(K, G) positions in the gallery for the queries `rows`, nearest first and what the protocol leaves out
+    last, and whether each is a true match."""
+    near = (query[rows] @ gallery.T).cpu().numpy()  # (K, D) and (G, D) -> cosines (K, G)
+    out = left_out(data, protocol, rows)
+    near[out] = -np.inf
+    matches = (data.gallery.pids == data.query.pids[rows, None]) & ~out  # (K, G)
+    order = np.argsort(-near, axis=1, kind="stable").astype(np.int32)
+    return order, np.take_along_axis(matches, order, 1)
+
+
+def lists_beside(query, gallery, data, protocol, scores):
+    """The first BESIDE places for the explained queries, and the first true match behind them."""
+    picked = firsts(data.query.pids[scores.valid])
+    order, match = ranked(query, gallery, data, protocol, scores.valid[picked])
+    behind = match[:, BESIDE:]  # (Q, G - P)
+    first = BESIDE + behind.argmax(1) if behind.size else np.zeros(len(picked), int)
+    there = behind.any(1)
+    return {
+        "precision": scores.ap[picked].astype(np.float32),
+        "nearest": order[:, :BESIDE],
+        "right": match[:, :BESIDE],
+        "missed": np.where(there, first + 1, 0).astype(np.int32),
+        "missed_at": order[np.arange(len(picked)), first],
+    }
+
+
+def firsts(pids):
+    """Positions of the first query of each person, of EXPLAINED at most: the same for every method."""
+    _, first = np.unique(pids, return_index=True)
+    return np.sort(first)[:EXPLAINED]
 
 
 def hardest_median_best(ap, pids):
@@ -177,8 +217,7 @@ def left_out(data, protocol, rows):
 def explanations(method, data, task, query, gallery, valid):
     """Maps of the first query of each person for its cosine to the mean of its true matches, and their scores
     against the masks."""
-    _, first = np.unique(data.query.pids[valid], return_index=True)
-    rows = valid[np.sort(first)][:EXPLAINED]  # (Q,)
+    rows = valid[firsts(data.query.pids[valid])]  # (Q,)
     same = data.gallery.pids == data.query.pids[rows, None]  # (Q, G)
     matches = same & ~left_out(data, data.manifest.protocol, rows)
     # (Q, G) and (G, D) -> (Q, D); the sum points where the mean does, and only its direction counts
@@ -229,6 +268,11 @@ def masks_of(data, rows):
     return [trace(path) for path in data.query.paths[rows, 0]]
 
 
+def persons(data, rows):
+    """(H, W) of truth for each of some queries of a world, where it shows the person; none for real data."""
+    return [explain.group(mask, "person") for mask in masks_of(data, rows)]
+
+
 def judge(maps, masks):
     """Scores (Q, scores) of maps (Q, h, w) against the masks; NaN without masks or without maps."""
     if not len(masks) or not len(maps):
@@ -258,12 +302,27 @@ def reasons(masks, pids):
 
 
 def shown(found):
-    """Positions of the explained queries that are shown: group by group of AROUND, the fullest first; without
-    masks, the first ones."""
-    picked = [k for k, reason in enumerate(found.why) if reason]
-    if not picked:
-        return list(range(min(len(AROUND) * SHOWN, len(found.rows))))
-    return sorted(picked, key=lambda k: (AROUND.index(found.why[k]), -found.share[k]))
+    """Positions of the explained queries that are shown: group by group of AROUND, the SHOWN fullest first;
+    without masks, the first ones."""
+    fullest = np.argsort(-found.share, kind="stable")
+    picked = []
+    for name in AROUND:
+        picked += [int(k) for k in fullest if found.why[k] == name][:SHOWN]
+    return picked or list(range(min(len(AROUND) * SHOWN, len(found.rows))))
+
+
+def telling(one, other=None):
+    """{position: why} of the explained queries whose ranked lists are shown: of the largest gain and loss in
+    average precision of `one` over `other`, where that is given; the hardest, and one of median precision."""
+    order = np.argsort(one.precision, kind="stable")  # the hardest first
+    reasons = {"hardest": order[0], "median": order[len(order) // 2], "best": order[-1]}
+    if other is not None:
+        gain = one.precision - other.precision
+        reasons = {"largest gain": gain.argmax(), "largest loss": gain.argmin(), **reasons}
+    first = {}
+    for why, k in reasons.items():
+        first.setdefault(int(k), why)  # one line for each query
+    return dict(list(first.items())[: len(AROUND) * SHOWN])
 
 
 def beside_chance(found, how="relevance", score="person"):
@@ -323,11 +382,14 @@ def belonging(found, run):
     return found
 
 
+LATER = Visuals._field_defaults  # what files of earlier versions lack
+
+
 def read(path):
     """The Visuals in a file; ValueError if it is not whole."""
     try:
         with np.load(path, allow_pickle=False) as file:
-            kept = {name: file[name] for name in Visuals._fields}
+            kept = {name: file[name] for name in Visuals._fields if name in file or name not in LATER}
     except (zipfile.BadZipFile, KeyError, ValueError, EOFError) as error:
         raise ValueError(
             f"expected a whole file at {path.name}, found one that cannot be read ({error}); run python -m "
@@ -357,7 +419,7 @@ def keep_or_tell(run, shelf, log=print):
 
 def weights_of(spec):
     """Where a training leaves the weights of its run."""
-    return build_folder() / "runs" / spec.name / train.WEIGHTS
+    return training_folder(spec.name) / train.WEIGHTS
 
 
 def trained(spec):
@@ -390,22 +452,36 @@ def fill(log=print):
             keep_or_tell(run, BOOK, log)
 
 
+def fresh(spec, shelf):
+    """The Visuals of a run that is not stale, or None: a map of an older world would lie on images that it
+    does not explain."""
+    found = find(spec, shelf)
+    runs = filter(None, [one.at(spec) for one in (shelf, shelf.behind) if one])
+    return found if any(run.key == found.key and not run.outdated for run in runs if found) else None
+
+
 def for_page(page, wanted):
-    """({label: Visuals or None}, data) of {label: (method, variant, row)}: those beside the runs of the
+    """({label: Visuals or None}, data) of {label: (method, variant, row)}: those beside the fresh runs of the
     page's shelf; with `page.retrain`, of runs that are trained now. Where there are none at all, those of the
     image tower before training (zero-shot) are computed, under the label UNTRAINED."""
-    specs = {label: Spec(*parts, page.data, page.profile, page.seed) for label, parts in wanted.items()}
+    specs = specs_of(page, wanted)
     if page.retrain and page.profile != "smoke":
         for spec in specs.values():
             run = measure.measure(spec)
             keep(*trained(run.spec), run, OWN)
-    found = {label: find(spec, page.shelf) for label, spec in specs.items()}
+    found = {label: fresh(spec, page.shelf) for label, spec in specs.items()}
     untrained = Spec("clip_reid", "baseline", "full", page.data, page.profile, page.seed)
     method, data = untrained.build()
     if not any(found.values()):
         untrained_visuals = visualise(method, data, maps=("tsne",))
         found = {UNTRAINED: untrained_visuals, **found}  # first, as the page draws them in this order
     return found, data
+
+
+def specs_of(page, wanted):
+    """{label: Spec} of {label: (method, variant, row)} in the profile, on the data and with the seed of a
+    page."""
+    return {label: Spec(*parts, page.data, page.profile, page.seed) for label, parts in wanted.items()}
 
 
 def caveat(page, found):
@@ -417,4 +493,4 @@ def caveat(page, found):
         tower = "a tower of random weights"
     else:
         tower = "CLIP's tower, zero-shot"
-    return f" No run is kept for this page: shown is {tower}, not trained to re-identify."
+    return f" No run of this version is kept for this page: shown is {tower}, not trained to re-identify."

@@ -1,7 +1,7 @@
 """What every method is compared with: CLIP's image tower fine-tuned with identity and triplet losses, and the
 same idea for sentences and for spectra, with which the gates of the world are measured.
 
-The recipe is CLIP-ReID's, whose code holds the baseline of all five papers (card 1).
+The recipe is CLIP-ReID's, whose code holds the baseline of all five papers (train.py).
 """
 
 import copy
@@ -43,8 +43,8 @@ TESTED = "f12+fp"  # the test feature: class token and joint feature side by sid
 
 
 class PublishedViews:
-    """How CLIP-ReID's code augments training images and resizes test images (card 1.1); PromptSG takes it
-    over."""
+    """How CLIP-ReID's code augments training images and resizes test images (datasets/make_dataloader.py);
+    PromptSG takes it over."""
 
     def train_view(self):
         r = self.recipe
@@ -84,7 +84,7 @@ class VisualPath(PublishedViews, Method):
         return self.image.reid_features(self.image(batch.images.flatten(0, 1), batch.cameras))
 
     def visual_losses(self, features, labels):
-        """L_ID summed over the two heads, L_tri over the three features, as CLIP-ReID's code (card 1.6)."""
+        """L_ID summed over the two heads, L_tri over the three features (loss/make_loss.py)."""
         r = self.recipe
         logits = [head(feature) for head, feature in zip(self.heads, features[1:])]  # (B, C) of f12 and fp
         by_identity = [identity(z, labels, r.label_smoothing) for z in logits]

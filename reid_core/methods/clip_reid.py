@@ -1,7 +1,7 @@
 """CLIP-ReID (Li et al., AAAI 2023) and the baseline that all five papers build on: CLIP's image tower
 fine-tuned with identity and triplet losses.
 
-Card decisions: the card of CLIP-ReID has none of its own; every value below was read in the official code.
+Every value below was read in the official code, but for that of the control rows.
 """
 
 from dataclasses import dataclass
@@ -19,112 +19,120 @@ from reid_core.recipe import Recipe, assumed, one_of, released, values_of
 from reid_core.samplers import Shuffle
 from reid_core.schedules import warmup_cosine
 
+VIT = "configs/person/vit_clipreid.yml"
+RN = "configs/person/cnn_clipreid.yml"
+MODEL = "model/make_model_clipreid.py"
+LOADER = "datasets/make_dataloader_clipreid.py"
+ERASING = "timm/data/random_erasing.py"
+
 
 @dataclass(frozen=True)
 class ClipReidRecipe(Recipe):
-    """Sections are those of the card on PromptSG and CLIP-ReID, which name the file of the official code."""
+    """Places are files and lines of the official code, Syliz517/CLIP-ReID at commit eb1898b."""
 
-    backbone: str = released("ViT-B-16-quickgelu", "card 1.2", "backbone")
-    pretrained: str = released("openai", "card 1.2", "weights")
-    text_tower: str = released("pretrained", 'card 1.5; a control row takes "random"')
+    backbone: str = released("ViT-B-16-quickgelu", f"{VIT}:6; QuickGELU, model/clip/model.py", "backbone")
+    pretrained: str = released("openai", f"{MODEL}:175", "weights")
+    text_tower: str = released("pretrained", f"{MODEL}:105; a control row takes 'random'")
     sentences_moved: int = assumed(
         0, "a control row: prompts of identities so many places on, shuffled identity prompts"
     )
-    image_height: int = released(256, "card 1.1", "pixels")
-    image_width: int = released(128, "card 1.1", "pixels")
-    stride: int = released(16, "card 1.2; overlapping patches: 12")
-    sie: float = released(0.0, "card 1.2; off unless a row turns it on")
-    sie_init_std: float = released(0.02, "card 1.2")
-    flip_p: float = released(0.5, "card 1.1")
-    pad: int = released(10, "card 1.1", "pixels")
-    norm_mean: tuple = released(HALF, "card 1.1", row="norm_mean_vit")
-    norm_std: tuple = released(HALF, "card 1.1", row="norm_std_vit")
-    train_interpolation: str = released("bicubic", "card 1.1")
-    test_interpolation: str = released("bilinear", "card 1.1")
-    random_erasing_p: float = released(0.5, "card 1.1")
-    random_erasing_area_min: float = released(0.02, "card 1.1")
-    random_erasing_area_max: float = released(1 / 3, "card 1.1")
-    random_erasing_aspect: tuple = released((0.3, 1 / 0.3), "card 1.1")
-    classifier_init_std: float = released(0.001, "card 1.4")
-    n_ctx_learnable: int = released(4, "card 1.5")
-    ctx_init_std: float = released(0.02, "card 1.5")
-    prompt_template: str = released("A photo of a {identity} person.", "card 1.5")
-    temperature: float = released(1.0, "card 1.6; on raw dot products")
-    stage1_epochs: int = released(120, "card 1.7", "epochs", "stage1_epochs_person_vit")
-    stage1_batch: int = released(64, "card 1.7")
-    stage1_lr: float = released(3.5e-4, "card 1.7", "new lr")
-    stage1_weight_decay: float = released(1e-4, "card 1.7")
-    stage1_warmup_epochs: float = released(5, "card 1.7")
-    stage1_warmup_init_lr: float = released(1e-5, "card 1.7", "as stage1_lr")
-    stage1_min_lr: float = released(1e-6, "card 1.7", "as stage1_lr")
-    stage2_epochs: int = released(60, "card 1.8", "epochs", "stage2_epochs_vit")
-    stage2_ids_per_batch: int = released(16, "card 1.8")
-    stage2_images_per_id: int = released(4, "card 1.8")
-    stage2_lr: float = released(5e-6, "card 1.8", "pretrained lr", "stage2_lr_vit")
-    stage2_head_lr: float = released(5e-6, "card 1.8; one rate for all", "new lr", "stage2_lr_vit")
-    stage2_bias_lr_factor: float = released(2.0, "card 1.8")
-    stage2_weight_decay: float = released(1e-4, "card 1.8", row="stage2_weight_decay_vit")
-    stage2_warmup_epochs: float = released(10, "card 1.8")
-    stage2_warmup_factor: float = released(0.1, "card 1.8", row="stage2_warmup_factor_vit")
-    stage2_milestones: tuple = released((30, 50), "card 1.8", row="stage2_milestones_vit")
-    stage2_lr_decay_factor: float = released(0.1, "card 1.8")
+    image_height: int = released(256, f"{VIT}:15", "pixels")
+    image_width: int = released(128, f"{VIT}:15", "pixels")
+    stride: int = released(16, f"{VIT}:7; overlapping patches: 12")
+    sie: float = released(0.0, "config/defaults.py:62; off unless a row turns it on")
+    sie_init_std: float = released(0.02, f"{MODEL}:96")
+    flip_p: float = released(0.5, f"{VIT}:17")
+    pad: int = released(10, f"{VIT}:19", "pixels")
+    norm_mean: tuple = released(HALF, f"{VIT}:20", row="norm_mean_vit")
+    norm_std: tuple = released(HALF, f"{VIT}:21", row="norm_std_vit")
+    train_interpolation: str = released("bicubic", f"{LOADER}:44")
+    test_interpolation: str = released("bilinear", f"{LOADER}:55; the default of torchvision 0.9")
+    random_erasing_p: float = released(0.5, f"{VIT}:18")
+    random_erasing_area_min: float = released(0.02, f"{LOADER}:50; the default of {ERASING}")
+    random_erasing_area_max: float = released(1 / 3, f"{LOADER}:50; the default of {ERASING}")
+    random_erasing_aspect: tuple = released((0.3, 1 / 0.3), f"{LOADER}:50; the default of {ERASING}")
+    classifier_init_std: float = released(0.001, f"{MODEL}:26")
+    n_ctx_learnable: int = released(4, f"{MODEL}:209")
+    ctx_init_std: float = released(0.02, f"{MODEL}:211")
+    prompt_template: str = released("A photo of a {identity} person.", f"{MODEL}:197")
+    temperature: float = released(1.0, "loss/supcontrast.py:14; on raw dot products")
+    stage1_epochs: int = released(120, f"{VIT}:38", "epochs", "stage1_epochs_person_vit")
+    stage1_batch: int = released(64, f"{VIT}:30")
+    stage1_lr: float = released(3.5e-4, f"{VIT}:32", "new lr")
+    stage1_weight_decay: float = released(1e-4, f"{VIT}:36")
+    stage1_warmup_epochs: float = released(5, f"{VIT}:41")
+    stage1_warmup_init_lr: float = released(1e-5, f"{VIT}:33", "as stage1_lr")
+    stage1_min_lr: float = released(1e-6, f"{VIT}:34", "as stage1_lr")
+    stage2_epochs: int = released(60, f"{VIT}:53", "epochs", "stage2_epochs_vit")
+    stage2_ids_per_batch: int = released(16, f"{VIT}:25 and 44: 64 images in fours")
+    stage2_images_per_id: int = released(4, f"{VIT}:25")
+    stage2_lr: float = released(5e-6, f"{VIT}:46", "pretrained lr", "stage2_lr_vit")
+    stage2_head_lr: float = released(5e-6, f"{VIT}:46 and 52: one rate for all", "new lr", "stage2_lr_vit")
+    stage2_bias_lr_factor: float = released(2.0, f"{VIT}:57")
+    stage2_weight_decay: float = released(1e-4, f"{VIT}:50", row="stage2_weight_decay_vit")
+    stage2_warmup_epochs: float = released(10, f"{VIT}:48")
+    stage2_warmup_factor: float = released(0.1, f"{VIT}:49", row="stage2_warmup_factor_vit")
+    stage2_milestones: tuple = released((30, 50), f"{VIT}:59", row="stage2_milestones_vit")
+    stage2_lr_decay_factor: float = released(0.1, f"{VIT}:60")
     stage1_span: int = released(
-        120, "card 1.7; the epochs that the schedule is written in", row="stage1_epochs_person_vit"
+        120, f"{VIT}:38; the epochs that the schedule is written in", row="stage1_epochs_person_vit"
     )
     stage2_span: int = released(
-        60, "card 1.8; the epochs that the schedule is written in", row="stage2_epochs_vit"
+        60, f"{VIT}:53; the epochs that the schedule is written in", row="stage2_epochs_vit"
     )
-    id_weight: float = released(0.25, "card 1.6", row="id_weight_vit")
-    id_weight_baseline: float = released(1.0, "card 1.6")
-    triplet_weight: float = released(1.0, "card 1.6")
-    i2t_weight: float = released(1.0, "card 1.6")
-    triplet_margin: float = released(0.3, "card 1.6")
-    label_smoothing: float = released(0.1, "card 1.6")
-    seed: int = released(1234, "card 1.8; any number: runs name theirs")
+    id_weight: float = released(0.25, f"{VIT}:8", row="id_weight_vit")
+    id_weight_baseline: float = released(1.0, "configs/person/vit_base.yml:8")
+    triplet_weight: float = released(1.0, f"{VIT}:9")
+    i2t_weight: float = released(1.0, f"{VIT}:10")
+    triplet_margin: float = released(0.3, "config/defaults.py:109")
+    label_smoothing: float = released(0.1, "loss/softmax_loss.py:17")
+    seed: int = released(1234, "config/defaults.py:108; any number: runs name theirs")
 
 
 RN50 = {  # what changes with the other backbone
-    "backbone": released("RN50-quickgelu", "card 1.3"),
-    "norm_mean": released(IMAGENET_MEAN, "card 1.1", row="norm_mean_rn50"),
-    "norm_std": released(IMAGENET_STD, "card 1.1", row="norm_std_rn50"),
-    "id_weight": released(1.0, "card 1.6", row="id_weight_rn50"),
-    "stage1_epochs": released(60, "card 1.7", row="stage1_epochs_person_rn50"),
-    "stage1_span": released(60, "card 1.7", row="stage1_epochs_person_rn50"),
-    "stage2_epochs": released(120, "card 1.8", row="stage2_epochs_rn50"),
-    "stage2_span": released(120, "card 1.8", row="stage2_epochs_rn50"),
-    "stage2_lr": released(3.5e-4, "card 1.8", row="stage2_lr_rn50"),
-    "stage2_head_lr": released(3.5e-4, "card 1.8", row="stage2_lr_rn50"),
-    "stage2_weight_decay": released(5e-4, "card 1.8", row="stage2_weight_decay_rn50"),
-    "stage2_warmup_factor": released(0.01, "card 1.8", row="stage2_warmup_factor_rn50"),
-    "stage2_milestones": released((40, 70), "card 1.8", row="stage2_milestones_rn50"),
+    "backbone": released("RN50-quickgelu", f"{RN}:6"),
+    "norm_mean": released(IMAGENET_MEAN, f"{RN}:17", row="norm_mean_rn50"),
+    "norm_std": released(IMAGENET_STD, f"{RN}:18", row="norm_std_rn50"),
+    "id_weight": released(1.0, f"{RN}:7", row="id_weight_rn50"),
+    "stage1_epochs": released(60, f"{RN}:35", row="stage1_epochs_person_rn50"),
+    "stage1_span": released(60, f"{RN}:35", row="stage1_epochs_person_rn50"),
+    "stage2_epochs": released(120, f"{RN}:50", row="stage2_epochs_rn50"),
+    "stage2_span": released(120, f"{RN}:50", row="stage2_epochs_rn50"),
+    "stage2_lr": released(3.5e-4, f"{RN}:43", row="stage2_lr_rn50"),
+    "stage2_head_lr": released(3.5e-4, f"{RN}:43 and 49", row="stage2_lr_rn50"),
+    "stage2_weight_decay": released(5e-4, f"{RN}:47", row="stage2_weight_decay_rn50"),
+    "stage2_warmup_factor": released(0.01, f"{RN}:46", row="stage2_warmup_factor_rn50"),
+    "stage2_milestones": released((40, 70), f"{RN}:56", row="stage2_milestones_rn50"),
 }
 VERI = {  # what changes for vehicles
-    "image_width": released(256, "card 1.1", row="image_size_vehicle"),
-    "prompt_template": released("A photo of a {identity} vehicle.", "card 1.5"),
-    "stage1_epochs": released(60, "card 1.7", row="stage1_epochs_veri"),
-    "stage1_span": released(60, "card 1.7", row="stage1_epochs_veri"),
+    "image_width": released(256, "configs/veri/vit_prom.yml:16", row="image_size_vehicle"),
+    "prompt_template": released("A photo of a {identity} vehicle.", f"{MODEL}:195"),
+    "stage1_epochs": released(60, "configs/veri/vit_prom.yml:39", row="stage1_epochs_veri"),
+    "stage1_span": released(60, "configs/veri/vit_prom.yml:39", row="stage1_epochs_veri"),
 }
 VEHICLEID = {  # and for the largest set of them
     **VERI,
-    "stage1_epochs": released(60, "card 1.7", row="stage1_epochs_vehicleid"),
-    "stage1_span": released(60, "card 1.7", row="stage1_epochs_vehicleid"),
-    "stage1_batch": released(256, "card 1.7", row="stage1_batch_vehicleid"),
-    "stage2_lr": released(5e-5, "card 1.8", row="stage2_lr_vit_vehicleid"),
-    "stage2_head_lr": released(5e-5, "card 1.8", row="stage2_lr_vit_vehicleid"),
+    "stage1_epochs": released(60, "configs/VehicleID/vit_clipreid.yml:36", row="stage1_epochs_vehicleid"),
+    "stage1_span": released(60, "configs/VehicleID/vit_clipreid.yml:36", row="stage1_epochs_vehicleid"),
+    "stage1_batch": released(256, "configs/VehicleID/vit_clipreid.yml:28", row="stage1_batch_vehicleid"),
+    "stage2_lr": released(5e-5, "configs/VehicleID/vit_clipreid.yml:44", row="stage2_lr_vit_vehicleid"),
+    "stage2_head_lr": released(5e-5, "configs/VehicleID/vit_clipreid.yml:44", row="stage2_lr_vit_vehicleid"),
 }
 RN50_VEHICLEID = {
     **RN50,
     **VERI,
-    "stage1_batch": released(256, "card 1.7", row="stage1_batch_vehicleid"),
+    "stage1_batch": released(256, "configs/VehicleID/cnn_clipreid.yml:26", row="stage1_batch_vehicleid"),
 }
 PLAIN = {
     "label_smoothing": released(
-        0.0, "card 1.6: off for the baseline and for RN50 on VehicleID", row="label_smoothing_vehicleid"
+        0.0, "configs/VehicleID/vit_base.yml:4 and cnn_clipreid.yml:4", row="label_smoothing_vehicleid"
     )
 }
-OVERLAP = {"stride": released(12, "card 1.2", row="stride_olp")}
-SIDE = {"sie": released(1.0, "card 1.2: the recipe with side information", row="sie_coefficient_recipe")}
-SIDE_DEFAULT = {"sie": released(3.0, "card 1.2: the configuration's default", row="sie_coefficient_default")}
+OVERLAP = {"stride": released(12, "README, the command with MODEL.STRIDE_SIZE", row="stride_olp")}
+SIDE = {"sie": released(1.0, "README, the command with MODEL.SIE_COE", row="sie_coefficient_recipe")}
+SIDE_DEFAULT = {
+    "sie": released(3.0, "config/defaults.py:61, the configuration's default", row="sie_coefficient_default")
+}
 SETTINGS = {
     "RN50": RN50,
     "VeRi-776": VERI,
@@ -141,7 +149,7 @@ SETTINGS = {
 
 class ClipReID(VisualPath):
     """Stage 1 learns a sentence per identity with both towers frozen; stage 2 teaches the image tower with
-    them (Li et al. 2023; card 1.5-1.8). ValueError for another `text_tower`."""
+    them (Li et al. 2023; train_clipreid.py:72-100). ValueError for another `text_tower`."""
 
     def __init__(self, recipe, data):
         super().__init__(recipe, data)
@@ -204,7 +212,7 @@ class ClipReID(VisualPath):
         labels = torch.arange(len(self.bank), device=self.bank.device)  # (C,)
         # (C, E)
         cached = torch.cat([self.sentences(some) for some in labels.split(self.recipe.stage1_batch)])
-        # the control: everybody gets another's sentence
+        # the control: shuffled identity prompts
         self.bank = cached.roll(self.recipe.sentences_moved, 0)
 
     def image_losses(self, batch):

@@ -40,7 +40,7 @@ from reid_core.schedules import exponential, warmup_then_cosine
 
 @dataclass(frozen=True)
 class HPLRecipe(Recipe):
-    backbone: str = stated("ViT-B-16-quickgelu", "Implementations", "backbone")
+    backbone: str = stated("ViT-B-16-quickgelu", "Sec. Implementations", "backbone")
     pretrained: str = assumed(
         "openai",
         "the paper starts from LUPerson-MLLM (Tan et al. 2024): name its file where you have it",
@@ -48,9 +48,9 @@ class HPLRecipe(Recipe):
         "init_weights",
     )
     text_tower: str = stated("pretrained", 'the caption and prompt encoders; a control row takes "random"')
-    image_height: int = stated(384, "Implementations", "pixels")
-    image_width: int = stated(128, "Implementations", "pixels")
-    class_tokens: int = stated(2, "Task-Routed Transformer; Table 3 row 1: one for both tasks")
+    image_height: int = stated(384, "Sec. Implementations", "pixels")
+    image_width: int = stated(128, "Sec. Implementations", "pixels")
+    class_tokens: int = stated(2, "Sec. Task-Routed Transformer; Table 3 row 1: one for both tasks")
     class_token_start: str = assumed(
         "copy", 'D1: of CLIP\'s token and its position; "random"', row="new_class_token_init"
     )
@@ -69,7 +69,7 @@ class HPLRecipe(Recipe):
     id_tokens_per_identity: int = assumed(4, "D4")
     id_tokens_init_std: float = assumed(0.02, "D4")
     inst_tokens: int = assumed(4, "D5: pseudo-words of an image or a caption", row="inst_tokens_K")
-    inversion_blocks: int = stated(4, "Implementations")
+    inversion_blocks: int = stated(4, "Sec. Implementations")
     inversion_heads: int = assumed(8, "as IRRA's cross-modal transformer")
     inversion_readout: str = assumed(
         "queries", 'D5: learned queries; "class": the class or end token, one pseudo-word'
@@ -97,14 +97,14 @@ class HPLRecipe(Recipe):
     detach_prompt_targets: bool = assumed(False, "D22: prompts in Eq. 10 keep their gradient")
     i2i_feature: str = assumed("c2", "D20: before the neck")
     t2i_feature: str = assumed("c1", "D21")
-    batch_t2i_pairs: int = stated(64, "Implementations")
-    batch_i2i_images: int = stated(64, "Implementations")
-    images_per_id: int = stated(4, "Implementations")
-    stage1_epochs: int = stated(10, "Loss & Training", "epochs")
+    batch_t2i_pairs: int = stated(64, "Sec. Implementations")
+    batch_i2i_images: int = stated(64, "Sec. Implementations")
+    images_per_id: int = stated(4, "Sec. Implementations")
+    stage1_epochs: int = stated(10, "Sec. Optimization", "epochs")
     stage1_span: int = stated(10, "the epochs that the schedule is written in", row="stage1_epochs")
-    stage1_lr_inversion: float = stated(5e-5, "Implementations", "new lr")
-    stage1_lr_id_tokens: float = stated(0.02, "Implementations", "new lr")
-    stage1_lr_gamma: float = stated(0.8, "Implementations")
+    stage1_lr_inversion: float = stated(5e-5, "Sec. Implementations", "new lr")
+    stage1_lr_id_tokens: float = stated(0.02, "Sec. Implementations", "new lr")
+    stage1_lr_gamma: float = stated(0.8, "Sec. Implementations")
     stage1_row_sparse: bool = assumed(
         True,
         "D15: a row of the table moves only when its identity is seen",
@@ -112,12 +112,12 @@ class HPLRecipe(Recipe):
     )
     stage1_loss_weights: tuple = stated((1.0, 1.0, 1.0), "Eq. 13")
     stage1_weight_decay: float = assumed(0.0, "D15")
-    stage2_epochs: int = stated(60, "Loss & Training", "epochs")
+    stage2_epochs: int = stated(60, "Sec. Optimization", "epochs")
     stage2_span: int = stated(60, "the epochs that the schedule is written in", row="stage2_epochs")
-    stage2_lr: float = stated(1e-5, "Implementations", "pretrained lr")
+    stage2_lr: float = stated(1e-5, "Sec. Implementations", "pretrained lr")
     stage2_classifier_lr_factor: float = assumed(5.0, "D17: as IRRA")
-    stage2_warmup_epochs: float = stated(5, "Implementations")
-    stage2_warmup_factor: float = stated(0.1, "Implementations: from 1e-6", row="stage2_warmup_init_lr")
+    stage2_warmup_epochs: float = stated(5, "Sec. Implementations")
+    stage2_warmup_factor: float = stated(0.1, "Sec. Implementations: from 1e-6", row="stage2_warmup_init_lr")
     stage2_weight_decay: float = assumed(4e-5, "D17: on matrices; norms, biases and tokens have none")
     stage2_adam_betas: tuple = assumed((0.9, 0.999), "D17: as IRRA")
     stage2_adam_eps: float = assumed(1e-3, "D17: as IRRA, whose float16 needs it")
@@ -126,10 +126,10 @@ class HPLRecipe(Recipe):
     )
     loss_weights_base: tuple = stated((1.0, 1.0, 1.0, 1.0), "Eq. 2")
     cic_weight: float = stated(1.0, "Eq. 14")
-    lambda1_ilpa: float = stated(0.4, "Loss & Training")
+    lambda1_ilpa: float = stated(0.4, "Sec. Optimization")
     tgps_share: float = stated(1.0, "Eq. 10; Table 4: 0 or 1")
     vgps_share: float = stated(1.0, "Eq. 10; Table 4: 0 or 1")
-    lambda2_cmpr: float = stated(0.06, "Loss & Training")
+    lambda2_cmpr: float = stated(0.06, "Sec. Optimization")
     flip_p: float = assumed(0.5, "D16: as IRRA, on both halves", row="stage2_flip_p")
     pad: int = assumed(10, "D16", "pixels", "stage2_pad")
     random_erasing_p: float = assumed(0.5, "D16", row="stage2_random_erasing_p")

@@ -19,39 +19,46 @@ from reid_core.schedules import warmup_cosine, warmup_milestones
 
 @dataclass(frozen=True)
 class PADRecipe(Recipe):
-    """Settings of the first and of later domains where they differ (card D18: by position)."""
+    """Settings of the first and of later domains where they differ (decision D18: by position). Places are
+    files and lines of the official code, zu-zi/PAD."""
 
     backbone: str = stated("ViT-B-16-quickgelu", "Loss & Training", "backbone")
-    pretrained: str = stated("openai", "card 2.1", "weights")
+    pretrained: str = stated("openai", "pad/model.py, _load_clip", "weights")
     image_height: int = stated(256, "Loss & Training", "pixels")
     image_width: int = stated(128, "Loss & Training", "pixels")
     general_tokens_per_layer: int = stated(6, "Key Designs 3", "tokens")
-    prompt_init_uniform: float = released(0.02, "card 2.2")
-    ta_tokens_per_class: int = released(4, "card 2.4")
-    ta_init_std: float = released(0.02, "card 2.4")
-    unfrozen_blocks: int = released(4, "card 3")
-    stage1_epochs: tuple = released((20, 12), "card 5: first domain, later domains", by="position")
-    stage1_batch: int = released(64, "card 5")
-    stage1_warmup_epochs: float = released(3, "card 5")
-    stage1_warmup_init_lr: float = released(1e-5, "card 5")
-    stage1_min_lr: float = released(1e-6, "card 5")
-    stage2_epochs: tuple = released((30, 25), "card 5: first domain, later domains", by="position")
+    prompt_init_uniform: float = released(0.02, "pad/model.py, VAPromptPool._init")
+    ta_tokens_per_class: int = released(4, "configs/pad.yml:63")
+    ta_init_std: float = released(0.02, "pad/model.py, TAPromptLearner")
+    unfrozen_blocks: int = released(4, "configs/pad.yml:77")
+    stage1_epochs: tuple = released(
+        (20, 12), "configs/pad.yml:106 and 38: first domain, later domains", by="position"
+    )
+    stage1_batch: int = released(64, "configs/pad.yml:34")
+    stage1_warmup_epochs: float = released(3, "configs/pad.yml:40")
+    stage1_warmup_init_lr: float = released(1e-5, "configs/pad.yml:41")
+    stage1_min_lr: float = released(1e-6, "configs/pad.yml:42")
+    stage2_epochs: tuple = released(
+        (30, 25), "configs/pad.yml:107 and 48: first domain, later domains", by="position"
+    )
     stage2_milestones: tuple = released(
-        ((18, 26), (14, 22)), "card 5: first domain, later domains", by="position"
+        ((18, 26), (14, 22)), "configs/pad.yml:107 and 50: first domain, later domains", by="position"
     )
-    stage2_warmup_epochs: float = released(10, "card 5")
-    stage2_warmup_factor: float = released(0.1, "card 5")
-    ids_per_batch: int = released(16, "card 5: batch 64 in fours")
-    images_per_id: int = released(4, "card 5")
+    stage2_warmup_epochs: float = released(10, "configs/pad.yml:52")
+    stage2_warmup_factor: float = released(0.1, "configs/pad.yml:53")
+    ids_per_batch: int = released(16, "configs/pad.yml:44 and 24: batch 64 in fours")
+    images_per_id: int = released(4, "configs/pad.yml:24")
     lr_backbone: float = stated(5e-6, "Loss & Training", "pretrained lr")
-    lr_head: float = released(5e-6, "card 5", "new lr")
+    lr_head: float = released(5e-6, "configs/pad.yml:46", "new lr")
     lr_va_prompt: tuple = released(
-        (2e-3, 5e-3), "card 5: first domain, later domains; also the rate of stage 1", by="position"
+        (2e-3, 5e-3),
+        "configs/pad.yml:110 and 80: first domain, later domains; also the rate of stage 1",
+        by="position",
     )
-    weight_decay: float = released(1e-4, "card 5")
-    id_weight: float = released(0.25, "card 4.2")
-    triplet_weight: float = released(1.0, "card 4.2")
-    i2t_weight: float = released(1.0, "card 4.2")
+    weight_decay: float = released(1e-4, "configs/pad.yml:47")
+    id_weight: float = released(0.25, "configs/pad.yml:8")
+    triplet_weight: float = released(1.0, "configs/pad.yml:9")
+    i2t_weight: float = released(1.0, "configs/pad.yml:10")
     lambda_text: float = stated(0.5, "Loss & Training")
     lambda_feat: float = stated(0.5, "Loss & Training")
     lambda_logit: float = stated(0.5, "Loss & Training")
@@ -59,7 +66,8 @@ class PADRecipe(Recipe):
 
 
 class PAD(LifelongMethod):
-    """What both variants share: parts, domains, teacher (card 2-5). NotImplementedError for its losses."""
+    """What both variants share: parts, domains, teacher (pad/model.py, pad/engine.py).
+    NotImplementedError for its losses."""
 
     def __init__(self, recipe, data):
         super().__init__(recipe)
@@ -93,7 +101,7 @@ class PAD(LifelongMethod):
 
     @property
     def settings(self):
-        """The recipe at this position of the order: first domain or later ones (card D18)."""
+        """The recipe at this position of the order: first domain or later ones (decision D18)."""
         return self.recipe.on(self.data.manifest.name, max(self.position, 1))
 
     def visual_groups(self):

@@ -1,13 +1,12 @@
 """PromptSG (Yang et al., CVPR 2024): an image is turned into a word, the word into a sentence, and the
 sentence asks the image's patches what matters.
 
-There is no official code. Decisions D1-D28 are those of the card on PromptSG and CLIP-ReID; where one is a
-choice it is a field of the recipe. Those that leave no choice: D18 "every 20 epochs" of 60 is 20 and 40; D23
-and D24 name data sets (MSMT17 V1 with train and val, CUHK03-NP labelled) and lie with their readers; D25 the
-last epoch is reported, and the best is not logged: it would be picked by the test; D27 see BARE; of D8 the
-activation and the initialisation, which are CLIP's; D26 the batch norms use the statistics of the batch in
-training and running ones in testing; D28 losses and distances are float32, the towers run in the profile's
-precision.
+There is no official code. Decisions D1-D28 stand on the book's page Decisions; where one is a choice it is a
+field of the recipe. Those that leave no choice: D18 "every 20 epochs" of 60 is 20 and 40; D23 and D24 name
+data sets (MSMT17 V1 with train and val, CUHK03-NP labelled) and lie with their readers; D25 the last epoch is
+reported, and the best is not logged: it would be picked by the test; D27 see BARE; of D8 the activation and
+the initialisation, which are CLIP's; D26 the batch norms use the statistics of the batch in training and
+running ones in testing; D28 losses and distances are float32, the towers run in the profile's precision.
 
     B images, T tokens (class token first), Q words of a sentence that ask (the end token last), D width of
     the image tower, E width of the joint space, W width of a word
@@ -391,7 +390,7 @@ PRINTED = {
 }
 LAMBDAS = {f"lambda {value:g}": {"lambda_supcon": value} for value in (0.0, 0.1, 0.5, 1.0, 2.0)}
 TEMPERATURES = {f"temperature {value:g}": {"supcon_temperature": value} for value in (0.01, 0.02, 0.05, 0.1)}
-CHOICES = {  # what the card leaves open, and how much it matters
+CHOICES = {  # what the paper does not specify, and how much it matters
     "interaction re-weights tokens (D7)": {"mim_mode": "reweight"},
     "plain contrast": {"supcon_positives": "pair"},
     "contrast summed over positives (D12)": {"supcon_reduction": "sum"},

@@ -19,41 +19,49 @@ from reid_core.schedules import warmup_milestones
 
 @dataclass(frozen=True)
 class VLADRRecipe(Recipe):
-    backbone: str = released("ViT-B-16-quickgelu", "card 1", "backbone")
-    pretrained: str = released("openai", "card 1", "weights")
-    image_height: int = released(256, "card 1", "pixels")
-    image_width: int = released(128, "card 1", "pixels")
-    attributes_K: int = released(4, "card 1.3")
-    decoder_heads: int = released(8, "card 1.3")
-    query_init_std: float = released(0.02, "card 1.3")
-    ctx_tokens: int = released(4, "card 1.4")
-    ctx_init_std: float = released(0.02, "card 1.4")
-    stage1_epochs: int = released(120, "card 3", "epochs")
-    stage1_lr: float = released(3.5e-3, "card 3", "new lr")
-    stage1_weight_decay: float = released(1e-4, "card 3")
-    stage2_epochs: int = released(60, "card 3", "epochs")
-    stage2_lr: float = released(5e-6, "card 3", "pretrained lr")
-    stage2_weight_decay: float = released(1e-4, "card 3")
-    stage2_lr_region_attn: float = released(5e-6, "card 3", "new lr")
-    bias_lr_factor: float = released(2.0, "card 3: 1e-5 over 5e-6", row="stage2_lr_bias")
-    warmup_steps: float = released(10, "card 3")
-    warmup_factor: float = released(0.01, "card 3")
-    lr_milestone: float = released(30, "card 3")
+    backbone: str = released(
+        "ViT-B-16-quickgelu", "reid/models/CLIP_ReID/model/make_model_clipreid.py", "backbone"
+    )
+    pretrained: str = released("openai", "reid/models/CLIP_ReID/model/make_model_clipreid.py", "weights")
+    image_height: int = released(256, "lreid_dataset/datasets/get_data_loaders.py:38-74", "pixels")
+    image_width: int = released(128, "lreid_dataset/datasets/get_data_loaders.py:38-74", "pixels")
+    attributes_K: int = released(4, "reid/models/CrossAttention.py:7")
+    decoder_heads: int = released(8, "reid/models/CrossAttention.py:7")
+    query_init_std: float = released(0.02, "reid/models/CrossAttention.py:29")
+    ctx_tokens: int = released(4, "reid/models/CLIP_ReID/model/make_model_clipreid.py:204-249")
+    ctx_init_std: float = released(0.02, "reid/models/CLIP_ReID/model/make_model_clipreid.py:204-249")
+    stage1_epochs: int = released(120, "train_stage1.py:149-174, 314-330", "epochs")
+    stage1_lr: float = released(3.5e-3, "train_stage1.py:149-174, 314-330", "new lr")
+    stage1_weight_decay: float = released(1e-4, "train_stage1.py:149-174, 314-330")
+    stage2_epochs: int = released(60, "train_stage2.py:194-203, 283-303", "epochs")
+    stage2_lr: float = released(5e-6, "train_stage2.py:194-203, 283-303", "pretrained lr")
+    stage2_weight_decay: float = released(1e-4, "train_stage2.py:194-203, 283-303")
+    stage2_lr_region_attn: float = released(5e-6, "train_stage2.py:194-203, 283-303", "new lr")
+    bias_lr_factor: float = released(
+        2.0, "train_stage2.py:194-203, 283-303: 1e-5 over 5e-6", row="stage2_lr_bias"
+    )
+    warmup_steps: float = released(10, "train_stage2.py:194-203, 283-303")
+    warmup_factor: float = released(0.01, "train_stage2.py:194-203, 283-303")
+    lr_milestone: float = released(30, "train_stage2.py:194-203, 283-303")
     lr_step_unit: str = assumed("step", "D1: per iteration, as released; 'epoch' as in its lineage")
     stage1_span: float = released(
-        120 * 573, "card 3: iterations on Market-1501 at batch 16", row="stage1_epochs"
+        120 * 573,
+        "train_stage1.py:149-174, 314-330: iterations on Market-1501 at batch 16",
+        row="stage1_epochs",
     )
     stage2_span: float = released(
-        60 * 143, "card 3: iterations on Market-1501 at batch 64", row="stage2_epochs"
+        60 * 143,
+        "train_stage2.py:194-203, 283-303: iterations on Market-1501 at batch 64",
+        row="stage2_epochs",
     )
-    fusion_alpha_new: float = released(0.6, "card 2.7")
-    malign_weight: float = released(1.0, "card 2.4")
-    dalign_weight: float = released(1.0, "card 2.5")
+    fusion_alpha_new: float = released(0.6, "train_stage2.py:216-218")
+    malign_weight: float = released(1.0, "reid/trainer_stage2.py:113-134")
+    dalign_weight: float = released(1.0, "reid/trainer_stage2.py:175-186")
 
 
 class VLADR(LifelongMethod):
-    """What both variants share: parts, domains, the old model (card 1-3). NotImplementedError for its losses
-    and its fusion."""
+    """What both variants share: parts, domains, the old model (train_stage1.py, train_stage2.py).
+    NotImplementedError for its losses and its fusion."""
 
     def __init__(self, recipe, data):
         super().__init__(recipe)

@@ -60,7 +60,13 @@ def table(judged, caption):
         drawn[f"[bar {k}]"] = bar(found, reach)
         rows.append([f"[claim {k}]", found.claim.where, effect, found.ours, f"[bar {k}]", verdict])
     less = [Head(name, minor=True) for name in ("in the paper", "its effect")]
-    headings = ["claim", *less, "ours [95 %]", f"from −{reach:.0f} to {reach:.0f} points", "verdict"]
+    headings = [
+        "claim",
+        *less,
+        "ours [95 %]",
+        Head(f"from −{reach:.0f} to {reach:.0f} points", minor=True),
+        "verdict",
+    ]
     told = tables.table(headings, rows, f"{caption} on {judged[0].place}. {counts(judged)}").data
     for mark, markup in drawn.items():
         told = told.replace(mark, markup)

@@ -65,6 +65,90 @@ def losses(history, colour=None):
     return figure
 
 
+GREY = "0.5"  # of the baseline where it stands beside one method
+
+
+def curves(found):
+    """The identity loss over epochs, a line for each of {label: runs}, with the run's mAP at its end."""
+    figure, axis = plt.subplots(figsize=(7, 3.4))
+    ends = []  # (x, y, mAP, line style)
+    for label, runs in found.items():
+        for k, run in enumerate(runs):
+            method = run.spec.variant
+            colour = GREY if method == "baseline" else COLOURS[method]
+            style = {"color": colour, "ls": STYLES[method]}
+            epochs, values = course(run)
+            told = label if k == 0 else None  # once in the legend
+            axis.plot(epochs, values, lw=1.3, label=told, **style)
+            ends.append((epochs[-1], values[-1], run.score(), style))
+    axis.set(xlabel="epoch", ylabel="identity loss per classifier, nats")
+    axis.legend(frameon=False, fontsize=8)
+    label_ends(axis, ends)
+    return figure
+
+
+CLASSIFIERS = 2  # of the baseline and of CLIP-ReID, whose recipes do not count them: on f12 and on fp
+
+
+def course(run):
+    """(epochs, identity loss per classifier) of a run's last stage, or None where it kept none."""
+    lines = [line for line in run.history if "identity" in line["losses"]]
+    if not lines:
+        return None
+    heads = len(run.recipe.get("id_features", ())) or CLASSIFIERS  # their losses are added up
+    return [line["epoch"] for line in lines], [line["losses"]["identity"] / heads for line in lines]
+
+
+LABEL = 0.055  # of the height of an axis: what a line of small print needs
+
+
+def label_ends(axis, ends):
+    """Write the mAP of each (x, y, mAP, line style) to the right of all, in the order of their heights, and
+    join it with its line."""
+    ends = sorted(ends, key=lambda end: end[1])
+    right = max(x for x, *_ in ends)
+    low, high = axis.get_ylim()
+    places = apart([y for _, y, *_ in ends], LABEL * (high - low))
+    for (x, y, score, style), place in zip(ends, places):
+        axis.plot([x, 1.05 * right], [y, place], lw=0.8, clip_on=False, **style)
+        axis.text(1.06 * right, place, f"{score:.1f}", va="center", fontsize=8, color="0.15")
+    axis.text(1.06 * right, places[-1] + LABEL * (high - low), "mAP", va="center", fontsize=8, color="0.15")
+    axis.set(xlim=(None, right), ylim=(low, high))
+
+
+def apart(values, gap):
+    """Places at least `gap` apart for ascending values, as near to them as their mean."""
+    places = [values[0]]
+    for value in values[1:]:
+        places.append(max(value, places[-1] + gap))
+    shift = np.mean(values) - np.mean(places)
+    return [place + shift for place in places]
+
+
+def curves_words(found, data):
+    """(caption, alt text) of `curves`: the finding is whether the two methods' ranges of mAP overlap."""
+    told = []
+    ranges = []
+    for label, runs in found.items():
+        scores = [run.score() for run in runs]
+        if scores:
+            ranges.append((min(scores), max(scores)))
+            between = f"{ranges[-1][0]:.1f}" if len(runs) == 1 else "{:.1f} to {:.1f}".format(*ranges[-1])
+            told.append(f"{label} ends at {between} mAP ({seeds(len(runs))})")
+    caption = f"On {data} {', '.join(told)}"
+    if len(ranges) == 2 and min(map(len, found.values())) > 1:
+        overlap = ranges[0][0] <= ranges[1][1] and ranges[1][0] <= ranges[0][1]
+        caption += ": the ranges overlap" if overlap else ": the ranges do not overlap"
+    if any(run.outdated for runs in found.values() for run in runs):
+        caption += " (stale)"
+    alt = f"The identity loss over epochs, a line per seed: {', '.join(told)}"
+    return caption, alt
+
+
+def seeds(number):
+    return "one seed" if number == 1 else f"{number} seeds"
+
+
 def schedule(stage):
     """The factor on a stage's learning rates over the span of its published schedule."""
     span = stage.schedule.span

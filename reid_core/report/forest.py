@@ -49,9 +49,9 @@ def side(one):
 
 def forest(groups):
     """A figure of Groups: effects in mAP points against each group's reference, its smallest detectable
-    difference as a band, the paper's effect as a tick below ours, the verdict at the right. A group that was
-    not run has its heading alone."""
-    shown = [group.rows if any(one.change for one in group.rows) else [] for group in groups]
+    difference as a band, the paper's effect as a tick below ours, the verdict at the right. Rows that were
+    not run are left out; a group without others has its heading alone."""
+    shown = [[one for one in group.rows if one.change] for group in groups]
     lines = sum(map(len, shown)) + len(groups)
     figure, axis = plt.subplots(figsize=(WIDTH, LINE * (lines + 2)))
     y = 0
@@ -71,7 +71,7 @@ def forest(groups):
 
 def distances(one):
     """Distances from zero, in points, that the plot must hold; a wide bar may go on beyond its edge."""
-    found = [one.effect, one.change.mean if one.change else None]
+    found = [one.effect, one.change.mean]
     return [abs(value) for value in found if value is not None]
 
 
@@ -94,13 +94,12 @@ def row(axis, one, y):
     """One row: its name, dot and bar, the paper's effect in a lane of its own, the verdict."""
     how = side(one)
     text(axis, y, name_of(one), ha="right", x=-0.02)
-    text(axis, y, one.verdict if one.change else NOT_RUN, ha="left", x=1.02)
+    text(axis, y, one.verdict, ha="left", x=1.02)
     if one.effect is not None:
         axis.plot([one.effect] * 2, [y + 0.22, y + 0.44], color="black", lw=2, zorder=3)
-    if one.change:
-        axis.plot([one.change.low, one.change.high], [y, y], color=COLOURS[how], lw=2)
-        face = "white" if how == OPEN else COLOURS[how]
-        axis.plot(one.change.mean, y, MARKERS[how], color=COLOURS[how], mfc=face, ms=6, zorder=4)
+    axis.plot([one.change.low, one.change.high], [y, y], color=COLOURS[how], lw=2)
+    face = "white" if how == OPEN else COLOURS[how]
+    axis.plot(one.change.mean, y, MARKERS[how], color=COLOURS[how], mfc=face, ms=6, zorder=4)
 
 
 def text(axis, y, words, *, ha, x, **looks):

@@ -3,13 +3,14 @@ tables of a chapter (`Chapter`), and source code and figures (`show`, `figure`).
 
 import ast
 import functools
+import html
 import inspect
 import json
 from types import SimpleNamespace
 
 import numpy as np
 from IPython import get_ipython
-from IPython.display import HTML
+from IPython.display import HTML, display
 from pygments import highlight
 from pygments.formatters import HtmlFormatter
 from pygments.lexers import PythonLexer
@@ -19,9 +20,9 @@ from data_prep.catalogue import ROOT
 from reid_core.analysis import dataflow
 from reid_core.methods import METHODS
 from reid_core.recipe import profile_called
-from reid_core.report import ablations, chapters, claims, figures, forest, images, reported, tables
+from reid_core.report import ablations, chapters, claims, figures, forest, images, overall, reported, tables
 from reid_core.runs import measure, records
-from reid_core.runs.run import BOOK, OWN, SEEDS, Spec
+from reid_core.runs.run import BOOK, OWN, SEEDS, Spec, changed
 
 BOOKS = "laptop"  # the profile of the runs on the shelf BOOK
 
@@ -143,8 +144,18 @@ def as_list(item):
     return read
 
 
+def as_dict(value):
+    """A dict, also from JSON. ValueError for all else."""
+    if isinstance(value, str):  # as papermill passes it on its command line
+        value = json.loads(value)
+    if not isinstance(value, dict):
+        raise ValueError
+    return value
+
+
 KINDS = {
     "bool": as_bool,
+    "dict": as_dict,
     "int": as_int,
     "float": as_float,
     "str": as_str,
@@ -168,29 +179,46 @@ def check_words(values):
 
 
 def reproduce(page, method, variant, row="full", seed=None):
-    """The run of an ablation row in the page's profile: trained with `retrain` (in the profile smoke whenever
-    it is missing or stale), else loaded from the page's shelf. None if there is none, which tables print as
-    "not run"."""
+    """The run of an ablation row in the page's profile: trained with `retrain` (in the profile smoke also
+    where it is missing or stale), else loaded from the page's shelf. None if there is none, which tables
+    print as "not run"."""
     if seed is None:
         seed = page.seed
     spec = Spec(method, variant, row, page.data, page.profile, seed)
     try:
+        if page.retrain:
+            return measure.measure(spec, log=PageLine())
         if page.profile == "smoke":
             return trained_once(spec)
-        if page.retrain:
-            return measure.measure(spec)
         return page.shelf.find(spec)
     except ValueError as error:
         raise ParameterError(str(error)) from None
 
 
-def trained_once(spec):
+class PageLine:
+    """A log for a page: `update` replaces the last line below the cell, a call prints one that stays."""
+
+    def __init__(self):
+        self.shown = None
+
+    def __call__(self, line):
+        print(line)
+
+    def update(self, line):
+        told = HTML(tables.paragraph(line) if line else "")
+        if self.shown:
+            self.shown.update(told)
+        else:
+            self.shown = display(told, display_id=True)
+
+
+def trained_once(spec, log=None):
     """The reader's run of a spec, trained where it is missing or stale: of several pages that lack it, one
     trains and the others wait, or they would print numbers of a run that another replaces."""
     with records.turn_at(OWN.path(spec)):
         run = OWN.find(spec)
         if run is None or run.outdated:
-            run = measure.measure(spec, log=quiet)
+            run = measure.measure(spec, log=log or quiet)
     return run
 
 
@@ -216,6 +244,7 @@ class Chapter:
         self.page = page
         self.name = name
         self.paper = METHODS[NAMES[name][0]]
+        self.own = self.changed()  # first: what is wrong there should not cost a training
         if page.profile == "smoke":  # made in seconds: one seed, and no test on another data set
             self.seeds = [page.seed]
             self.away = ""
@@ -236,6 +265,15 @@ class Chapter:
         data = on or self.page.data
         # `same`: rows with equal settings share a run
         return [Spec(*NAMES[name], row, data, self.page.profile, seed).same for seed in self.seeds]
+
+    def changed(self):
+        """The Spec of the full row with the page's `changes`, which the command `train` takes as --set."""
+        told = [f"{name}={as_tuple(value)}" for name, value in getattr(self.page, "changes", {}).items()]
+        try:
+            row = changed("full", told)
+            return Spec(*NAMES[self.name], row, self.page.data, self.page.profile, self.page.seed).check()
+        except ValueError as error:
+            raise ParameterError(str(error)) from None
 
     def head(self):
         """The paper, its authors, its code, and the lines of our file."""
@@ -353,20 +391,18 @@ class Chapter:
         names = list(chapters.TABLE_2)
         return {name: chapters.TABLE_2[name] for name in names[: names.index(self.name) + 1]}
 
-    def compared_with_print(self, *, on=None):
-        """mAP and R1 of whole methods beside the printed ones."""
-        data = on or self.page.data
-        if on == "":
-            return missing("The other data set, in this profile")
-        wanted = self.printed_methods
-        caption = (
-            f"{self.beside(data)} as printed; ours: {catalogue.title(data)}; intervals count the luck "
-            "of so few seeds and who is searched for"
-        )
-        specs = {name: self.specs(name, data) for name in wanted}
-        return ablations.comparison(
-            specs, ["mAP", "R1"], printed_of(wanted, data), caption, shelf=self.page.shelf
-        )
+    def scores(self):
+        """mAP and R1 of whole methods: as printed, ours on the same data, and ours on the page's data."""
+        sets = [data for data in (self.page.data, self.away) if data]
+        real = [catalogue.stands_for(data) for data in sets]
+        theirs = {data: printed_of(self.printed_methods, data) for data in real}
+        specs = {}
+        for name in self.printed_methods:
+            on_real = {
+                data: [one._replace(profile="paper") for one in self.specs(name, data)] for data in real
+            }
+            specs[name] = on_real | {data: self.specs(name, data) for data in sets}
+        return overall.overall(specs, theirs, self.page.shelf)
 
     def gain(self, caption, *, on=None):
         """Whole methods against the baseline, beside the printed differences."""
@@ -388,6 +424,57 @@ class Chapter:
             made[f"{name}, re-ranked"] = self.row(name, test=(name, "image to image, re-ranked"))
         caption = f"With and without re-ranking: {catalogue.title(self.page.data)}"
         return folded(caption, self.ablation(made, "CLIP fine-tune", caption))
+
+    def curves(self):
+        """Learning curves of all seeds of the chapter's method, those of the baseline in grey."""
+        names = ("CLIP fine-tune", self.name)
+        found = {name: ablations.found(self.specs(name), self.page.shelf) for name in names}
+        found = {name: [run for run in runs if figures.course(run)] for name, runs in found.items()}
+        if not found[self.name]:
+            return missing("Learning curves")
+        words = figures.curves_words(found, catalogue.title(self.page.data))
+        return figure(figures.curves(found), *words)
+
+    def recipe(self):
+        """The full recipe in the page's profile, folded."""
+        told = f"The full recipe in the profile {self.page.profile}"
+        return folded(told, tables.recipe_table(self.specs()[0].recipe(), told))
+
+    def assumed(self):
+        """What of the recipe the paper does not say, or the page's profile changes."""
+        caption = (
+            f"Settings that {self.name} does not specify, or that the profile {self.page.profile} changes"
+        )
+        return tables.assumed_table(self.specs()[0].recipe(), caption)
+
+    def rerun(self, run):
+        """What the run of the page took, and the line of output that it ended with."""
+        if not run:
+            return missing("Time and output of this run")
+        told = f"This run took {run.cost['minutes']:g} min on {machine_of(run)}, and printed"
+        if run.outdated:
+            told = f"An older version of this run ({run.outdated}) took {told.removeprefix('This run took ')}"
+        line = html.escape(measure.score_line(run.scores[0]))
+        around = f"Another processor may change mAP by about {ablations.SMALL:g}."
+        return HTML(f"{tables.paragraph(f'{told}:')}<pre>{line}</pre>{tables.paragraph(around)}")
+
+    def try_it(self):
+        """The full row with the page's `changes`, trained where it is missing or stale, as "your run" beside
+        the row without them."""
+        if not self.page.changes:
+            return HTML(tables.paragraph(TRY))
+        spec = self.own
+        if self.page.retrain:
+            measure.measure(spec, log=PageLine())
+        else:
+            trained_once(spec, PageLine())
+        words = ", ".join(spec.row.split(" + ")[1:])
+        rows = {
+            "full": self.row("full"),
+            spec.row: ablations.Row([spec], shown=f"{words}, {ablations.YOURS}"),
+        }
+        caption = f"{self.name} with your changes: {catalogue.title(spec.data)}, profile {spec.profile}"
+        return ablations.ablation(rows, "full", caption, shelf=OWN)
 
     def provenance(self, run):
         """What is kept with a run, folded."""
@@ -445,6 +532,27 @@ def printed_of(wanted, data):
     return reported.printed({label: {**columns, "dataset": there} for label, columns in wanted.items()})
 
 
+TRY = (
+    "Nothing is changed. Set the parameter changes to a dict of settings, such as "
+    '{"label_smoothing": 0.0}, and run the page again: their names are those of the full recipe.'
+)
+
+
+def as_tuple(value):
+    """A value of JSON or YAML as recipes hold it: lists become tuples."""
+    return tuple(map(as_tuple, value)) if isinstance(value, list) else value
+
+
+def machine_of(run):
+    """The processor or GPU of a run, and its threads."""
+    told = run.provenance
+    name = told.get("processor") or told.get("device", "a machine that it does not name")
+    if "cores" not in told.get("device", "cores"):  # a GPU
+        return told["device"]
+    many = told.get("threads")
+    return f"{name}, {many} thread{'' if many == 1 else 's'}" if many else name
+
+
 def quiet(*_):
     """A log that prints nothing: a page shows no progress."""
 
@@ -477,6 +585,11 @@ def folded(title, shown):
     return HTML(f"<details><summary>{tables.escaped(title)}</summary>{shown.data}</details>")
 
 
+def together(*shown):
+    """Several things that one cell shows, below each other."""
+    return HTML("".join(one.data for one in shown))
+
+
 def figure(plot, caption, alt):
     """A plot with its caption (the finding) and alt text (what it looks like)."""
     return HTML(figures.as_html(plot, caption, alt))
@@ -503,4 +616,5 @@ __all__ = [
     "show",
     "start",
     "tables",
+    "together",
 ]

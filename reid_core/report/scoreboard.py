@@ -28,7 +28,7 @@ class Entry(NamedTuple):
     idea: str  # at most eight words
     place: str  # the data set of the printed number, as a reader says it
     printed: dict
-    chapter: str = ""  # its first page, once there is one
+    chapter: str = ""  # its landing page, once there is one
 
 
 TABLE_2 = {"paper": "promptsg", "table": "Table 2", "backbone": "ViT-B/16", "dataset": "market1501"}
@@ -41,7 +41,7 @@ FIVE = (
         "each image becomes a pseudo-word in a prompt",
         "Market-1501",
         {**TABLE_2, "method": "PromptSG"},
-        "notebooks/2_promptsg/idea",
+        "notebooks/2_promptsg/chapter",
     ),
     Entry(
         "hpl",
@@ -84,7 +84,7 @@ BEFORE = (  # what the five build on
         "CLIP's image encoder, identity and triplet losses",
         "Market-1501",
         {**TABLE_2, "method": "Baseline"},
-        "notebooks/1_clip_reid/idea",
+        "notebooks/1_clip_reid/chapter",
     ),
     Entry(
         "clip_reid",
@@ -93,7 +93,7 @@ BEFORE = (  # what the five build on
         "prompts learned per identity supervise the encoder",
         "Market-1501",
         {**TABLE_2, "method": "CLIP-ReID"},
-        "notebooks/1_clip_reid/idea",
+        "notebooks/1_clip_reid/chapter",
     ),
 )
 HEADINGS = {  # -> whether a phone has no room for it
@@ -140,13 +140,13 @@ def line(entry, one, shelf):
     real = ablations.found(specs(entry, "market1501", "paper"), shelf)
     theirs = tables.printed(one.row.printed)._replace(note=f"({entry.place})")
     cells = [entry.title, entry.venue, entry.idea, theirs]
-    cells += [tables.ours(real), tables.ours(one.runs)]
-    itself = one.label == TUNED
-    change = None if itself else one.change
-    cells.append(tables.change_cell(change, one.runs, one.others))
-    said = "reference" if itself else one.verdict if one.runs else tables.NOT_RUN
-    cells.append(tables.Cell(said) if itself else tables.verdict_cell(said))
-    return cells
+    wanted = ablations.seeds_wanted(one.row.specs)
+    cells += [tables.ours(real), tables.ours(one.runs, wanted=wanted)]
+    if one.label == TUNED:
+        return [*cells, tables.change_cell(None, (), ()), "reference"]
+    pairs = ablations.alike(one.runs, one.others), ablations.alike(one.others, one.runs)
+    said = one.verdict if one.change else tables.NOT_RUN
+    return [*cells, tables.change_cell(one.change, *pairs, wanted=wanted), tables.verdict_cell(said)]
 
 
 def specs(entry, data, profile="laptop"):
@@ -163,14 +163,14 @@ def paper_map(entry):
 
 
 def claims(shelf=BOOK):
-    """{verdict: how many} of the claims of every complete chapter: what is stale, or was not run, counts as
-    not judged."""
+    """({verdict: how many}, number of claims of all chapters): what is stale, or was not run, has no
+    verdict."""
     page = SimpleNamespace(profile="laptop", data=WORLD, seed=0, shelf=shelf)
     said = Counter()
     for name in chapters.CLAIMS:
         said.update(found.verdict for found in notebook.Chapter(page, name).judged)
     told = {word: said[word] for word in (judging.HOLDS, judging.FAILS, judging.UNDECIDED)}
-    return {**told, "not judged yet": sum(said.values()) - sum(told.values())}
+    return told, sum(said.values())
 
 
 def parity():

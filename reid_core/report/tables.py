@@ -272,10 +272,81 @@ def recipe_table(recipe, caption):
     rows = []
     for line in recipe.table():
         kind = "changed" if line.used != line.printed else ""
-        used = Cell(short(line.used), kind)
+        used = Cell(used_value(line, recipe), kind)
         rows.append([line.name, short(line.printed), line.status, line.where, line.rule, used])
     headings = ["setting", "published or assumed", "status", "where or why", "rule of the profile", "used"]
-    return table(headings, rows, caption)
+    return table(with_minor(headings, headings[3:5]), rows, caption)
+
+
+def with_minor(headings, minor):
+    """The headings as Heads, those that a phone leaves out marked."""
+    return [Head(one, minor=one in minor) for one in headings]
+
+
+BY_RULE = {  # why a profile changes a setting
+    "backbone": "a small tower stands for CLIP",
+    "weights": "a small tower stands for CLIP",
+    "pixels": "smaller images",
+    "tokens": "smaller images",
+    "epochs": "a shorter training",
+    "decay": "a shorter training",
+    "pretrained lr": "other weights and a shorter training need a higher rate",
+    "new lr": "other weights and a shorter training need a higher rate",
+    "": "the schedule in epochs of this run",
+}
+PROFILE = "profile"
+
+
+def assumed_table(recipe, caption):
+    """What a profile changes, a line per reason, and what a paper does not specify, a line per decision."""
+    groups = {}  # (decision or PROFILE, reason of a rule) -> {reason: settings}
+    for line in recipe.table():
+        value = used_value(line, recipe)
+        changed = value != short(line.printed)
+        told = f"{line.name} {short(line.printed)}" + (f" → {value}" if changed else "")
+        if line.status == "assumed":
+            number, why = decision(line.where)
+            groups.setdefault((number, ""), {}).setdefault(why, []).append(told)
+        elif changed:
+            why = BY_RULE.get(line.rule, f"keeps its ratio to {line.rule.removeprefix('as ')}")
+            groups.setdefault((PROFILE, why), {}).setdefault(why, []).append(told)
+    rows = []
+    for (number, _), reasons in sorted(groups.items(), key=in_order):
+        parts = ["; ".join(some) + (f" ({why})" if why else "") for why, some in reasons.items()]
+        rows.append([number, "; ".join(parts)])
+    return table(["decision", "setting, as published or assumed → as used (why)"], rows, caption)
+
+
+DECISION = re.compile(r"(D\d+)\b[a-z:; ]{0,2}(.*)")
+
+
+def decision(where):
+    """("D17", the words behind it) of the place of a setting; ("–", all of it) where it names no decision."""
+    found = DECISION.fullmatch(where)
+    return found.groups() if found else ("–", where)
+
+
+def in_order(group):
+    """What a profile changes first, then decisions by their number, then what has none."""
+    number = group[0][0]
+    return (number != PROFILE, not number.startswith("D"), int(number[1:]) if number.startswith("D") else 0)
+
+
+COUNTED = re.compile(r"(stage\d_|)(lr_|)(milestones|warmup_epochs)")  # in epochs of the published schedule
+
+
+def used_value(line, recipe):
+    """The value of a recipe's Line as text, what a schedule counts in epochs of this run: "(15, 25)"."""
+    found = COUNTED.fullmatch(line.name)
+    if not found or not hasattr(recipe, f"{found[1]}span"):
+        return short(line.used)
+    epochs = getattr(recipe, f"{found[1]}epochs")
+    part = epochs / getattr(recipe, f"{found[1]}span")
+    if part == 1:
+        return short(line.used)
+    many = line.used if isinstance(line.used, tuple) else (line.used,)
+    own = ", ".join(f"{part * one:.3g}" for one in many)
+    return f"{own} of {epochs}"
 
 
 def stage_table(method, caption):
@@ -287,7 +358,7 @@ def stage_table(method, caption):
             rates = [f"{group.lr:.2g}", f"{group.weight_decay:.0e}", f"x {group.bias_factor:g}"]
             rows.append([stage.name, stage.epochs, f"{count:,}", *rates])
     headings = ["stage", "epochs", "parameters", "learning rate", "weight decay", "rate of biases"]
-    return table(headings, rows, caption)
+    return table(with_minor(headings, headings[4:]), rows, caption)
 
 
 def short(value):
@@ -319,7 +390,7 @@ def context(rows, caption):
         lines.append(line)
     headings = ["method", "backbone"]
     headings += [f"{catalogue.title(name)}, mAP / R1" for name in names]
-    return table(headings, lines, caption)
+    return table(with_minor(headings, headings[4:]), lines, caption)
 
 
 def sizes(counted, rows, caption):
@@ -346,7 +417,8 @@ def sizes(counted, rows, caption):
     told = "all round to what is printed"
     if off:
         told = f"all but {', '.join(off)} round to what is printed"
-    return table(["method", "data set", "millions, counted", *columns.values()], lines, f"{caption}; {told}")
+    headings = ["method", "data set", "millions, counted", *columns.values()]
+    return table(with_minor(headings, headings[4:]), lines, f"{caption}; {told}")
 
 
 def ranked_how(protocols):

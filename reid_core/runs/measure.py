@@ -11,28 +11,33 @@ import numpy as np
 import torch
 
 from data_prep import catalogue
-from data_prep.catalogue import build_folder
-from reid_core import checkpoint, evaluate, lifelong, loading, train
+from reid_core import board, checkpoint, evaluate, lifelong, loading, train
 from reid_core.data import load_data, size_of
 from reid_core.methods import base
 from reid_core.methods.base import LifelongMethod
 from reid_core.recipe import profile_called
-from reid_core.runs import provenance, records
+from reid_core.runs import initial, provenance, records
 from reid_core.runs.provenance import digest, pace_of, plain
-from reid_core.runs.run import BOOK, CHANGE, OWN, Run
+from reid_core.runs.run import BOOK, CHANGE, INITIAL, OWN, Run, training_folder
 
 
 def measure(spec, *, shelf=OWN, device=None, checkpoint_every=None, deterministic=False, log=print):
     """Train, test (`test_sets`) and write the run of a spec: the only way a number enters the book. An
     interrupted training is resumed. `checkpoint_every` steps; `deterministic` repeats bits on a GPU, too."""
     spec = spec.check().same
+    if shelf is BOOK and spec.initial:
+        raise ValueError(
+            f"expected a run that begins as its recipe says, for the book, found one that starts from "
+            f"{spec.initial}; leave out --into-book or --init-from."
+        )
     train.check_device(device)
     shelf.check_place()
     profile = profile_called(spec.profile)
-    place = build_folder() / "runs" / spec.name
+    place = training_folder(spec.name)
     began = time.time()
     made_by = provenance.of_code()
     method, data = spec.build()
+    made_by |= initial.fill(method, spec, data, log)
     evaluate.available_tasks(method, data)  # fails before the training, not after it
     # with the code: a checkpoint that other code wrote would give its numbers the name of this one
     key = f"{run_key(spec, method, data)} {provenance.code()}"
@@ -49,6 +54,7 @@ def measure(spec, *, shelf=OWN, device=None, checkpoint_every=None, deterministi
         "key": key,
         "log": log,
         "spent": [],
+        "expected": None,  # of a lifelong run nobody tells the time of domains that are still to come
     }
     work = in_order if isinstance(method, LifelongMethod) else at_once
     with checkpoint.alone(place, "trains"):
@@ -59,7 +65,7 @@ def measure(spec, *, shelf=OWN, device=None, checkpoint_every=None, deterministi
             spec=spec,
             data=describe(data, spec),
             recipe=plain(dataclasses.asdict(method.recipe)),
-            changes=plain(method.recipe.changes()),
+            changes=changes_of(method.recipe, spec),
             scores=scores,
             history=history,
             cost=cost,
@@ -68,15 +74,36 @@ def measure(spec, *, shelf=OWN, device=None, checkpoint_every=None, deterministi
             fingerprint=provenance.fingerprint(spec) if shelf is BOOK else {},
         )
         shelf.write(run)
+        board.write_scores(place, scores, len(history))
         checkpoint.clear(place)  # last: an interruption before this repeats the tests alone
     return run
 
 
+def changes_of(recipe, spec):
+    """{field: value} where a run differs from what is printed, with the weights that it starts from."""
+    started = {INITIAL.removesuffix("="): spec.initial} if spec.initial else {}
+    return plain(recipe.changes()) | started
+
+
 def at_once(method, data, spec, place, how):
     """(records, history) of a training on one data set."""
-    history = train.fit(method, data, place, **how)
+    history = train.fit(method, data, place, **{**how, "expected": epochs_before(spec)})
     train.save_weights(method, place, run_key(spec, method, data))
     return tested(method, data, spec, test_sets(spec), how["log"]), history
+
+
+def epochs_before(spec):
+    """{stage: seconds of a typical epoch} of the kept run of a spec's row, without changes, of its seed or
+    else of seed 0; {} if there is none."""
+    row = CHANGE.split(spec.row)[0]
+    for seed in (spec.seed, 0):
+        try:
+            run = OWN.find(spec._replace(row=row, seed=seed))
+        except ValueError:  # no run can be read there: progress tells less
+            continue
+        if run:
+            return {name: typical(lines) for name, lines in by_stage(run.history).items()}
+    return {}
 
 
 def in_order(method, data, spec, place, how):
@@ -167,6 +194,12 @@ def record(one, task, scores):
     }
 
 
+def score_line(record):
+    """A test and its scores in per cent, on one line."""
+    numbers = (f"{name} {value:.1f}" for name, value in record["summary"].items())
+    return "  ".join([f"{record['task']} on {record['data']}", *numbers])
+
+
 def run_key(spec, method, data):
     """The name of a run, and hashes of recipe, data, weights and pace: trained weights of another key are not
     shown as this run's."""
@@ -227,16 +260,22 @@ def pace(history):
     """What a training takes undisturbed: {"training minutes", "images per second"}. A stage counts as its
     first epoch, which also computes its cache, plus the median of its other epochs times their number. Images
     count as in `what_it_cost`."""
-    stages = {}
-    for h in history:
-        stages.setdefault(h["stage"], []).append(h)
     seconds = 0
-    for first, *others in stages.values():  # a median, since other programs may slow some epochs down
+    # a median, since other programs may slow some epochs down
+    for first, *others in by_stage(history).values():
         seconds += first["seconds"] + len(others) * typical(others)
     looking = [h for h in history if h["images"]]
     busy = len(looking) * typical(looking)
     images = total(looking, "images")
     return {"training minutes": seconds / 60, "images per second": images / max(busy, 1e-9)}
+
+
+def by_stage(history):
+    """{stage: its lines of a history}, in order."""
+    stages = {}
+    for h in history:
+        stages.setdefault(h["stage"], []).append(h)
+    return stages
 
 
 def typical(epochs):

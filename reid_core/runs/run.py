@@ -26,6 +26,7 @@ from reid_core.runs import provenance, records
 FORMAT = 2
 SEEDS = 2**63  # of a training: from 0 to this, which is what torch's generator takes
 CHANGE = re.compile(r" \+ (?=[A-Za-z_]\w*=)")  # before a change of a row; a value may hold " + " itself
+INITIAL = "init_from="  # begins the one change that is no setting: whose weights a training starts from
 LONGEST = 60  # characters of a slug that digits follow: file systems allow 255 bytes
 
 
@@ -88,11 +89,18 @@ class Spec(NamedTuple):
     def recipe(self):
         """The recipe of this row in this profile; changes after " + " are applied last."""
         row, *changes = CHANGE.split(self.row)
+        changes = [change for change in changes if not change.startswith(INITIAL)]
         paper = METHODS[self.method]
         recipe = paper.recipe_of(self.variant, row, catalogue.bare(self.data)).at(
             profile_called(self.profile)
         )
         return recipe.told(changes)
+
+    @property
+    def initial(self):
+        """The run whose weights this one starts from, and digits of them (`runs.initial`), or ""."""
+        told = [one for one in CHANGE.split(self.row)[1:] if one.startswith(INITIAL)]
+        return told[-1].removeprefix(INITIAL) if told else ""
 
     @property
     def first_data(self):
@@ -107,6 +115,11 @@ class Spec(NamedTuple):
         train.seed_all(self.seed)  # directly before, so that nothing else draws from it
         method = METHODS[self.method].variants[self.variant].kind(recipe, data)
         return method, data
+
+
+def training_folder(name):
+    """Where the training of a run leaves its checkpoints, its log and its weights."""
+    return build_folder() / "runs" / name
 
 
 def changed(row, changes):

@@ -100,7 +100,7 @@ class HPLRecipe(Recipe):
     batch_t2i_pairs: int = stated(64, "Sec. Implementations")
     batch_i2i_images: int = stated(64, "Sec. Implementations")
     images_per_id: int = stated(4, "Sec. Implementations")
-    stage1_epochs: int = stated(10, "Sec. Optimization", "epochs")
+    stage1_epochs: int = stated(10, "Sec. Implementations", "epochs")
     stage1_span: int = stated(10, "the epochs that the schedule is written in", row="stage1_epochs")
     stage1_lr_inversion: float = stated(5e-5, "Sec. Implementations", "new lr")
     stage1_lr_id_tokens: float = stated(0.02, "Sec. Implementations", "new lr")
@@ -112,7 +112,7 @@ class HPLRecipe(Recipe):
     )
     stage1_loss_weights: tuple = stated((1.0, 1.0, 1.0), "Eq. 13")
     stage1_weight_decay: float = assumed(0.0, "D15")
-    stage2_epochs: int = stated(60, "Sec. Optimization", "epochs")
+    stage2_epochs: int = stated(60, "Sec. Implementations", "epochs")
     stage2_span: int = stated(60, "the epochs that the schedule is written in", row="stage2_epochs")
     stage2_lr: float = stated(1e-5, "Sec. Implementations", "pretrained lr")
     stage2_classifier_lr_factor: float = assumed(5.0, "D17: as IRRA")
@@ -126,10 +126,10 @@ class HPLRecipe(Recipe):
     )
     loss_weights_base: tuple = stated((1.0, 1.0, 1.0, 1.0), "Eq. 2")
     cic_weight: float = stated(1.0, "Eq. 14")
-    lambda1_ilpa: float = stated(0.4, "Sec. Optimization")
+    lambda1_ilpa: float = stated(0.4, "Sec. Implementations")
     tgps_share: float = stated(1.0, "Eq. 10; Table 4: 0 or 1")
     vgps_share: float = stated(1.0, "Eq. 10; Table 4: 0 or 1")
-    lambda2_cmpr: float = stated(0.06, "Sec. Optimization")
+    lambda2_cmpr: float = stated(0.06, "Sec. Implementations")
     flip_p: float = assumed(0.5, "D16: as IRRA, on both halves", row="stage2_flip_p")
     pad: int = assumed(10, "D16", "pixels", "stage2_pad")
     random_erasing_p: float = assumed(0.5, "D16", row="stage2_random_erasing_p")
@@ -587,7 +587,7 @@ SIZES_OF_PROMPTS = {
     "two inversion blocks": {"inversion_blocks": 2},
     "one inversion block": {"inversion_blocks": 1},
 }
-READINGS = {  # what the paper leaves open, and how much it matters
+READINGS = {  # readings of unspecified details
     "identity prompts alone": {"lambda1_ilpa": 0.0, "lambda2_cmpr": 0.0},
     "second token at random (D1)": {"class_token_start": "random"},
     "second token isolated (D2)": {"class_token_isolated": True},

@@ -4,7 +4,8 @@
 seed 7.
 - ``market1501``: a data set below $REID_DATA; ``viper#pad_jul`` is a variant of one.
 - ``mine.csv``: anybody's own table; ``mine.csv#scene`` tests by another protocol.
-- ``cuhk_pedes+icfg_pedes``: several joined as one training set, without what leaks between them.
+- ``cuhk_pedes+market1501``: several joined as one training set, without what leaks between them;
+``leaky:icfg_pedes+msmt17`` leaves that in, as a comparison.
 - ``market1501@500``: its training part cut to the first 500 identities.
 - ``lifelong:order 1``: an order of data sets, one after the other; ``lifelong:world#7`` is one of the world.
 
@@ -17,8 +18,8 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
-from data_prep import public
-from data_prep.join import joint_training
+from data_prep import join, public
+from data_prep.join import LEAKY
 from data_prep.public import lifelong
 from data_prep.public.lifelong import UNSEEN, first_identities
 from data_prep.world import build as world_build
@@ -29,10 +30,14 @@ ROOT = Path(__file__).resolve().parents[1]
 TITLES = {
     "world_market": "World-Market",
     "world_msmt": "World-MSMT",
+    "world_text": "World-Text",
     "market1501": "Market-1501",
     "msmt17": "MSMT17",
     "dukemtmc": "DukeMTMC",
     "cuhk03np": "CUHK03-NP, labelled",
+    "cuhk_pedes": "CUHK-PEDES",
+    "icfg_pedes": "ICFG-PEDES",
+    "rstpreid": "RSTPReid",
 }
 PARTNERS = {  # data -> what a model trained on it is also tested on, without having seen it
     "world_market": "world_msmt",
@@ -41,6 +46,7 @@ PARTNERS = {  # data -> what a model trained on it is also tested on, without ha
     "msmt17": "market1501",
 }
 LIFELONG = "lifelong:"
+SPELT = {"cuhkpedes": "cuhk_pedes", "icfgpedes": "icfg_pedes"}  # as papers spell a data set -> as we do
 WORLD_UNSEEN = tuple(f"world_{one}" for one in "fghijkl")
 ORDERS = {"world": tuple(f"world_{one}" for one in "abcde"), **lifelong.ORDERS}
 # a table, its variant and its cut; any sign may stand in the path before them
@@ -48,6 +54,7 @@ TABLE = re.compile(r"(?P<path>.*\.csv)(#(?P<variant>[^#@/]*))?(?P<cut>@[^@/]*)?"
 STANDS_FOR = {  # data of the world -> whose printed rows stand beside it
     "world_market": "market1501",
     "world_msmt": "msmt17",
+    "world_text": "cuhk_pedes",
 }
 
 
@@ -80,7 +87,11 @@ def read(name, size="laptop"):
         )
     together = parts(name)  # first, so that each part may have its own @ and #
     if len(together) > 1:
-        return joint_training(*(read(part, size) for part in together))
+        return join.joint_training(*(read(part, size) for part in together), leaky=is_leaky(name))
+    if is_leaky(name):
+        raise ValueError(
+            f"expected several data sets joined by + after {LEAKY}, found {together[0]!r} alone; add one."
+        )
     table = TABLE.fullmatch(name)
     if table and not table["cut"]:
         return public.read(f"csv#{table['variant'] or 'market'}", table["path"], **allowances())
@@ -90,7 +101,13 @@ def read(name, size="laptop"):
     if name.startswith("world_"):
         first, _, seed = name.partition("#")
         return world(first, seed, size)
+    name = SPELT.get(name, name)
     return public.read(name, folder_of(name), **allowances())
+
+
+def is_leaky(name):
+    """Whether a joint set keeps, among its training images, people whom one of its sets tests."""
+    return name.startswith(LEAKY)
 
 
 def allowances():
@@ -104,6 +121,7 @@ def allowances():
 def parts(name):
     """The names of data sets that a + joins. A + in the path of a table joins nothing: there is such a file,
     or the path goes on behind it."""
+    name = name.removeprefix(LEAKY)
     table = TABLE.fullmatch(name)
     if table and Path(table["path"]).is_file():
         return [name]
@@ -123,12 +141,20 @@ def whole_name(name):
         table = TABLE.fullmatch(part)
         if table:  # what follows its path stays
             part = str(Path(table["path"]).resolve()) + part[table.end("path") :]
-        whole.append(part)
-    return "+".join(whole)
+        whole.append(SPELT.get(part, part))
+    return joined(name, whole)
+
+
+def joined(name, pieces):
+    """The pieces that stand for the parts of a joint set, as one name."""
+    return LEAKY * is_leaky(name) + "+".join(pieces)
 
 
 def bare(name):
     """A data set's name without its seed or variant."""
+    together = parts(name)
+    if len(together) > 1:
+        return joined(name, map(bare, together))
     table = TABLE.fullmatch(name)
     return table["path"] + (table["cut"] or "") if table else name.partition("#")[0]
 
@@ -185,6 +211,9 @@ def world(name, seed, size):
 def fingerprint(name, size="laptop"):
     """The fingerprint of a data set; for that of a world nothing is rendered."""
     first, _, seed = name.partition("#")
+    together = parts(name)
+    if len(together) > 1:
+        return join.fingerprint([fingerprint(part, size) for part in together], is_leaky(name))
     # a cut world is marked by `cut`, which needs the manifest
     if first in SETS and not set("@+/") & set(name):
         return world_build.fingerprint(first, size, seed or 0)
@@ -201,6 +230,9 @@ def pixels():
 
 def title(name):
     """A data set as captions call it."""
+    together = parts(name)
+    if len(together) > 1:
+        return " + ".join(map(title, together)) + " (leaky)" * is_leaky(name)
     first, _, seed = name.partition("#")
     if seed and first in SETS:
         return f"{TITLES.get(first, first)}, world seed {seed}"
@@ -209,12 +241,17 @@ def title(name):
 
 def stands_for(name):
     """The data set whose printed numbers stand beside those of this one."""
+    together = parts(name)
+    if len(together) > 1:
+        return "+".join(map(stands_for, together))
     return STANDS_FOR.get(bare(name), name)
 
 
 def partner(name):
     """The data set that a model trained on this one is also tested on, of the same world; None where there is
     none."""
+    if len(parts(name)) > 1:
+        return None  # a joint set has seen both
     first, _, seed = name.partition("#")
     other = PARTNERS.get(first)
     return f"{other}#{seed}" if other and seed else other

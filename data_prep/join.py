@@ -9,13 +9,14 @@ from pathlib import Path
 
 import pandas as pd
 
-from data_prep.manifest import distractors, from_table
+from data_prep.manifest import CHECKS, distractors, from_table, nobody_in_train_and_test
 
 SOURCES = {
     "world_market": "market1501",
     "world_text": "cuhk_pedes",
     "world_msmt": "msmt17",
 }  # who is modelled on whom
+LEAKY = "leaky:"  # begins the name of a joint set that keeps people whom one of its sets tests
 LOUD = 0.1  # a larger share of removed training images is a warning: results are no longer comparable
 
 
@@ -54,8 +55,27 @@ def common_root(manifests):
     return Path(os.path.commonpath([manifest.root.resolve() for manifest in manifests]))
 
 
-def manifest_of(name, manifests, table, **more):
-    """The checked manifest of a joint table. ValueError for world images with photographs: they are never
+def manifest_of(name, manifests, table, leaky=False, **more):
+    """The checked manifest of a joint table. ValueError for sets that cannot be joined."""
+    check_kinds(manifests)
+    seeds = {manifest.seed for manifest in manifests}
+    tests = [test for test in CHECKS if test is not nobody_in_train_and_test] if leaky else None
+    return from_table(
+        name,
+        common_root(manifests),
+        table,
+        origin=manifests[0].origin,
+        protocol=manifests[-1].protocol,  # of the joint table; a run tests each set by its own
+        seed=seeds.pop() if len(seeds) == 1 else None,
+        scene_fingerprint=fingerprint([manifest.fingerprint for manifest in manifests], leaky),
+        tests=tests,
+        parts=tuple(manifests),
+        **more,
+    )
+
+
+def check_kinds(manifests):
+    """ValueError for world images with photographs, and for sets of different spectra: they are never
     joined."""
     origins = {manifest.origin for manifest in manifests}
     if len(origins) > 1:
@@ -63,27 +83,26 @@ def manifest_of(name, manifests, table, **more):
             f"expected data sets of one kind, found {' and '.join(sorted(origins))}; world images and "
             "photographs are never joined."
         )
-    seeds = {manifest.seed for manifest in manifests}
-    prints = " ".join(manifest.fingerprint for manifest in manifests)
-    return from_table(
-        name,
-        common_root(manifests),
-        table,
-        origin=origins.pop(),
-        protocol=manifests[-1].protocol,  # of the joint table; a run tests each set by its own
-        seed=seeds.pop() if len(seeds) == 1 else None,
-        scene_fingerprint=hashlib.sha256(prints.encode()).hexdigest()[:16],
-        **more,
-    )
+    spectra = {", ".join(sorted(set(manifest.table.modality))): manifest.name for manifest in manifests}
+    if len(spectra) > 1:
+        found = " and ".join(f"{kinds} in {name}" for kinds, name in spectra.items())
+        raise ValueError(f"expected data sets of the same spectra, found {found}; join others.")
 
 
-def joint_training(*manifests):
+def fingerprint(prints, leaky=False):
+    """The fingerprint of a joint set, from those of its parts."""
+    told = " ".join([*prints, *["leaky"] * leaky])
+    return hashlib.sha256(told.encode()).hexdigest()[:16]
+
+
+def joint_training(*manifests, leaky=False):
     """Data sets joined as HPL trains on them (decision D19): images that the names of their files trace to
     one person get one label, and a training image of anybody whom another of the sets tests is removed.
 
     A node is (data set, seed of its world, pid), where variants are one data set and a table is known by its
     place; a file name that tells its source unites it with the source's node. What was removed and merged
-    stands in the notes, and a large share is a warning.
+    stands in the notes, and a large share is a warning. `leaky`: these images stay, as a comparison, and the
+    notes and the name say so.
     """
     people = People()
     tables = stacked(manifests)
@@ -99,13 +118,14 @@ def joint_training(*manifests):
             tested.update(other[other.split != "train"].pid)
         tested.discard(0)  # distractors are nobody
         leak = (table.split == "train") & table.pid.isin(tested)
-        notes.append(report(manifests[k].name, leak.sum(), (table.split == "train").sum()))
-        kept.append(table[~leak])
+        say = report_leak if leaky else report
+        notes.append(say(manifests[k].name, leak.sum(), (table.split == "train").sum()))
+        kept.append(table if leaky else table[~leak])
     trained = [set(table[table.split == "train"].pid) for table in kept]
     shared = set.intersection(*trained)
     notes.append(f"{len(shared)} training identities occur in all of the sets and have one label each")
-    name = "+".join(manifest.name for manifest in manifests)
-    return manifest_of(name, manifests, pd.concat(kept), notes=tuple(notes))
+    name = LEAKY * leaky + "+".join(manifest.name for manifest in manifests)
+    return manifest_of(name, manifests, pd.concat(kept), leaky, notes=tuple(notes))
 
 
 def report(name, removed, images):
@@ -118,6 +138,14 @@ def report(name, removed, images):
         said = f"WATCH OUT: {said}; numbers from this set compare with no published ones"
         warnings.warn(said, stacklevel=3)
     return said
+
+
+def report_leak(name, kept, images):
+    """A note of what a leaky joint set keeps."""
+    return (
+        f"LEAKY: {name}: {kept} of {images} training images kept ({kept / max(images, 1):.1%}), whose people "
+        "another set tests; scores are too high"
+    )
 
 
 class People:

@@ -74,6 +74,7 @@ class Manifest:
     trials: Trials | None = None
     # the file of anybody's own table: two such sets are strangers, even where their files have one name
     place: Path | None = field(default=None, compare=False)
+    parts: tuple = field(default=(), compare=False)  # the manifests that a joint one was made of
 
     def split(self, *names):
         """The rows of the named splits, in table order, with their positions in the table as index."""

@@ -320,6 +320,13 @@ class ReidData:
         """ "real" or "world": it stands beside every number that is made from the data."""
         return self.manifest.origin
 
+    @property
+    def parts(self):
+        """The sets that a joint one was made of, each with its own gallery and protocol; their cameras are
+        unknown. A set alone is its own only part."""
+        made_of = [ReidData(part, self.cache).without_cameras() for part in self.manifest.parts]
+        return made_of or [self]
+
     def labels_of(self, split):
         """Class indices (S,) of a split: positions among the training identities, -1 for somebody whom
         training never saw."""
@@ -519,11 +526,13 @@ class CaptionTable:
     def __init__(self, captions, tokenizer):
         tokens = [tokenizer.encode(sentence) for shot in captions for sentence in shot]
         room = tokenizer.context_length - 2  # between the start and the end token
+        longer = sum(len(ids) > room for ids in tokens)
         tokens = [[tokenizer.sot_token_id, *ids[:room], tokenizer.eot_token_id] for ids in tokens]
         self.first = np.cumsum([0, *map(len, captions)])  # (S + 1,) each shot's first sentence
         self.start = np.cumsum([0, *map(len, tokens)])  # (sentences + 1,) each sentence's first token
         self.ids = np.array([token for ids in tokens for token in ids], dtype=np.uint16)  # all tokens
         self.counts = np.diff(self.first)  # (S,) sentences of each shot
+        self.shortened = longer  # how many sentences lost their end
 
     def one_each(self, index, rng):
         """The number of one sentence of each row (B,), drawn from its own; -1 where it has none."""

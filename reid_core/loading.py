@@ -151,7 +151,7 @@ def load_clip(
     archive, a plain state dict or safetensors. With `cameras`, a camera embedding with coefficient `sie`
     joins the first `sie_tokens` tokens (all of them: None).
     """
-    model = open_model(name, locate(pretrained))
+    model = open_model(name, locate(pretrained), size)
     if hasattr(model.visual, "attnpool") and (cameras or stride not in (None, 16)):
         raise ValueError(
             f"expected {name} without camera embeddings and with stride 16, found {cameras} cameras and "
@@ -186,8 +186,9 @@ def width_of(visual):
     return visual.proj.shape[0] if hasattr(visual, "proj") else 1
 
 
-def open_model(name, pretrained=None):
-    """An open_clip model with weights that fit it, in float32 on the CPU."""
+def open_model(name, pretrained=None, size=None):
+    """An open_clip model with weights that fit it, in float32 on the CPU. Positions of a file may also be
+    those of images of a `size` (H, W)."""
     register()
     if name not in open_clip.list_models():
         raise ValueError(
@@ -198,7 +199,7 @@ def open_model(name, pretrained=None):
         return fetched(name, pretrained)
     model = quietly(open_clip.create_model, name, pretrained=None, precision="fp32")
     if pretrained is not None:
-        load_file(model, name, Path(pretrained))
+        load_file(model, name, Path(pretrained), size)
     return model
 
 
@@ -245,20 +246,37 @@ def quietly(function, *args, **options):
         logging.disable(logging.NOTSET)
 
 
-def load_file(model, name, path):
-    """Fill `model` from a local file, or say in one sentence why not."""
+def load_file(model, name, path, size=None):
+    """Fill `model` from a local file, or say in one sentence why not. A temperature may be missing, as after
+    training with a fixed one; positions may be those of images of a `size` (H, W)."""
     if not path.exists():
         raise ValueError(
             f"expected weights for {name} at {path} or a tag of open_clip's, found neither; put the file "
             "there."
         )
     state, quick_gelu = read(path)
+    keep_positions(model, state, size)
     wanted = model.state_dict()  # what the file has beyond it is left out
+    if "logit_scale" not in state:
+        wanted.pop("logit_scale", None)
     for key, value in wanted.items():
         if key not in state or state[key].shape != value.shape:
             raise ValueError(misfit(name, path, key, wanted, state))
-    model.load_state_dict({key: state[key] for key in wanted})
+    model.load_state_dict({key: state[key] for key in wanted}, strict=False)  # all that is wanted is there
     check_activation(name, quick_gelu, path)
+
+
+def keep_positions(model, state, size):
+    """Give a ViT of open_clip's the grid of a file's positions where they were trained on images of this
+    size (H, W), such as those of LUPerson-MLLM: they need no resizing."""
+    table = state.get("visual.positional_embedding")  # (1 + h w, D)
+    visual = getattr(model, "visual", None)
+    if table is None or size is None or not hasattr(visual, "grid_size"):
+        return
+    grid = tuple(side // visual.conv1.kernel_size[0] for side in size)
+    if len(table) == 1 + grid[0] * grid[1] and len(table) != len(visual.positional_embedding):
+        visual.positional_embedding = nn.Parameter(torch.empty_like(table))
+        visual.grid_size = grid
 
 
 def check_activation(name, quick_gelu, path):

@@ -13,13 +13,13 @@ from made_runs import noisy
 from matplotlib import pyplot as plt
 
 from reid_core.methods import METHODS
-from reid_core.report import chapters, claims, forest, tables
-from reid_core.report.notebook import NAMES, Chapter
+from reid_core.report import chapters, claims, forest, joint, tables
+from reid_core.report.notebook import NAMES
 from reid_core.runs import provenance
 from reid_core.runs.run import BOOK, Spec
 
 ROOT = Path(__file__).resolve().parents[1]
-FOLDERS = {"CLIP-ReID": "1_clip_reid", "PromptSG": "2_promptsg"}
+FOLDERS = {"CLIP-ReID": "1_clip_reid", "PromptSG": "2_promptsg", "HPL": "3_hpl"}
 CLAIMED = [(name, claim) for name, found in chapters.CLAIMS.items() for claim in found]
 WORLD = {"origin": "world", "name": "toy"}
 
@@ -31,7 +31,10 @@ def closed():
 
 
 def chapter(name="CLIP-ReID", data="world_market"):
-    return Chapter(SimpleNamespace(profile="laptop", data=data, seed=0, retrain=False, shelf=BOOK), name)
+    if name in chapters.TASKS:
+        data = chapters.JOINT_SET
+    page = SimpleNamespace(profile="laptop", data=data, seed=0, retrain=False, shelf=BOOK)
+    return joint.chapter(page, name)
 
 
 def measured(method, row="full", shift=0.0, data="world_market", seeds=3):
@@ -141,10 +144,11 @@ def test_a_claim_on_the_papers_own_data_is_not_called_synthetic(shelves):
 def test_the_questions_of_a_chapter_ask_rows_that_exist_and_all_printed_tables(name):
     page = chapter(name)
     for key, question in chapters.QUESTIONS[name].items():
-        rows = page.rows(key, "world_market")
-        assert question.reference in rows
-        assert all(spec.check() for row in rows.values() for spec in row.specs)
-        assert all((row.printed is not None) == bool(question.table) for row in rows.values())
+        several = name in chapters.TASKS
+        for rows in page.sides(key).values() if several else [page.rows(key, "world_market")]:
+            assert question.reference in rows
+            assert all(spec.check() for row in rows.values() for spec in row.specs)
+            assert all((row.printed is not None) == bool(question.table) for row in rows.values())
     asked = {question.table for question in chapters.QUESTIONS[name].values()} - {""}
     assert asked == set(METHODS[NAMES[name][0]].tables)
 

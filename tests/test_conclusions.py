@@ -8,8 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from reid_core.report import ablations, chapters, claims, tables
-from reid_core.report.notebook import Chapter
+from reid_core.report import ablations, chapters, claims, joint, tables
 from reid_core.runs import intervals
 from reid_core.runs.run import BOOK
 
@@ -20,8 +19,9 @@ CHAPTERS = {}  # each judged once
 
 def chapter(name):
     if name not in CHAPTERS:
-        page = SimpleNamespace(profile="laptop", data="world_market", seed=0, retrain=False, shelf=BOOK)
-        CHAPTERS[name] = Chapter(page, name)
+        data = chapters.JOINT_SET if name in chapters.TASKS else "world_market"
+        page = SimpleNamespace(profile="laptop", data=data, seed=0, retrain=False, shelf=BOOK)
+        CHAPTERS[name] = joint.chapter(page, name)
     return CHAPTERS[name]
 
 
@@ -35,9 +35,11 @@ def runs(row):
     return {run.spec.seed: run for run in ablations.of_one_world([run for run in kept if run])}
 
 
-def mean_ap(run, test):
-    """mAP of a run, from the precisions of its queries."""
-    return 100 * float(np.mean(run.record(test)["ap"]))
+def score(run, test, metric):
+    """mAP or R1 of a run, from the precisions or the first ranks of its queries."""
+    kept = run.record(test)
+    each = {"mAP": np.array(kept["ap"]), "R1": np.array(kept["first"]) == 1}[metric]
+    return 100 * float(np.mean(each))
 
 
 @pytest.mark.parametrize("name, id", CLAIMED)
@@ -46,10 +48,11 @@ def test_a_claim_has_the_difference_and_the_verdict_of_the_committed_runs(name, 
     _, better, against, _ = chapter(name).asked(found.claim)
     one, two = runs(better), runs(against)
     both = sorted(set(one) & set(two))
-    if not both or one[both[0]].data.get("fingerprint") != two[both[0]].data.get("fingerprint"):
+    if not both or not ablations.pair(one[both[0]], two[both[0]]):
         assert found.verdict == tables.NOT_RUN
         return
-    gains = [mean_ap(one[seed], better.task) - mean_ap(two[seed], against.task) for seed in both]
+    metric = found.claim.metric
+    gains = [score(one[seed], better.task, metric) - score(two[seed], against.task, metric) for seed in both]
     assert found.one.change.mean == pytest.approx(np.mean(gains), abs=1e-6)
     if any(run.outdated for seed in both for run in (one[seed], two[seed])):
         assert found.verdict == tables.STALE

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from reid_core.data import Batch, Loader, load_data, still_batches
+from reid_core.loading import locate, open_model
 from reid_core.methods import hpl
 from reid_core.methods.base import freeze_all_but
 from reid_core.recipe import PROFILES
@@ -253,3 +254,44 @@ def test_no_row_moves_what_another_shares(joint):
         for name, value in built(joint, **hpl.PAPER.rows[row]).named_parameters():
             if name in one and "inversion" not in name and "extra_" not in name:
                 assert torch.equal(value, one[name]), (row, name)
+
+
+def luperson(path, size, patch=16):
+    """A file as LUPerson-MLLM's: {"model": ...} in half precision, IRRA's names with two prefixes, parts of
+    other losses, positions of images of this size, and no temperature."""
+    state = open_model("tiny", locate("tiny")).state_dict()
+    del state["logit_scale"]
+    width = state["visual.positional_embedding"].shape[1]
+    rows = 1 + (size[0] // patch) * (size[1] // patch)
+    state["visual.positional_embedding"] = torch.randn(rows, width, generator=torch.manual_seed(0))
+    others = ("cross_attn.in_proj_weight", "ln_post.weight", "ln_pre_t.bias", "mlm_head.fc.bias")
+    packed = {f"module.base_model.{name}": value.half() for name, value in state.items()}
+    packed |= {f"module.{name}": torch.zeros(3).half() for name in (*others, "classifier.weight")}
+    torch.save({"model": packed, "epoch": 30}, path)
+    return {name: value.half().float() for name, value in state.items()}
+
+
+@pytest.mark.filterwarnings("ignore:expected weights that tell")
+def test_weights_of_luperson_mllm_load_and_their_positions_are_not_resized(joint, tmp_path):
+    size = built(joint).size
+    state = luperson(tmp_path / "best0.pth", size)
+    method = built(joint, pretrained=str(tmp_path / "best0.pth"))
+    found = method.image.state_dict()
+    for name in ("positional_embedding", "class_embedding", "ln_post.weight", "proj"):
+        assert torch.equal(found[name], state[f"visual.{name}"]), name
+    assert torch.equal(method.text.token_embedding.weight, state["token_embedding.weight"])
+    assert all(p.dtype == torch.float32 for p in method.parameters())
+    assert torch.equal(method.image.extra_position[0], state["visual.positional_embedding"][0])
+
+
+@pytest.mark.filterwarnings("ignore:expected weights that tell")
+def test_positions_of_another_size_than_the_recipes_are_one_sentence(joint, tmp_path):
+    luperson(tmp_path / "best0.pth", (384, 128))
+    with pytest.raises(ValueError, match="expected visual.positional_embedding of shape .*found .193, "):
+        built(joint, pretrained=str(tmp_path / "best0.pth"))
+
+
+def test_a_file_that_is_not_there_is_named_and_the_fallback_is_openais_clip(joint, tmp_path):
+    assert hpl.RECIPE.pretrained == "openai"
+    with pytest.raises(ValueError, match="expected weights for tiny at .*best0.pth or a tag of open_clip's"):
+        built(joint, pretrained=str(tmp_path / "best0.pth"))

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 from trees import picture, table, tree
 
-from data_prep import public
+from data_prep import catalogue, public
 from data_prep.join import join, joint_training
 from data_prep.world.build import cached
 
@@ -66,6 +66,68 @@ def test_icfg_pedes_loses_what_msmt17_tests_and_says_so_loudly(tmp_path):
     train = joint.table[joint.table.split == "train"]
     assert len(labels(joint, r"train/0000/0000_000_0[12]")) == 1, "the person whom both train on"
     assert not train.path.str.contains("imgs/test").any()
+
+
+PAIRS = [  # names as a paper spells them, and the removed of all training images of both sets, as in `trees`
+    ("cuhkpedes+market1501", ["0 of 2", "0 of 4"]),
+    ("icfgpedes+msmt17", ["1 of 2", "0 of 4"]),
+    ("rstpreid+dukemtmc", ["0 of 1", "0 of 4"]),
+]
+
+
+@pytest.fixture
+def published(tmp_path, monkeypatch):
+    """Small trees of the six sets, where a name finds them."""
+    for name in ("cuhk_pedes", "market1501", "icfg_pedes", "msmt17", "rstpreid", "dukemtmc"):
+        tree(name, tmp_path / name)
+    monkeypatch.setenv("REID_DATA", str(tmp_path))
+    monkeypatch.setenv("REID_ALLOW_COUNT_MISMATCH", "1")
+
+
+@pytest.mark.filterwarnings("ignore:WATCH OUT")
+@pytest.mark.parametrize("name, removed", PAIRS)
+def test_the_pairs_of_the_paper_are_known_by_name_and_note_what_they_lost(published, name, removed):
+    joint = catalogue.read(name)
+    for note, part, lost in zip(joint.notes, catalogue.whole_name(name).split("+"), removed):
+        assert f"{part}: {lost} training images removed" in note
+    assert [part.name for part in joint.parts] == catalogue.parts(catalogue.whole_name(name))
+    assert [len(part.split("train")) for part in joint.parts] == [int(lost.split()[-1]) for lost in removed]
+
+
+@pytest.mark.filterwarnings("ignore:WATCH OUT")
+def test_a_leaky_set_keeps_everybody_and_says_so_in_its_name_and_notes(published):
+    clean, leaky = (catalogue.read(f"{before}icfg_pedes+msmt17") for before in ("", "leaky:"))
+    assert len(leaky.split("train")) == len(clean.split("train")) + 1
+    train, tested = (set(leaky.split(*names).pid) for names in (["train"], ["query", "gallery"]))
+    assert train & tested, "the person whom one trains on and the other tests has one label"
+    assert leaky.name == "leaky:icfg_pedes+msmt17" and leaky.notes[0].startswith("LEAKY: icfg_pedes: 1 of 2")
+    assert leaky.fingerprint != clean.fingerprint
+    assert catalogue.title(leaky.name) == "ICFG-PEDES + MSMT17 (leaky)"
+
+
+@pytest.mark.filterwarnings("ignore:WATCH OUT")
+@pytest.mark.parametrize("name", ["icfg_pedes+msmt17", "leaky:icfg_pedes+msmt17"])
+def test_a_joint_set_has_the_fingerprint_that_its_parts_give(published, name):
+    assert catalogue.fingerprint(name) == catalogue.read(name).fingerprint
+
+
+def test_names_of_joint_sets_are_taken_apart_and_put_together():
+    name = "leaky:world_text#7+world_market#7"
+    assert catalogue.parts(name) == ["world_text#7", "world_market#7"]
+    assert catalogue.bare(name) == "leaky:world_text+world_market" and catalogue.whole_name(name) == name
+    assert catalogue.stands_for(name) == "cuhk_pedes+market1501"
+    assert catalogue.partner("world_market#7+world_text#7") is None, "a joint set has seen both"
+    with pytest.raises(
+        ValueError, match="several data sets joined by . after leaky:, found 'world_text' alone"
+    ):
+        catalogue.read("leaky:world_text", "smoke")
+
+
+@pytest.mark.filterwarnings("ignore:WATCH OUT")
+def test_sets_of_other_spectra_cannot_be_joined(pair, tmp_path):
+    many = read("rgbnt201", tree("rgbnt201", tmp_path / "many"))
+    with pytest.raises(ValueError, match="of the same spectra, found nir, rgb, tir in rgbnt201 and"):
+        joint_training(many, pair[1])
 
 
 def test_rstpreid_cannot_be_traced_and_nothing_is_removed(tmp_path):

@@ -18,7 +18,8 @@ import torch.nn.functional as F
 from pytorch_grad_cam import GradCAM
 from torch import nn
 
-from data_prep.world.truth import REGIONS
+from data_prep.world.truth import REGIONS, Masks
+from reid_core.data import Batch, Columns, still
 
 GROUPS = {  # group -> regions of a mask: whom the query shows, other people, things that stand around
     "person": ("head", "upper", "lower", "foot", "backpack", "carried", "vehicle"),
@@ -27,6 +28,8 @@ GROUPS = {  # group -> regions of a mask: whom the query shows, other people, th
     "background": ("background",),
 }
 SCORES = ("pointing", "overlap", *GROUPS)
+TOGETHER = 32  # images explained in one pass
+PLACES = 8  # of a ranked list that is shown
 BRIGHT = 0.5  # `overlap` counts the pixels that reach this part of the peak
 
 
@@ -308,6 +311,39 @@ def patches_of(tower):
         return image.mT.unflatten(2, (rows, columns))  # (B, h * w, D) -> (B, D, h, w)
 
     return patches
+
+
+HOW = {"relevance": relevance, "grad_cam": grad_cam}
+
+
+def all_of(how, method, data, split, rows, targets, name):
+    """Maps (Q, h, w) uint8, each from 0 to 255, for the nearness of a feature of the images `rows` of a split
+    to targets (Q, D); none for the relevance of a tower without attention."""
+    if how is relevance and not hasattr(method.image, "blocks"):
+        return np.zeros((0, *method.image.grid), np.uint8)
+    found = []
+    for part in torch.arange(len(rows)).split(TOGETHER):
+        batch = batch_of(method, data, torch.from_numpy(rows[part]), split)
+        found.append(how(method, batch, nearness(targets[part]), name))
+    maps = stretched(torch.cat(found))  # (Q, h, w), each from 0 to 1
+    return (255 * maps).round().byte().cpu().numpy()
+
+
+def batch_of(method, data, rows, split="query"):
+    """A Batch of some images of a split, unaugmented as in testing; `rows` is a tensor of positions."""
+    view = method.test_view()
+    device = next(method.parameters()).device
+    told = Columns(data, split, device).at(rows.to(device))
+    store = data.store(split, method.size, view.filter)
+    return Batch(**told, views=[still(view, store, rows.numpy(), told["present"])])
+
+
+def masks_of(data, paths):
+    """Masks of some images of a world, ray-traced again; none for real data."""
+    if data.origin != "world":
+        return []
+    trace = Masks(data.manifest.root)
+    return [trace(path) for path in paths]
 
 
 def stretched(maps):

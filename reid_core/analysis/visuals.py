@@ -14,10 +14,8 @@ import torch
 from sklearn.manifold import TSNE
 from threadpoolctl import threadpool_limits
 
-from data_prep.world.truth import Masks
 from reid_core import checkpoint, evaluate, loading, train
-from reid_core.analysis import explain
-from reid_core.data import Batch, Columns, still
+from reid_core.analysis import explain, sentences
 from reid_core.runs import measure
 from reid_core.runs.fill import is_shown
 from reid_core.runs.intervals import Interval
@@ -27,15 +25,12 @@ PEOPLE = 60  # in a map of embeddings
 FEWEST = 4  # points of a map: t-SNE weighs three neighbours
 SAME = 1e-6  # what all features may differ by and still be one point
 FAILURES = 4  # ranked lists of the lowest average precision, beside a median one and the best
-PLACES = 8  # of a ranked list
+PLACES = explain.PLACES  # of a ranked list
 BESIDE = 5  # of a list that stands beside that of another method
 EXPLAINED = 128  # queries, one per person, that are explained and judged
 SHOWN = 2  # of those, how many that each of AROUND fills most are shown
 AROUND = ("passer-by", "clutter")  # the rarer one first: an image is shown for one reason
-TOGETHER = 32  # images explained in one pass
-HOW = {"relevance": explain.relevance, "grad_cam": explain.grad_cam}
-
-
+HOW = explain.HOW
 NONE = np.zeros(0)
 
 
@@ -65,12 +60,28 @@ class Visuals(NamedTuple):
     right: np.ndarray = NONE  # (Q, P) whether they show the person
     missed: np.ndarray = NONE  # (Q,) the rank of the first true match behind them, from 1; 0: there is none
     missed_at: np.ndarray = NONE  # (Q,) its position in the gallery
+    # of a method whose class token for sentences is another than that for images: on a gallery with captions
+    asked: np.ndarray = NONE  # (K,) which of all sentences: the hardest first, then a median one and the best
+    asked_ap: np.ndarray = NONE  # (K,)
+    asked_order: np.ndarray = NONE  # (K, S) positions in the gallery, nearest first
+    asked_correct: np.ndarray = NONE  # (K, S) whether they show the person
+    told: np.ndarray = NONE  # (T,) explained images, one per person: positions in the gallery
+    sentence: np.ndarray = NONE  # (T,) for which of all sentences
+    tokens: np.ndarray = NONE  # (2, 2, T, h, w) maps by HOW and of `sentences.TOKENS`
+    looked: np.ndarray = NONE  # (2, 2, T, 2) their shares on `sentences.LOOKED`, NaN where there is none
+    looked_chance: np.ndarray = NONE  # (T, 2) of a uniform map
 
 
 def visualise(method, data, key="", maps=("tsne", "umap")):
-    """Visuals of a method in its present state, from its first test with image queries. An embedding that
-    `maps` does not name stays empty (UMAP compiles for ten seconds)."""
+    """Visuals of a method in its present state, from its first test with image queries, and of two class
+    tokens also from sentences; of a joint set, on the parts that have them. An embedding that `maps` does not
+    name stays empty (UMAP compiles for ten seconds)."""
     method.eval()
+    asked = {}
+    captioned = part_with_captions(data)
+    if captioned is not None and sentences.has_two_tokens(method):
+        asked = sentences.visualise(method, captioned, hardest_median_best, EXPLAINED)
+    data = part_with_queries(data)
     task = task_of(method)
     query, gallery = embed(method, data, task)
     scores = evaluate.score(query, gallery, data.query, data.gallery, data.manifest.protocol)
@@ -80,7 +91,18 @@ def visualise(method, data, key="", maps=("tsne", "umap")):
         **ranked_lists(query, gallery, data, data.manifest.protocol, scores),
         **explanations(method, data, task, query, gallery, scores.valid),
         **lists_beside(query, gallery, data, data.manifest.protocol, scores),
+        **asked,
     )
+
+
+def part_with_queries(data):
+    """The first part of a joint set with image queries, whose pictures are shown; a set alone is its own."""
+    return next((part for part in data.parts if len(part.query)), data)
+
+
+def part_with_captions(data):
+    """The first part of a joint set with a captioned gallery; None where there is none."""
+    return next((part for part in data.parts if any(part.gallery.captions)), None)
 
 
 def task_of(method):
@@ -223,7 +245,10 @@ def explanations(method, data, task, query, gallery, valid):
     # (Q, G) and (G, D) -> (Q, D); the sum points where the mean does, and only its direction counts
     targets = torch.from_numpy(matches).to(gallery) @ gallery
     masks = masks_of(data, rows)
-    maps = {name: explain_all(how, method, data, task, rows, targets) for name, how in HOW.items()}
+    maps = {
+        name: explain.all_of(how, method, data, "query", rows, targets, task.query)
+        for name, how in HOW.items()
+    }
     by_chance = judge(np.ones((len(rows), 1, 1)), masks)  # a map of one patch is uniform
     judged = np.stack([judge(found, masks) for found in maps.values()])
     why, share = reasons(masks, data.query.pids[rows])
@@ -237,35 +262,9 @@ def explanations(method, data, task, query, gallery, valid):
     }
 
 
-def explain_all(how, method, data, task, rows, targets):
-    """Maps (Q, h, w) uint8; none for the relevance of a tower without attention."""
-    if how is explain.relevance and not hasattr(method.image, "blocks"):
-        return np.zeros((0, *method.image.grid), np.uint8)
-    found = []
-    for part in torch.arange(len(rows)).split(TOGETHER):
-        batch = batch_of(method, data, torch.from_numpy(rows[part]))
-        score = explain.nearness(targets[part])
-        found.append(how(method, batch, score, task.query))
-    maps = explain.stretched(torch.cat(found))  # (Q, h, w), each from 0 to 1
-    return (255 * maps).round().byte().cpu().numpy()
-
-
-def batch_of(method, data, rows):
-    """A Batch of some queries, unaugmented as in testing; `rows` is a tensor of positions in the query
-    split."""
-    view = method.test_view()
-    device = next(method.parameters()).device
-    told = Columns(data, "query", device).at(rows.to(device))
-    store = data.store("query", method.size, view.filter)
-    return Batch(**told, views=[still(view, store, rows.numpy(), told["present"])])
-
-
 def masks_of(data, rows):
-    """Masks of some queries of a world, ray-traced again; none for real data."""
-    if data.origin != "world":
-        return []
-    trace = Masks(data.manifest.root)
-    return [trace(path) for path in data.query.paths[rows, 0]]
+    """Masks of some queries of a world; none for real data."""
+    return explain.masks_of(data, data.query.paths[rows, 0])
 
 
 def persons(data, rows):
@@ -332,9 +331,39 @@ def beside_chance(found, how="relevance", score="person"):
     return mean(judged[:, column] - found.chance[:, column])
 
 
+def looks(found, region, token="sentences", how="relevance"):
+    """The Interval of a class token's share of a map on one of `sentences.LOOKED` minus that of a uniform
+    map, image by image, in points; the token is one of `sentences.TOKENS`."""
+    return mean(known(looked_by(found, region, token, how) - of_region(found.looked_chance, region)))
+
+
+def leans(found, region, how="relevance"):
+    """The Interval of the share on a region of the token for sentences minus that of the token for images,
+    image by image, in points."""
+    one, other = (looked_by(found, region, token, how) for token in sentences.TOKENS)
+    return mean(known(one - other))
+
+
+def looked_by(found, region, token, how):
+    """The shares (T,) of a token's maps on a region."""
+    return of_region(found.looked[list(HOW).index(how), sentences.TOKENS.index(token)], region)
+
+
+def of_region(shares, region):
+    """(T, regions) -> (T,)"""
+    return shares[:, sentences.LOOKED.index(region)].astype(np.float64)
+
+
+def known(values):
+    """Those that are no NaN: images on which the region is seen."""
+    return values[~np.isnan(values)]
+
+
 def mean(values, draws=2000):
-    """Mean of one score (Q,) in per cent, with the interval of a bootstrap over the queries, one per
-    person."""
+    """Mean of one score (Q,) in per cent, with the interval of a bootstrap over the queries, one per person;
+    NaN without any."""
+    if not len(values):
+        return Interval(*[np.nan] * 3)
     values = 100 * np.asarray(values, np.float64)  # kept in half precision, in which sums lose digits
     picks = np.random.default_rng(0).integers(len(values), size=(draws, len(values)))
     means = values[picks].mean(1)  # (draws, Q) -> (draws,)
@@ -475,7 +504,7 @@ def for_page(page, wanted):
     if not any(found.values()):
         untrained_visuals = visualise(method, data, maps=("tsne",))
         found = {UNTRAINED: untrained_visuals, **found}  # first, as the page draws them in this order
-    return found, data
+    return found, part_with_queries(data)
 
 
 def specs_of(page, wanted):

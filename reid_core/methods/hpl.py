@@ -237,13 +237,25 @@ class HPL(Method):
         return pairs, np.flatnonzero(~first if (~first).any() else first)
 
     def pairs(self):
-        return CaptionShuffle(self.halves()[0], self.captions.counts, self.recipe.batch_t2i_pairs)
+        rows, counts, size = self.halves()[0], self.captions.counts, self.recipe.batch_t2i_pairs
+        self.check_batch(counts[rows].sum(), size, "captions", rows, "batch_t2i_pairs")
+        return CaptionShuffle(rows, counts, size)
 
     def groups(self):
         r = self.recipe
-        return IdentityBatches(
-            self.data.labels, r.batch_i2i_images // r.images_per_id, r.images_per_id, self.halves()[1]
-        )
+        rows = self.halves()[1]
+        people = r.batch_i2i_images // r.images_per_id
+        self.check_batch(len(set(self.data.labels[rows])), people, "identities", rows, "batch_i2i_images")
+        return IdentityBatches(self.data.labels, people, r.images_per_id, rows)
+
+    def check_batch(self, found, needed, what, rows, field):
+        """ValueError where some rows have too little for a batch."""
+        if found < needed:
+            sets = " and ".join(dict.fromkeys(self.data.train.domains[rows]))
+            raise ValueError(
+                f"expected at least {needed} {what} in the training images of {sets} for a batch, found "
+                f"{found}; lower {field} or join more data."
+            )
 
     def sampler(self):
         """64 pairs of image and caption beside 16 x 4 images; the pairs define the epoch (D14)."""

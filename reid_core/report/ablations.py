@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from IPython.display import HTML
 
+from data_prep import catalogue
 from reid_core.report import chapters
 from reid_core.report.tables import (
     NOT_RUN,
@@ -199,13 +200,25 @@ class Compared(NamedTuple):
 
 def compared(rows, reference, shelf=BOOK, metric="mAP"):
     """A Compared for each of {label: Row}; their verdicts are corrected for their number (Holm)."""
+    return decided(undecided(rows, reference, shelf, metric))
+
+
+def compared_together(sides, reference, shelf=BOOK, metric="mAP"):
+    """{side: a Compared for each of its Rows} of {side: {label: Row}}; verdicts are corrected together."""
+    made = {side: undecided(rows, reference, shelf, metric) for side, rows in sides.items()}
+    left = iter(decided([one for some in made.values() for one in some]))
+    return {side: [next(left) for _ in some] for side, some in made.items()}
+
+
+def undecided(rows, reference, shelf=BOOK, metric="mAP"):
+    """A Compared for each of {label: Row}, whose verdict is still open where there can be one."""
     base = rows[reference]
     others = found(base.specs, shelf, base.task)
     made = []
     for label, row in rows.items():
         runs = found(row.specs, shelf, row.task)
         made.append(beside(label, row, runs, base, [] if label == reference else others, metric))
-    return decided(made)
+    return made
 
 
 def compared_yours(rows, reference, shelf, metric="mAP"):
@@ -286,14 +299,17 @@ def paired(runs, others, task=None, other_task=None, metric="mAP"):
 
 
 def alike(runs, others):
-    """The runs with a partner among the others: the same seed and the same data fingerprint."""
-    there = set(map(seed_and_data, others))
-    return [run for run in runs if seed_and_data(run) in there]
+    """The runs with a partner among the others."""
+    return [run for run in runs if any(pair(run, other) for other in others)]
 
 
-def seed_and_data(run):
-    """What two runs of a pair share."""
-    return run.spec.seed, run.data.get("fingerprint")
+def pair(run, other):
+    """Whether two runs share their seed and what they are tested on: their data, or a part of it where one of
+    them trained on a joint set (that they have the same queries is checked where they are compared)."""
+    one, two = (found.spec.data for found in (run, other))
+    same = run.data.get("fingerprint") == other.data.get("fingerprint")
+    part = one != two and set(catalogue.parts(one)) & set(catalogue.parts(two))
+    return run.spec.seed == other.spec.seed and bool(same or part)
 
 
 def of_one_world(runs):
@@ -358,22 +374,22 @@ def judged(change, effect):
     return {"holds": "better", "fails": "worse"}.get(said, said)
 
 
-def resolution(rows, base, shelf=BOOK, metric="mAP"):
-    """The paragraph above a table: the smallest difference that it can resolve. That of its typical
-    comparison; where none is decided, what two trainings of the reference `base` differ by."""
+def resolution(rows, base, shelf=BOOK, metric="mAP", place=""):
+    """The paragraph above a table: the smallest difference that it can resolve in the task `place`. That of
+    its typical comparison; where none is decided, what two trainings of the reference `base` differ by."""
     still = [one for one in rows if one.smallest == one.smallest]  # NaN: not decided
     runs = still[0].runs if still else found(base.specs, shelf, base.task)
     task = still[0].row.task if still else base.task
     if len(runs) < 2 or not intervals.kept(runs, task, metric):
         return paragraph(
-            "How small a difference this table can show is not known: fewer than two seeds of its reference "
-            "were run."
+            f"How small a difference this table can show{place} is not known: fewer than two seeds of its "
+            "reference were run."
         )
     points_ = [one.smallest for one in still] or [intervals.detectable(runs, task, metric)]
     seeds = sorted({one.spread.seeds for one in still} or {len(runs)})
     people = len(np.unique(runs[0].record(task)["pids"]))
     many = f", {len(still)} comparisons" if len(still) > 1 else ""
     return paragraph(
-        f"This table can resolve differences of about {np.median(points_):.1f} {metric} (80 % power, "
+        f"This table can resolve differences of about {np.median(points_):.1f} {metric}{place} (80 % power, "
         f"{' to '.join(map(str, dict.fromkeys((seeds[0], seeds[-1]))))} seeds, {people} identities{many})."
     )

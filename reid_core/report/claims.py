@@ -12,6 +12,7 @@ from reid_core.runs import intervals
 from reid_core.runs.run import BOOK
 
 HOLDS, FAILS, UNDECIDED = "holds", "fails", "undecided"
+METRIC = "mAP"  # of claims that name no other
 WORDS = {"better": HOLDS, "worse": FAILS, intervals.UNCERTAIN: UNDECIDED}  # a claim says "better"
 
 
@@ -67,15 +68,16 @@ def table(judged, caption):
         Head(f"from −{reach:.0f} to {reach:.0f} points", minor=True),
         "verdict",
     ]
-    told = tables.table(headings, rows, f"{caption} on {judged[0].place}. {counts(judged)}").data
+    told = tables.table(headings, rows, f"{caption}. {counts(judged)}").data
     for mark, markup in drawn.items():
         told = told.replace(mark, markup)
     return HTML(told)
 
 
 def text_of(found):
-    """A claim; on the other data set with its name."""
-    return f"{found.claim.text} ({found.place})" if found.claim.away else found.claim.text
+    """A claim; on the other data set with its name, and of another metric than mAP with that."""
+    notes = [found.place] * found.claim.away + [found.claim.metric] * (found.claim.metric != METRIC)
+    return f"{found.claim.text} ({', '.join(notes)})" if notes else found.claim.text
 
 
 def reach_of(found):
@@ -125,12 +127,13 @@ STYLE = (
 def findings(judged):
     """The second sentence of a box: what was measured, claim by claim."""
     parts = [finding(found) for found in judged]
-    return f"Measured here, in points of mAP: {'; '.join(parts)}."
+    return f"Measured here, in points of {METRIC}: {'; '.join(parts)}."
 
 
 def finding(found):
     """A clause: claim, data, effect, seeds, verdict. Its number names its runs as a cell does."""
     what = escaped(found.claim.text)
+    metric = f" {found.claim.metric}" if found.claim.metric != METRIC else ""
     if found.verdict == NOT_RUN:
         return f"“{what}” {NOT_RUN} on {escaped(found.place)}"
     cell = found.ours
@@ -138,7 +141,7 @@ def finding(found):
     for name, text in (tables.marks_of(cell.runs) | cell.asked).items():
         marks += f' data-{name}="{escaped(text)}"'
     seeds = found.one.spread.seeds
-    many = "" if cell.note else f" ({seeds} seed{'s' * (seeds > 1)})"
+    many = metric + ("" if cell.note else f" ({seeds} seed{'s' * (seeds > 1)})")
     return (
         f'“{what}” on {escaped(found.place)}: <span class="world"{marks}>{escaped(cell.said)}</span>{many}, '
         f"<b>{escaped(found.verdict)}</b>"

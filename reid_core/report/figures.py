@@ -68,19 +68,20 @@ def losses(history, colour=None):
 GREY = "0.5"  # of the baseline where it stands beside one method
 
 
-def curves(found):
-    """The identity loss over epochs, a line for each of {label: runs}, with the run's mAP at its end."""
+def curves(found, term="identity", test=None):
+    """A loss over epochs, a line for each of {label: runs}, with the run's mAP in a test at its end; the
+    first of several labels is the baseline, in grey."""
     figure, axis = plt.subplots(figsize=(7, 3.4))
     ends = []  # (x, y, mAP, line style)
-    for label, runs in found.items():
+    for place, (label, runs) in enumerate(found.items()):
         for k, run in enumerate(runs):
             method = run.spec.variant
-            colour = GREY if method == "baseline" else COLOURS[method]
-            style = {"color": colour, "ls": STYLES[method]}
-            epochs, values = course(run)
+            grey = place == 0 and len(found) > 1
+            style = {"color": GREY, "ls": "-"} if grey else {"color": COLOURS[method], "ls": STYLES[method]}
+            epochs, values = course(run, term)
             told = label if k == 0 else None  # once in the legend
             axis.plot(epochs, values, lw=1.3, label=told, **style)
-            ends.append((epochs[-1], values[-1], run.score(), style))
+            ends.append((epochs[-1], values[-1], run.score(test=test), style))
     axis.set(xlabel="epoch", ylabel="identity loss per classifier, nats")
     axis.legend(frameon=False, fontsize=8)
     label_ends(axis, ends)
@@ -90,13 +91,15 @@ def curves(found):
 CLASSIFIERS = 2  # of the baseline and of CLIP-ReID, whose recipes do not count them: on f12 and on fp
 
 
-def course(run):
-    """(epochs, identity loss per classifier) of a run's last stage, or None where it kept none."""
-    lines = [line for line in run.history if "identity" in line["losses"]]
+def course(run, term="identity"):
+    """(epochs, identity loss per classifier) of a run's last stage, or None where it kept none of this
+    name."""
+    lines = [line for line in run.history if term in line["losses"]]
     if not lines:
         return None
-    heads = len(run.recipe.get("id_features", ())) or CLASSIFIERS  # their losses are added up
-    return [line["epoch"] for line in lines], [line["losses"]["identity"] / heads for line in lines]
+    several = len(run.recipe.get("id_features", ())) or CLASSIFIERS  # their losses are added up
+    heads = several if term == "identity" else 1  # HPL has a term for each classifier
+    return [line["epoch"] for line in lines], [line["losses"][term] / heads for line in lines]
 
 
 LABEL = 0.055  # of the height of an axis: what a line of small print needs
@@ -125,12 +128,12 @@ def apart(values, gap):
     return [place + shift for place in places]
 
 
-def curves_words(found, data):
+def curves_words(found, data, test=None):
     """(caption, alt text) of `curves`: the finding is whether the two methods' ranges of mAP overlap."""
     told = []
     ranges = []
     for label, runs in found.items():
-        scores = [run.score() for run in runs]
+        scores = [run.score(test=test) for run in runs]
         if scores:
             ranges.append((min(scores), max(scores)))
             between = f"{ranges[-1][0]:.1f}" if len(runs) == 1 else "{:.1f} to {:.1f}".format(*ranges[-1])

@@ -30,14 +30,18 @@ class Group(NamedTuple):
 
 def grouped(questions, shelf=BOOK):
     """A Group for each of {question: (rows, reference)}, as `ablations.ablation` takes them."""
-    groups = []
-    for title, (rows, reference) in questions.items():
-        base = rows[reference]
-        found = ablations.found(base.specs, shelf, base.task)
-        beside = [one for one in ablations.compared(rows, reference, shelf) if one.label != reference]
-        smallest = intervals.detectable(found, base.task) if len(found) > 1 else float("nan")
-        groups.append(Group(title, beside, smallest, base.shown or reference))
-    return groups
+    return [
+        group(title, ablations.compared(rows, reference, shelf), rows[reference], reference, shelf)
+        for title, (rows, reference) in questions.items()
+    ]
+
+
+def group(title, compared, base, reference, shelf=BOOK):
+    """The Group of a list of Compared with the Row `base`, whose label is `reference`."""
+    found = ablations.found(base.specs, shelf, base.task)
+    beside = [one for one in compared if one.label != reference]
+    smallest = intervals.detectable(found, base.task) if len(found) > 1 else float("nan")
+    return Group(title, beside, smallest, base.shown or reference)
 
 
 def side(one):

@@ -7,7 +7,7 @@ from matplotlib import pyplot as plt
 
 from reid_core.analysis import visuals
 from reid_core.data import load_data
-from reid_core.report import ablations, chapters, figures, forest, heatmaps, images, tables
+from reid_core.report import ablations, figures, forest, heatmaps, images, tables
 from reid_core.report.notebook import NAMES
 from reid_core.runs import intervals
 from reid_core.runs.run import Spec
@@ -56,15 +56,16 @@ def plain(said=""):
 def scores(chapter):
     """The mAP of the whole methods, with intervals; pale where runs are stale."""
     figure, axis = plain()
-    for y, name in enumerate(chapter.printed_methods):
-        runs = ablations.found(chapter.specs(name), chapter.page.shelf)
+    for y, (name, row) in enumerate(chapter.whole().items()):
+        runs = ablations.found(row.specs, chapter.page.shelf, row.task)
         stale = any(run.outdated for run in runs)
         word = f": {tables.STALE if stale else tables.NOT_RUN}" if stale or not runs else ""
         axis.text(0, y - 0.4, name + word, fontsize=10, va="center")
         if runs:
-            ours = intervals.interval(runs)
+            ours = intervals.interval(runs, row.task)
             ends = [[ours.mean - ours.low], [ours.high - ours.mean]]
-            style = {"color": figures.COLOURS[NAMES[name][1]], "ecolor": "0.5", "alpha": 0.3 if stale else 1}
+            colour = figures.COLOURS.get(row.specs[0].variant, figures.GREY)
+            style = {"color": colour, "ecolor": "0.5", "alpha": 0.3 if stale else 1}
             axis.barh(y, ours.mean, 0.4, xerr=ends, **style)
     axis.set(xlim=(0, 100), ylim=(y + 0.4, -0.6))
     return figure
@@ -72,13 +73,7 @@ def scores(chapter):
 
 def effects(chapter):
     """The forest plot of the chapter's questions in small, without its words."""
-    asked = {
-        question.title: (chapter.rows(name, chapter.page.data), question.reference)
-        for name, question in chapters.QUESTIONS[chapter.name].items()
-        if question.plotted
-    }
-    groups = forest.grouped(asked, chapter.page.shelf)
-    rows = [one for group in groups for one in group.rows if one.change]
+    rows = [one for group in chapter.groups() for one in group.rows if one.change]
     if not rows:
         return plain(tables.NOT_RUN)[0]
     figure, axis = plain()

@@ -226,6 +226,9 @@ NAMES = {  # what tables call a variant
     "CLIP fine-tune": ("clip_reid", "baseline"),
     "CLIP-ReID": ("clip_reid", "clip_reid"),
     "PromptSG": ("promptsg", "promptsg"),
+    "HPL": ("hpl", "hpl"),
+    "text model alone": ("hpl", "sentences"),
+    "image model alone": ("hpl", "images"),
 }
 
 
@@ -292,10 +295,10 @@ class Chapter:
         told = "".join(f"<dt>{name}</dt><dd>{what}</dd>" for name, what in rows.items())
         return HTML(f'<dl class="simple head">{told}</dl>')
 
-    def architecture(self, caption, alt):
-        """The data flow of the last stage, as one forward pass recorded it."""
+    def architecture(self, caption, alt, stage=-1):
+        """The data flow of a stage, the last one unless told, as one forward pass recorded it."""
         method, _ = Spec(*NAMES[self.name], "full", self.page.data, self.page.profile).build()
-        return figure(dataflow.draw(dataflow.record(method, method.stages()[-1])), caption, alt)
+        return figure(dataflow.draw(dataflow.record(method, method.stages()[stage])), caption, alt)
 
     def box(self, name):
         """The three sentences that open a page."""
@@ -305,7 +308,8 @@ class Chapter:
 
     def claims(self):
         """The table of the chapter's claims, with their verdicts."""
-        return claims.table(self.judged, f"What {self.name} claims, and what the runs say")
+        told = f"What {self.name} claims, and what the runs say on {catalogue.title(self.page.data)}"
+        return claims.table(self.judged, told)
 
     @functools.cached_property
     def judged(self):
@@ -327,16 +331,22 @@ class Chapter:
         if on == "":
             return missing("The forest plot of the other data set, in this profile")
         data = on or self.page.data
-        asked = {}
-        for name, question in chapters.QUESTIONS[self.name].items():
-            if question.plotted:
-                asked[question.title] = self.rows(name, data), question.reference
-        groups = forest.grouped(asked, self.page.shelf)
+        return self.plotted(self.groups(data), catalogue.title(data))
+
+    def groups(self, on=None):
+        """The groups of the forest plot."""
+        asked = {
+            question.title: (self.rows(name, on or self.page.data), question.reference)
+            for name, question in chapters.QUESTIONS[self.name].items()
+            if question.plotted
+        }
+        return forest.grouped(asked, self.page.shelf)
+
+    def plotted(self, groups, place):
+        """The forest plot of some groups."""
         if not any(one.change for group in groups for one in group.rows):
-            return missing(f"The forest plot of {catalogue.title(data)}")
-        return figure(
-            forest.forest(groups), forest.caption(groups, catalogue.title(data)), forest.alt(groups)
-        )
+            return missing(f"The forest plot of {place}")
+        return figure(forest.forest(groups), forest.caption(groups, place), forest.alt(groups))
 
     def rows(self, name, data):
         """{label: Row} of a question, with the printed numbers where a table has them."""
@@ -395,14 +405,17 @@ class Chapter:
         """mAP and R1 of whole methods: as printed, ours on the same data, and ours on the page's data."""
         sets = [data for data in (self.page.data, self.away) if data]
         real = [catalogue.stands_for(data) for data in sets]
-        theirs = {data: printed_of(self.printed_methods, data) for data in real}
-        specs = {}
+        title = catalogue.title
+        theirs = {title(data): printed_of(self.printed_methods, data) for data in real}
+        rows = {}
         for name in self.printed_methods:
-            on_real = {
-                data: [one._replace(profile="paper") for one in self.specs(name, data)] for data in real
-            }
-            specs[name] = on_real | {data: self.specs(name, data) for data in sets}
-        return overall.overall(specs, theirs, self.page.shelf)
+            rows[name] = {title(data): on_paper(self.row(name, data)) for data in real}
+            rows[name] |= {title(data): self.row(name, data) for data in sets}
+        return overall.overall(rows, theirs, self.page.shelf)
+
+    def whole(self):
+        """{what a page calls it: ablations.Row} of the whole methods that it sets side by side."""
+        return {name: self.row(name) for name in self.printed_methods}
 
     def gain(self, caption, *, on=None):
         """Whole methods against the baseline, beside the printed differences."""
@@ -454,9 +467,13 @@ class Chapter:
         told = f"This run took {run.cost['minutes']:g} min on {machine_of(run)}, and printed"
         if run.outdated:
             told = f"An older version of this run ({run.outdated}) took {told.removeprefix('This run took ')}"
-        line = html.escape(measure.score_line(run.scores[0]))
+        line = html.escape("\n".join(map(measure.score_line, self.first_scores(run))))
         around = f"Another processor may change mAP by about {ablations.SMALL:g}."
         return HTML(f"{tables.paragraph(f'{told}:')}<pre>{line}</pre>{tables.paragraph(around)}")
+
+    def first_scores(self, run):
+        """The records that stand for a run."""
+        return run.scores[:1]
 
     def try_it(self):
         """The full row with the page's `changes`, trained where it is missing or stale, as "your run" beside
@@ -469,11 +486,12 @@ class Chapter:
         else:
             trained_once(spec, PageLine())
         words = ", ".join(spec.row.split(" + ")[1:])
-        rows = {
-            "full": self.row("full"),
-            spec.row: ablations.Row([spec], shown=f"{words}, {ablations.YOURS}"),
-        }
         caption = f"{self.name} with your changes: {catalogue.title(spec.data)}, profile {spec.profile}"
+        return self.beside_full(spec, f"{words}, {ablations.YOURS}", caption)
+
+    def beside_full(self, spec, shown, caption):
+        """The table of a reader's run beside the full row."""
+        rows = {"full": self.row("full"), spec.row: ablations.Row([spec], shown=shown)}
         return ablations.ablation(rows, "full", caption, shelf=OWN)
 
     def provenance(self, run):
@@ -487,8 +505,8 @@ class Chapter:
         """What a run of whole methods cost: medians over seeds and over the epochs of a stage."""
         lines = []
         minutes = {}
-        for name in self.printed_methods:
-            runs = ablations.found(self.specs(name), self.page.shelf)
+        for name, row in self.whole().items():
+            runs = ablations.found(row.specs, self.page.shelf)
             if not runs:
                 lines.append([name, *[tables.NOT_RUN] * 3])
                 continue
@@ -530,6 +548,11 @@ def printed_of(wanted, data):
     the data set that `data` stands for: a world stands for the real one that it imitates."""
     there = catalogue.stands_for(data)
     return reported.printed({label: {**columns, "dataset": there} for label, columns in wanted.items()})
+
+
+def on_paper(row):
+    """A Row as it is in the profile paper."""
+    return row._replace(specs=[one._replace(profile="paper") for one in row.specs])
 
 
 TRY = (

@@ -10,11 +10,12 @@ import numpy as np
 from data_prep import catalogue
 from data_prep.catalogue import ROOT
 from reid_core.methods import METHODS
-from reid_core.report import ablations, chapters, notebook, reported, tables
+from reid_core.report import ablations, chapters, joint, reported, tables
 from reid_core.report import claims as judging
 from reid_core.runs.run import BOOK, Spec
 
 WORLD = chapters.MARKETS[0]
+REAL = catalogue.stands_for(WORLD)
 BASELINE = ("clip_reid", "baseline")
 TUNED = "CLIP fine-tuned"  # the row that the others are compared with
 
@@ -29,6 +30,7 @@ class Entry(NamedTuple):
     place: str  # the data set of the printed number, as a reader says it
     printed: dict
     chapter: str = ""  # its landing page, once there is one
+    joined: tuple = ()  # what the data sets of the columns are joined with: of our world, and real
 
 
 TABLE_2 = {"paper": "promptsg", "table": "Table 2", "backbone": "ViT-B/16", "dataset": "market1501"}
@@ -48,8 +50,10 @@ FIVE = (
         "HPL",
         "AAAI 2026",
         "one model answers image and text queries",
-        "CUHK-PEDES, text queries",
-        {"paper": "hpl", "table": "Table 1", "method": "HPL", "dataset": "cuhk_pedes"},
+        "Market-1501, image queries",
+        {"paper": "hpl", "table": "Table 2", "method": "HPL", "dataset": "market1501"},
+        "notebooks/3_hpl/chapter",
+        ("world_text", "cuhk_pedes"),
     ),
     Entry(
         "dmpt",
@@ -116,7 +120,10 @@ def done():
 def board(shelf=BOOK):
     """The scoreboard as HTML: the baseline and CLIP-ReID first, then the five; what nobody ran says so."""
     entries = (*BEFORE, *FIVE)
-    rows = {entry.title: ablations.Row(specs(entry, WORLD), None, paper_map(entry)) for entry in entries}
+    rows = {
+        entry.title: ablations.Row(specs(entry, WORLD), test(entry, WORLD), paper_map(entry))
+        for entry in entries
+    }
     measured = ablations.compared(rows, TUNED, shelf)
     lines = [line(entry, one, shelf) for entry, one in zip(entries, measured, strict=True)]
     world = catalogue.title(WORLD)
@@ -137,16 +144,17 @@ def linked(html):
 
 def line(entry, one, shelf):
     """The cells of an Entry with its `ablations.Compared`."""
-    real = ablations.found(specs(entry, "market1501", "paper"), shelf)
+    real = ablations.found(specs(entry, REAL, "paper"), shelf, test(entry, REAL))
     theirs = tables.printed(one.row.printed)._replace(note=f"({entry.place})")
     cells = [entry.title, entry.venue, entry.idea, theirs]
     wanted = ablations.seeds_wanted(one.row.specs)
-    cells += [tables.ours(real), tables.ours(one.runs, wanted=wanted)]
+    cells += [tables.ours(real, task=test(entry, REAL)), tables.ours(one.runs, "mAP", one.row.task, wanted)]
     if one.label == TUNED:
         return [*cells, tables.change_cell(None, (), ()), "reference"]
     pairs = ablations.alike(one.runs, one.others), ablations.alike(one.others, one.runs)
     said = one.verdict if one.change else tables.NOT_RUN
-    return [*cells, tables.change_cell(one.change, *pairs, wanted=wanted), tables.verdict_cell(said)]
+    change = tables.change_cell(one.change, *pairs, one.row.task, one.other_task, wanted=wanted)
+    return [*cells, change, tables.verdict_cell(said)]
 
 
 def specs(entry, data, profile="laptop"):
@@ -154,7 +162,14 @@ def specs(entry, data, profile="laptop"):
     if entry.method not in METHODS:
         return []
     variant = BASELINE[1] if entry.title == TUNED else entry.method
+    if entry.joined:
+        data = f"{entry.joined[data == REAL]}+{data}"
     return [Spec(entry.method, variant, "full", data, profile, seed) for seed in chapters.SEEDS]
+
+
+def test(entry, data):
+    """The name of an Entry's test on a column's data set; None for a run's first."""
+    return f"image to image on {data}" if entry.joined else None
 
 
 def paper_map(entry):
@@ -165,10 +180,11 @@ def paper_map(entry):
 def claims(shelf=BOOK):
     """({verdict: how many}, number of claims of all chapters): what is stale, or was not run, has no
     verdict."""
-    page = SimpleNamespace(profile="laptop", data=WORLD, seed=0, shelf=shelf)
     said = Counter()
     for name in chapters.CLAIMS:
-        said.update(found.verdict for found in notebook.Chapter(page, name).judged)
+        data = chapters.JOINT_SET if name in chapters.TASKS else WORLD
+        page = SimpleNamespace(profile="laptop", data=data, seed=0, shelf=shelf)
+        said.update(found.verdict for found in joint.chapter(page, name).judged)
     told = {word: said[word] for word in (judging.HOLDS, judging.FAILS, judging.UNDECIDED)}
     return told, sum(said.values())
 

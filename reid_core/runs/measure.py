@@ -63,7 +63,7 @@ def measure(spec, *, shelf=OWN, device=None, checkpoint_every=None, deterministi
         cost = what_it_cost(method, history, time.time() - began + before)
         run = Run(
             spec=spec,
-            data=describe(data, spec),
+            data=describe(data, spec, method),
             recipe=plain(dataclasses.asdict(method.recipe)),
             changes=changes_of(method.recipe, spec),
             scores=scores,
@@ -210,8 +210,9 @@ def run_key(spec, method, data):
     return " ".join((spec.name, digest(method.recipe), seen, weights, pace_of(spec.profile)))
 
 
-def describe(data, spec=None):
-    """What a run keeps of its data; of an order, the counts are those of its first domain."""
+def describe(data, spec=None, method=None):
+    """What a run keeps of its data, and of what its method had to cut from it; of an order, the counts are
+    those of its first domain."""
     m = data.manifest
     name = m.name
     mark = m.fingerprint
@@ -224,8 +225,17 @@ def describe(data, spec=None):
         "fingerprint": mark,
         "seed": m.seed,
         "counts": m.counts(),
-        "notes": list(m.notes),
+        "notes": [*m.notes, *shortened(method)],
     }
+
+
+def shortened(method):
+    """A note of training sentences that a method's text tower has no room for; none where all fit."""
+    table = getattr(method, "captions", None)
+    if not getattr(table, "shortened", 0):
+        return []
+    room = method.tokenizer.context_length
+    return [f"{table.shortened} of {table.counts.sum()} training sentences cut to {room} tokens"]
 
 
 def what_it_cost(method, history, seconds):

@@ -1,5 +1,6 @@
 """The picture of a data flow is read off the graph, not drawn by hand."""
 
+import itertools
 from types import SimpleNamespace
 
 import pytest
@@ -114,7 +115,7 @@ def test_an_arrow_goes_round_the_boxes_that_stand_between():
     assert len(dataflow.way(places, "heads", "triplet", width, used)) == 2
     around = dataflow.way(places, "image", "triplet", width, used)
     others = [places["images"], places["heads"]]
-    assert len(around) == 4 and all(map(lambda two: dataflow.clear(two, others), zip(around, around[1:])))
+    assert len(around) == 4 and all(dataflow.clear(two, others) for two in itertools.pairwise(around))
 
 
 def test_what_nobody_reads_is_not_drawn():

@@ -1,5 +1,6 @@
 """The picture of a data flow is read off the graph, not drawn by hand."""
 
+import itertools
 from types import SimpleNamespace
 
 import pytest
@@ -84,9 +85,37 @@ def test_every_part_has_a_box_and_everything_read_an_arrow(method):
     axis = dataflow.draw(parts).axes[0]
     written = [text.get_text() for text in axis.texts if text.get_text()]
     arrows = [text for text in axis.texts if getattr(text, "arrow_patch", None)]
-    assert {part.name for part in parts} <= set(written) and len(arrows) == sum(
+    assert set(map(dataflow.shown, parts)) <= set(written) and len(arrows) == sum(
         len(part.reads) for part in parts
     )
+
+
+def test_images_stand_left_text_right_and_losses_below_everything(method):
+    parts = dataflow.record(method, method.stages()[1])
+    places, (width, _) = dataflow.placed(dataflow.levels(parts))
+    lowest = min(at.top for at in places.values())
+    assert {part.name for part in parts if places[part.name].top == lowest} == {
+        part.name for part in parts if part.kind == "loss"
+    }
+    upper = [part for part in parts if part.kind != "loss"]
+    left = [places[part.name].x for part in upper if not dataflow.textual(part)]
+    right = [places[part.name].x for part in upper if dataflow.textual(part)]
+    assert right and max(left) < min(right) < width
+
+
+def test_an_arrow_goes_round_the_boxes_that_stand_between():
+    parts = [
+        Part("images", "input", (), ()),
+        Part("image", "trained", (), ("images",)),
+        Part("heads", "trained", (), ("image",)),
+        Part("triplet", "loss", (), ("image", "heads")),
+    ]
+    places, (width, _) = dataflow.placed(dataflow.levels(parts))
+    used = dataflow.Counter()
+    assert len(dataflow.way(places, "heads", "triplet", width, used)) == 2
+    around = dataflow.way(places, "image", "triplet", width, used)
+    others = [places["images"], places["heads"]]
+    assert len(around) == 4 and all(dataflow.clear(two, others) for two in itertools.pairwise(around))
 
 
 def test_what_nobody_reads_is_not_drawn():

@@ -25,6 +25,9 @@ KINDS = {
 }
 WIDTH = 2.3  # inches of a box
 LINE = 0.19  # inches of a line in it
+GAP = 0.3  # between boxes beside each other
+BETWEEN = 0.45  # and below each other
+GUTTER = 0.6  # room for arrows at either side
 
 
 class Part(NamedTuple):
@@ -239,26 +242,85 @@ def levels(parts):
     return [row for row in rows if row]
 
 
+class Place(NamedTuple):
+    """Where a box stands, in inches."""
+
+    x: float  # of its middle
+    top: float
+    height: float
+
+    @property
+    def bottom(self):
+        return self.top - self.height
+
+    def covers(self, x, y):
+        return abs(x - self.x) < WIDTH / 2 and self.bottom < y < self.top
+
+
 def draw(parts):
-    """A figure of the parts that `record` returns: a box for each, an arrow for everything that it reads."""
-    rows = levels(parts)
-    across = max(map(len, rows)) * (WIDTH + 0.3)
-    heights = [max(map(height_of, row)) for row in rows]
-    figure, axis = plt.subplots(figsize=(across, sum(heights) + 0.45 * len(rows)))
-    places = {}  # name -> (middle, upper edge, height), in inches
-    top = 0.0
-    for row, height in zip(rows, heights):
-        for k, part in enumerate(row):
-            places[part.name] = ((k + 0.5) * across / len(row), top, height_of(part))
-            box(axis, part, *places[part.name])
-        top -= height + 0.45
+    """A figure of the parts that `record` returns: a box for each, an arrow for everything that it reads. The
+    image branch stands at the left, the text branch at the right, the losses at the bottom."""
+    places, size = placed(levels(parts))
+    figure, axis = plt.subplots(figsize=size)
+    for part in parts:
+        box(axis, part, places[part.name])
+    used = Counter()  # how many arrows go round the boxes at either side
     for part in parts:
         for name in part.reads:
-            arrow(axis, places[name], places[part.name])
-    axis.set(xlim=(0, across), ylim=(top, 0.1))
+            arrow(axis, way(places, name, part.name, size[0], used))
+    axis.set(xlim=(-GUTTER, size[0] + GUTTER), ylim=(-size[1], 0.1))
     axis.axis("off")
     legend(axis, {part.kind for part in parts})
     return figure
+
+
+def placed(rows):
+    """({name: Place}, (width, height)) of rows of parts."""
+    sides = [[[p for p in row if textual(p) == right] for right in (False, True)] for row in rows[:-1]]
+    widths = [max(len(side[k]) for side in sides) * (WIDTH + GAP) for k in (0, 1)]
+    across = max(sum(widths), len(rows[-1]) * (WIDTH + GAP))
+    middle = across * widths[0] / sum(widths)
+    lanes = [(0.0, middle), (middle, across)]
+    places, top = {}, 0.0
+    for row, (left, right) in zip(rows, [*sides, (rows[-1], [])]):
+        for lane, (start, end) in ((left, lanes[0]), (right, lanes[1])):
+            start, end = (0.0, across) if row is rows[-1] else (start, end)
+            for k, part in enumerate(lane):
+                x = start + (k + 0.5) * (end - start) / len(lane)
+                places[part.name] = Place(x, top, height_of(part))
+        top -= max(map(height_of, row)) + BETWEEN
+    return places, (across, -top)
+
+
+TEXT = {"words", "identities", "inversion", "template", "full", "short", "text", "prompt_encoder", "bank"}
+
+
+def textual(part):
+    """Whether a part is of the text branch."""
+    return part.name.partition(" ")[0] in TEXT
+
+
+def way(places, source, target, across, used):
+    """The corners of an arrow from one box to another: straight down, or round the boxes that stand between,
+    at the side of its source."""
+    one, two = places[source], places[target]
+    straight = [(one.x, one.bottom), (two.x, two.top)]
+    if clear(straight, [at for name, at in places.items() if name not in (source, target)]):
+        return straight
+    right = one.x > across / 2
+    used[right] += 1
+    out = GUTTER * used[right] / 4
+    x = across - GAP / 2 + out if right else GAP / 2 - out
+    edge = one.x + (WIDTH / 2 if right else -WIDTH / 2)
+    level = one.top - one.height / 2
+    return [(edge, level), (x, level), (x, two.top + 0.6 * BETWEEN), (two.x, two.top)]
+
+
+def clear(ends, others):
+    """Whether a straight line crosses none of some boxes."""
+    (x, y), (to, below) = ends
+    steps = [k / 40 for k in range(1, 40)]
+    return not any(at.covers(x + t * (to - x), y + t * (below - y)) for at in others for t in steps)
 
 
 def legend(axis, present):
@@ -282,13 +344,13 @@ def height_of(part):
     return LINE * (1.6 + len(part.gives))
 
 
-def box(axis, part, x, top, height):
-    """A box with the middle of its upper edge at (x, top): the name in bold, and what the part gives."""
+def box(axis, part, at):
+    """A box at its Place: the name in bold, and what the part gives."""
     face, style = KINDS[part.kind]
     shape = FancyBboxPatch(
-        (x - WIDTH / 2, top - height),
+        (at.x - WIDTH / 2, at.bottom),
         WIDTH,
-        height,
+        at.height,
         boxstyle="round,pad=0,rounding_size=0.06",
         facecolor=face,
         edgecolor="0.3",
@@ -296,26 +358,44 @@ def box(axis, part, x, top, height):
         zorder=2,
     )
     axis.add_patch(shape)
-    axis.text(x, top - LINE * 0.8, part.name, ha="center", va="center", fontsize=9, weight="bold", zorder=3)
+    name = shown(part)
+    axis.text(at.x, at.top - LINE * 0.8, name, ha="center", va="center", fontsize=9, weight="bold", zorder=3)
     for k, line in enumerate(part.gives):
-        axis.text(x, top - LINE * (1.8 + k), line, ha="center", va="center", fontsize=8, zorder=3)
+        axis.text(at.x, at.top - LINE * (1.8 + k), line, ha="center", va="center", fontsize=8, zorder=3)
 
 
-def arrow(axis, source, target):
-    """From the lower edge of one box to the upper edge of another, behind the boxes."""
-    x, top, height = source
-    to, below, _ = target
-    bend = 0.0 if top - height - below < 0.6 else 0.12  # a longer arrow goes round what is between
+NAMES = {  # as the papers call the parts of a method
+    "image": "image encoder",
+    "text": "text encoder",
+    "template": "prompt",
+    "words": "learned words",
+    "bank": "prompt features",
+    "heads": "classifier",
+    "inversion": "inversion network",
+    "interaction": "interaction module",
+    "identities": "identity words",
+    "prompt_encoder": "prompt encoder",
+    "full": "full prompt",
+    "short": "identity prompt",
+    "match": "shared classifier",
+    "head": "classifier",
+    "second": "second class token",
+}
+
+
+def shown(part):
+    """How a picture calls a part; the terms of a loss keep their names."""
+    first, space, rest = part.name.partition(" ")
+    return part.name if part.kind == "loss" else NAMES.get(first, first) + space + rest
+
+
+def arrow(axis, corners):
+    """Along its corners, behind the boxes."""
+    axis.plot(*zip(*corners[:-1]), color="0.45", lw=1, zorder=1, solid_joinstyle="round")
     axis.annotate(
         "",
-        (to, below),
-        (x, top - height),
+        corners[-1],
+        corners[-2],
         zorder=1,
-        arrowprops={
-            "arrowstyle": "-|>",
-            "color": "0.45",
-            "shrinkA": 0,
-            "shrinkB": 0,
-            "connectionstyle": f"arc3,rad={bend}",
-        },
+        arrowprops={"arrowstyle": "-|>", "color": "0.45", "shrinkA": 0, "shrinkB": 0},
     )

@@ -581,15 +581,21 @@ def quiet(*_):
 
 
 def show(*things):
-    """The source of functions and classes, with file and line."""
-    style = HtmlFormatter(noclasses=True, style="tango", nobackground=True)  # colours stand in the spans
+    """The source of functions and classes, with file and line; all but the first are folded."""
     parts = []
     for thing in things:
-        source, line = inspect.getsourcelines(thing)
-        place = f"{place_of(thing)}, line {line}"
-        code = highlight("".join(source), PythonLexer(), style)
-        parts.append(f'<div class="source"><div class="place">{tables.escaped(place)}</div>{code}</div>')
-    return HTML("".join(parts))
+        place, code = listing(thing)
+        name = tables.escaped(inspect.unwrap(thing).__qualname__)
+        folded_one = f"<details><summary><code>{name}</code>, {place}</summary>{code}</details>"
+        parts.append(folded_one if parts else f'<div class="place">{place}</div>{code}')
+    return HTML("".join(f'<div class="source">{part}</div>' for part in parts))
+
+
+def listing(thing):
+    """(file and line, highlighted source) of a function or class, as HTML."""
+    style = HtmlFormatter(noclasses=True, style="tango", nobackground=True)  # colours stand in the spans
+    source, line = inspect.getsourcelines(thing)
+    return f"{tables.escaped(place_of(thing))}, line {line}", highlight("".join(source), PythonLexer(), style)
 
 
 def place_of(thing):

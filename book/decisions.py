@@ -13,8 +13,8 @@ HEAD = """\
 # Decisions
 
 Details that a paper does not specify must be decided by whoever rebuilds it. Each decision below is a
-field of the recipe and can be changed with `--set FIELD=VALUE`; those of PromptSG that a reader may doubt are
-rows of [its ablations](../notebooks/2_promptsg/ablate.ipynb). Settings that a paper states, or that its
+field of the recipe and can be changed with `--set FIELD=VALUE`; those that a reader may doubt are rows
+of the ablations of [PromptSG](../notebooks/2_promptsg/ablate.ipynb) and [HPL](../notebooks/3_hpl/ablate.ipynb). Settings that a paper states, or that its
 official code has, stand in the recipe tables with their place."""
 NO_FIELD = {  # decisions that leave nothing to set
     "promptsg": {
@@ -25,7 +25,15 @@ NO_FIELD = {  # decisions that leave nothing to set
         26: "Batch norms use the statistics of the batch in training, running ones in testing.",
         27: "Without the interaction module the baseline's heads and test feature remain.",
         28: "Losses and distances are computed in float32.",
-    }
+    },
+    "hpl": {
+        14: "Pairs are shuffled and define the epoch; the images come as 16 identities with 4 images each.",
+        17: "Weights stay in float32 under bfloat16; biases, norms and tokens have no weight decay.",
+        19: "People whom either data set tests are removed from the training images of the other.",
+        23: "Both classifiers know all identities of the merged data sets.",
+        24: "The last epoch is reported.",
+        25: "The two weights are taken as printed, whatever the scale of the words.",
+    },
 }
 
 

@@ -642,4 +642,5 @@ PAPER = Paper(
     rows={"full": {}, **PRINTED, **WEIGHTS, **SIZES_OF_PROMPTS, **READINGS, **CONTROLS},
     tables=TABLES,
     test_only=("i2i_feature", "t2i_feature"),
+    pictured=("full", "TRT=0;HPL=0;CMPR=0"),
 )

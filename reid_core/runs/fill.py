@@ -110,12 +110,13 @@ def prepare(specs, log=print):
             if data:
                 wanted[data, spec.profile] = spec
     for (name, profile), spec in wanted.items():
-        data = load_data(name, profile)
         recipe = spec.recipe()
         size = (recipe.image_height, recipe.image_width)
-        for split, kind in itertools.product(("train", "query", "gallery"), FILTERS):
-            if len(getattr(data, split)):
-                data.store(split, size, kind)  # decodes, and keeps the pixels in the cache folder
+        whole = load_data(name, profile)
+        for data, splits in ((whole, ("train",)), *((part, ("query", "gallery")) for part in whole.parts)):
+            for split, kind in itertools.product(splits, FILTERS):
+                if len(getattr(data, split)):
+                    data.store(split, size, kind)  # decodes, and keeps the pixels in the cache folder
     if wanted:
         log(f"measure: {len(wanted)} data sets are at hand")
 

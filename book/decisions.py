@@ -14,8 +14,9 @@ HEAD = """\
 
 Details that a paper does not specify must be decided by whoever rebuilds it. Each decision below is a
 field of the recipe and can be changed with `--set FIELD=VALUE`; those that a reader may doubt are rows
-of the ablations of [PromptSG](../notebooks/2_promptsg/ablate.ipynb) and [HPL](../notebooks/3_hpl/ablate.ipynb). Settings that a paper states, or that its
-official code has, stand in the recipe tables with their place."""
+of the ablations of [PromptSG](../notebooks/2_promptsg/ablate.ipynb) and
+[HPL](../notebooks/3_hpl/ablate.ipynb). Settings that a paper states, or that its official code has, stand in
+the recipe tables with their place."""
 NO_FIELD = {  # decisions that leave nothing to set
     "promptsg": {
         18: "The rate falls every 20 epochs of 60: as the 20th and the 40th begin.",

@@ -11,7 +11,7 @@ import front
 import torch
 
 from reid_core.methods import PAPERS
-from reid_core.report.tables import escaped, paragraph, table
+from reid_core.report.tables import folded, paragraph, table
 from reid_core.runs.run import BOOK, Run
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -86,11 +86,6 @@ def page(*blocks):
 
 def as_html(headings, rows, caption):
     return table(headings, rows, caption).data
-
-
-def folded(summary, html):
-    """HTML that is out of the way until a reader asks for it."""
-    return f"<details><summary>{escaped(summary)}</summary>{html}</details>"
 
 
 def committed():

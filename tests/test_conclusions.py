@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from reid_core.calibrate import lengths
 from reid_core.report import ablations, chapters, claims, joint, tables
 from reid_core.runs import intervals
 from reid_core.runs.run import BOOK
@@ -84,3 +85,8 @@ def test_no_more_claims_are_decided_than_their_number_allows(name):
             break
         allowed += 1
     assert sum(one.verdict in decided for one in judged) <= allowed
+
+
+def test_half_of_the_epochs_is_not_steady_for_promptsg_as_the_page_of_the_world_says():
+    measured = {data: found[0.5] for (kind, data), found in lengths.points().items() if kind == "promptsg"}
+    assert any(point.spread > lengths.STEADY[data] for data, point in measured.items() if point.seeds > 2)

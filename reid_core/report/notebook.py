@@ -611,7 +611,7 @@ def link(address, words=""):
 
 def folded(title, shown):
     """What is shown, behind a line that opens it."""
-    return HTML(f"<details><summary>{tables.escaped(title)}</summary>{shown.data}</details>")
+    return HTML(tables.folded(title, shown.data))
 
 
 def together(*shown):

@@ -473,6 +473,11 @@ def speed(told, printed, caption, names=None):
     return table(["configuration", "paper", "here"], rows, f"{caption} ({machine})")
 
 
+def folded(summary, html):
+    """HTML behind a line that opens it; `summary` is text."""
+    return f"<details><summary>{escaped(summary)}</summary>{html}</details>"
+
+
 def paragraph(text):
     """The HTML of a paragraph of plain text."""
     return f"<p>{escaped(text)}</p>"

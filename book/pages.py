@@ -131,7 +131,7 @@ def facts_of(run):
         where["commit"][:10],
         clean,
         where["torch"],
-        where["device"],
+        run.machine,
     ]
 
 

@@ -129,10 +129,9 @@ def facts(run, sha):
     where = run.provenance
     data = f"{catalogue.title(run.data['name'])} {run.data.get('fingerprint', '')}".strip()
     minutes = run.cost.get("minutes", "–")
-    machine = where.get("processor") or where.get("device", "–")
-    rest = [where.get("torch", "–"), where.get("commit", "–")[:10], where.get("date", "–")]
+    rest = [run.machine, where.get("torch", "–"), where.get("commit", "–")[:10], where.get("date", "–")]
     stale = f"{run.spec.seed} ({run.outdated})" if run.outdated else run.spec.seed
-    return [stale, sha, data, minutes, machine, *rest]
+    return [stale, sha, data, minutes, *rest]
 
 
 def command(run):

@@ -97,6 +97,22 @@ def test_the_rest_is_estimated_from_runs_of_the_same_kind():
     assert fill.remaining(under_way, [], pace) == pytest.approx(30, abs=2)
 
 
+def test_a_run_is_told_how_many_others_share_the_machine(monkeypatch, tmp_path):
+    monkeypatch.setenv("REID_BUILD", str(tmp_path))
+    began = []
+    monkeypatch.setattr(subprocess, "Popen", lambda command, env, **more: began.append(env))
+    fill.process_for("cuda", jobs=12)(SPECS[0])
+    assert began[0]["REID_BESIDE"] == "11" and began[0]["OMP_NUM_THREADS"] == "1"
+
+
+def test_the_machine_of_a_run_is_its_processor_or_its_gpu():
+    gpu = {"device": "NVIDIA H100", "processor": "Xeon", "threads": 1, "beside": 11}
+    cpu = {"device": "x86_64, 2 cores", "processor": "Xeon", "threads": 1}
+    run = dataclasses.replace(BOOK.load()[0], provenance=gpu)
+    assert run.machine == "NVIDIA H100, beside 11 other trainings"
+    assert dataclasses.replace(run, provenance=cpu).machine == "Xeon, 1 thread"
+
+
 @pytest.mark.parametrize("jobs", [0, -1, 4096])
 def test_a_number_of_jobs_that_no_machine_runs_is_one_sentence(jobs):
     with pytest.raises(

@@ -464,7 +464,7 @@ class Chapter:
         """What the run of the page took, and the line of output that it ended with."""
         if not run:
             return missing("Time and output of this run")
-        told = f"This run took {run.cost['minutes']:g} min on {machine_of(run)}, and printed"
+        told = f"This run took {run.cost['minutes']:g} min on {run.machine}, and printed"
         if run.outdated:
             told = f"An older version of this run ({run.outdated}) took {told.removeprefix('This run took ')}"
         line = html.escape("\n".join(map(measure.score_line, self.first_scores(run))))
@@ -564,16 +564,6 @@ TRY = (
 def as_tuple(value):
     """A value of JSON or YAML as recipes hold it: lists become tuples."""
     return tuple(map(as_tuple, value)) if isinstance(value, list) else value
-
-
-def machine_of(run):
-    """The processor or GPU of a run, and its threads."""
-    told = run.provenance
-    name = told.get("processor") or told.get("device", "a machine that it does not name")
-    if "cores" not in told.get("device", "cores"):  # a GPU
-        return told["device"]
-    many = told.get("threads")
-    return f"{name}, {many} thread{'' if many == 1 else 's'}" if many else name
 
 
 def quiet(*_):

@@ -39,7 +39,7 @@ def fill(specs, minutes, jobs=1, device=None, start=None, log=print):
         waiting = due(specs, log)
         if minutes > 0:
             prepare([spec for spec, _ in waiting], log)
-        return run_all(waiting, time.time() + 60 * minutes, jobs, start or process_for(device), log)
+        return run_all(waiting, time.time() + 60 * minutes, jobs, start or process_for(device, jobs), log)
 
 
 def check(jobs, device):
@@ -129,26 +129,29 @@ class Job(NamedTuple):
     began: float
 
 
-def process_for(device):
-    """A function spec -> the process that measures it on the device."""
+def process_for(device, jobs=1):
+    """A function spec -> the process that measures it on the device, one of `jobs` at a time."""
     more = ["--device", device] if device else []
 
     def start(spec):
-        return begin(spec, "runs", ["measure", "--only", spec.name, "--due", "--threads", "1", *more])
+        words = ["measure", "--only", spec.name, "--due", "--threads", "1", *more]
+        return begin(spec, "runs", words, beside=jobs - 1)
 
     return start
 
 
-def begin(spec, shelf, words):
-    """A process with one thread; its output goes to measure.log in the run's folder. It ends with this
-    program, because it reads from a pipe that closes then (`end_with_parent`)."""
+def begin(spec, shelf, words, beside=0):
+    """A process with one thread, told that `beside` others share the machine; its output goes to measure.log
+    in the run's folder. It ends with this program, because it reads from a pipe that closes then
+    (`end_with_parent`)."""
     place = build_folder() / shelf / spec.name
     place.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-m", "reid_core", *words]
     # nobody writes to the input: it closes with this program, even if that is killed
     pipes = {"stdin": subprocess.PIPE, "stderr": subprocess.STDOUT}
+    environment = processor.single({**os.environ, provenance.BESIDE: str(beside)})
     with open(place / "measure.log", "w", encoding="utf-8") as told:
-        return subprocess.Popen(command, stdout=told, env=processor.single(), **pipes)
+        return subprocess.Popen(command, stdout=told, env=environment, **pipes)
 
 
 def end_with_parent():

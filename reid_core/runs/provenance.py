@@ -30,6 +30,7 @@ ELSEWHERE = (  # what makes git look into another repository; hooks of git set i
     "GIT_OBJECT_DIRECTORY",
     "GIT_NAMESPACE",
 )
+BESIDE = "REID_BESIDE"  # how many other trainings share the machine; `runs.fill` tells its jobs
 FLOOR = 1e-3  # numbers of a probe below this are compared as if they were this large
 
 
@@ -152,6 +153,7 @@ def of_method(method, asked):
         "processor": processor(),
         "instructions": torch.backends.cpu.get_cpu_capability(),
         "threads": torch.get_num_threads(),
+        "beside": int(os.environ.get(BESIDE, 0)),
         "date": datetime.date.today().isoformat(),
         "weights": loading.fingerprint(method.recipe.pretrained),
         "activation": loading.activation(method.recipe.backbone, method.recipe.pretrained),

@@ -192,6 +192,19 @@ class Run:
         told = [self.spec.name, self.data["fingerprint"], precisions]
         return hashlib.sha256(json.dumps(told).encode()).hexdigest()[:16]
 
+    @property
+    def machine(self):
+        """The processor and its threads, or the GPU; and how many other trainings shared it."""
+        told = self.provenance
+        name = told.get("processor") or told.get("device", "a machine that it does not name")
+        many = told.get("threads")
+        if "cores" not in told.get("device", "cores"):  # a GPU
+            name = told["device"]
+        elif many:
+            name += f", {many} thread{'' if many == 1 else 's'}"
+        others = told.get("beside")
+        return f"{name}, beside {others} other training{'' if others == 1 else 's'}" if others else name
+
     @classmethod
     def read(cls, path):
         """The run in a file; ValueError, which names it, if it holds none."""

@@ -127,7 +127,9 @@ def test_the_mark_of_the_scenes_changes_with_what_is_said_and_with_the_sizes(mon
     monkeypatch.setitem(gates.cast.SIZES["laptop"], "text", (3, 2, 1, 1, 1, 1))
     smaller = mark()
     monkeypatch.undo()
+    monkeypatch.setitem(gates.cast.SIZES["laptop"], "market", (3, 2, 1, 1, 1, 1, 1))  # another set's
     assert mark() == before != smaller
+    monkeypatch.undo()
     monkeypatch.setattr(gates.cast, "captions", lambda *shot: ("a person",))
     silent = mark()
     gates.scenes.cache_clear(), gates.build.planned.cache_clear()

@@ -13,8 +13,8 @@ from PIL import Image
 
 from data_prep import catalogue
 from reid_core import optim
-from reid_core.runs import fill, provenance
-from reid_core.runs.run import BOOK, Spec
+from reid_core.runs import fill, measure, provenance
+from reid_core.runs.run import BOOK, Run, Spec
 
 
 def test_a_run_goes_stale_with_what_its_code_computes_and_not_with_its_files(world):
@@ -103,6 +103,29 @@ def test_a_run_of_another_world_or_other_weights_is_outdated_at_a_glance():
     assert provenance.outdated(other) == "its data changed"
     other = dataclasses.replace(run, provenance={**run.provenance, "weights": "another"})
     assert provenance.outdated(other) == "its weights changed"
+
+
+def test_a_run_is_outdated_once_a_set_changed_that_it_was_only_tested_on(monkeypatch):
+    monkeypatch.setattr(provenance, "digest_of", lambda values: "as it was")
+    run = Run(
+        spec=Spec("clip_reid", "baseline", data="world_market", profile="smoke"),
+        data={"tested": {"world_msmt": catalogue.fingerprint("world_msmt", "smoke")}},
+        recipe={},
+        changes={},
+        scores=[],
+        history=[],
+        cost={},
+        provenance={},
+        fingerprint={"profile": "as it was"},
+    )
+    assert provenance.outdated(run) == ""
+    other = dataclasses.replace(run, data={"tested": {"world_msmt": "another"}})
+    assert provenance.outdated(other) == "its test on world_msmt changed"
+    scores = [{"data": "world_market"}, {"data": "world_msmt"}]
+    told = measure.only_tested(run.spec._replace(profile="laptop"), scores)
+    assert told == {"world_msmt": catalogue.fingerprint("world_msmt", "laptop")}
+    gone = dataclasses.replace(run, data={"tested": {"a set that is not at hand": "another"}})
+    assert provenance.outdated(gone) == ""
 
 
 def test_the_fingerprint_of_a_world_needs_no_picture_of_it(world):

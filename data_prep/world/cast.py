@@ -28,7 +28,7 @@ SIZES = {
         "pairs": 96,
     },
     "laptop": {
-        "market": (200, 10, 400, 2, 5, 1100, 30),
+        "market": (200, 10, 400, 2, 5, 3300, 30),
         "domain": (100, 6, 100, 1, 4, 300),
         "unseen": (60, 1, 3, 0),
         "spectra": (100, 8, 150, 1, 3),
@@ -219,6 +219,21 @@ SETS = {  # name of a data set -> plan(seed, profile); layouts.py says how each 
     **LIFELONG,
     "world_pairs": pairs,
 }
+
+
+SIZED = {  # how a plan is made -> the entries of SIZES that it reads
+    market: ("market",),
+    lifelong: ("domain", "unseen"),
+    spectra: ("spectra",),
+    text: ("text",),
+    pairs: ("pairs",),
+}
+
+
+def sizes(name, profile):
+    """The numbers of SIZES that a data set depends on."""
+    made = getattr(SETS[name], "func", SETS[name])  # without the options of a partial
+    return [SIZES[profile][entry] for entry in SIZED[made]]
 
 
 def plan(name, profile, seed):

@@ -8,11 +8,10 @@ from matplotlib import pyplot as plt
 from data_prep import pictures
 from reid_core import evaluate
 from reid_core.analysis import search, visuals
+from reid_core.analysis.sentences import TYPED
 
-FIRST = "A woman in a red coat carrying a box."
 
-
-def text_search(method, data, sentence=FIRST, places=8):
+def text_search(method, data, sentence=TYPED, places=8):
     """A box of ipywidgets in which a sentence is typed and the gallery ranked for it; without ipywidgets, the
     figure of one sentence."""
     rank = ranker(method, data, places)
@@ -31,17 +30,11 @@ def text_search(method, data, sentence=FIRST, places=8):
     return ipywidgets.VBox([asked, ipywidgets.interactive_output(show, {"text": asked})])
 
 
-def ranked(method, data, sentence=FIRST, places=8):
-    """The figure of the first places of a data set's gallery for one sentence; of a joint set, of the first
-    part with captions."""
-    return drawn(*ranker(method, data, places)(sentence))
-
-
 def ranker(method, data, places=8):
     """A function of a sentence -> (sentence, paths of the first places, cosines). The gallery is embedded
     once, now. ValueError for an empty sentence, or a method that reads none."""
     method.eval()
-    task = search.task_for(method, FIRST)
+    task = search.task_for(method, TYPED)
     data = visuals.part_with_captions(data) or data.parts[0]
     features = evaluate.embed_images(method, data, "gallery", {task.gallery})[task.gallery]  # (G, D)
     shown = features.cpu().numpy()

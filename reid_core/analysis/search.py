@@ -17,7 +17,8 @@ from data_prep.public.files import is_image
 from data_prep.public.loose import loose
 from reid_core import evaluate
 from reid_core.analysis import visuals
-from reid_core.data import ReidData, Shots
+from reid_core.analysis.sentences import sentence
+from reid_core.data import ReidData
 from reid_core.runs.run import OWN, Run
 
 MOST = 20  # names of runs that an error lists
@@ -119,20 +120,3 @@ def task_for(method, query):
         f"expected a query that {type(method).__name__} can ask with, which are images, found no file called "
         f"{query!r}; pass the path of an image, or choose a run of a method that reads sentences."
     )
-
-
-def sentence(method, text, feature, device=None):
-    """The feature (D,) of a sentence, of unit length."""
-    nobody = np.zeros(1, np.int64)
-    shots = Shots(
-        paths=np.array([[""]], object),
-        tiles=np.full((1, 1), -1),
-        pids=nobody,
-        camids=nobody,
-        scenes=nobody,
-        domains=np.array([""], object),
-        present=np.ones((1, 1), bool),
-        captions=[(text,)],
-    )
-    found = evaluate.embed_sentences(method, shots, {feature}, device)
-    return found[feature][0].cpu().numpy()

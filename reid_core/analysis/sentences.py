@@ -15,11 +15,13 @@ from data_prep.world.truth import REGIONS
 from data_prep.world.words import plain
 from reid_core import evaluate
 from reid_core.analysis import explain
+from reid_core.data import Shots
 
 TOKENS = ("sentences", "images")  # which queries a class token answers
 LOOKED = ("things named", "clothing and body")  # parts of an image, of which maps hold a share
 BODY = ("head", "upper", "lower", "foot")
 THINGS = {"backpack": "backpack", **dict.fromkeys(CARRIED.keys() - {"nothing"}, "carried")}  # word -> region
+TYPED = "A woman in a red coat carrying a box."  # what a page asks for until its reader types another
 WORD = re.compile(r"\w+")
 
 
@@ -56,6 +58,7 @@ def visualise(method, data, pick, number):
     maps = np.stack([token_maps(how, method, data, rows, targets) for how in explain.HOW.values()])
     return {
         **ranked_lists(said, gallery[text.gallery], shots, owner, pick),
+        **typed(method, text, gallery[text.gallery]),
         **judged(data, rows, chosen, maps),
     }
 
@@ -72,6 +75,31 @@ def ranked_lists(said, gallery, shots, owner, pick):
         "asked_order": order.astype(np.int32),  # (K, S)
         "asked_correct": shots.pids[order] == shots.pids[owner[rows], None],
     }
+
+
+def sentence(method, text, feature, device=None):
+    """The feature (D,) of a sentence, of unit length."""
+    nobody = np.zeros(1, np.int64)
+    shots = Shots(
+        paths=np.array([[""]], object),
+        tiles=np.full((1, 1), -1),
+        pids=nobody,
+        camids=nobody,
+        scenes=nobody,
+        domains=np.array([""], object),
+        present=np.ones((1, 1), bool),
+        captions=[(text,)],
+    )
+    found = evaluate.embed_sentences(method, shots, {feature}, device)
+    return found[feature][0].cpu().numpy()
+
+
+def typed(method, task, gallery):
+    """The first places of a gallery (G, D) for the sentence TYPED, and their cosines, (S,) each."""
+    said = sentence(method, TYPED, task.query, gallery.device)  # (D,)
+    cosines = gallery.cpu().numpy() @ said  # (G,)
+    order = np.argsort(-cosines, kind="stable")[: explain.PLACES]
+    return {"typed_order": order.astype(np.int32), "typed_cosine": cosines[order].astype(np.float32)}
 
 
 def explained(data, number):

@@ -65,6 +65,8 @@ class Visuals(NamedTuple):
     asked_ap: np.ndarray = NONE  # (K,)
     asked_order: np.ndarray = NONE  # (K, S) positions in the gallery, nearest first
     asked_correct: np.ndarray = NONE  # (K, S) whether they show the person
+    typed_order: np.ndarray = NONE  # (S,) positions in the gallery for `sentences.TYPED`, nearest first
+    typed_cosine: np.ndarray = NONE  # (S,)
     told: np.ndarray = NONE  # (T,) explained images, one per person: positions in the gallery
     sentence: np.ndarray = NONE  # (T,) for which of all sentences
     tokens: np.ndarray = NONE  # (2, 2, T, h, w) maps by HOW and of `sentences.TOKENS`

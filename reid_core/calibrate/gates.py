@@ -321,8 +321,8 @@ def scenes(profile, names):
     marks = []
     for name in names:
         card = build.planned(name, "smoke", 0, build.SIZE)[2]
-        marks.append(card["fingerprint"])
-    text = json.dumps([marks, cast.SIZES[profile]])  # of the profile itself, the sizes alone
+        marks.append([card["fingerprint"], cast.sizes(name, profile)])
+    text = json.dumps(marks)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 

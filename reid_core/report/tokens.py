@@ -6,7 +6,7 @@ T explained images, h x w patches
 
 import numpy as np
 
-from reid_core.analysis import explain, sentences, visuals
+from reid_core.analysis import explain, live, sentences, visuals
 from reid_core.data import load_data
 from reid_core.report import heatmaps, images, tables
 from reid_core.report.notebook import figure, missing
@@ -123,6 +123,26 @@ class Tokens:
         caption = f"Average precision {precision} %; the same person in green. {' '.join(told)}"
         alt = f"A line per sentence with the {places} gallery images ranked highest, in coloured frames"
         return figure(images.image_grid(pictures, places, titles, frames), caption, alt)
+
+    def typed(self):
+        """The first places for the sentence that the box below begins with."""
+        if not self.one or not len(self.one.typed_order):
+            return missing("A ranked list of a typed sentence")
+        pictures = [images.picture(self.data, "gallery", shot) for shot in self.one.typed_order]
+        titles = [f"{place}: {cosine:.2f}" for place, cosine in enumerate(self.one.typed_cosine, 1)]
+        caption = f"Place and cosine of the nearest images to “{sentences.TYPED}”"
+        alt = f"The {len(pictures)} gallery images ranked highest for the sentence, side by side"
+        return figure(images.image_grid(pictures, len(pictures), titles), caption, alt)
+
+    def box(self):
+        """A box in which the reader types a sentence and sees the gallery ranked; needs the weights that the
+        training left here."""
+        if self.run is None:
+            return missing("A box for a sentence of your own")
+        try:
+            return live.text_search(*visuals.trained(self.run.spec))
+        except ValueError as why:
+            return missing(f"A box for a sentence of your own ({why})")
 
 
 def counted(many):

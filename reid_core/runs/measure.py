@@ -63,7 +63,7 @@ def measure(spec, *, shelf=OWN, device=None, checkpoint_every=None, deterministi
         cost = what_it_cost(method, history, time.time() - began + before)
         run = Run(
             spec=spec,
-            data=describe(data, spec, method),
+            data={**describe(data, spec, method), "tested": only_tested(spec, scores)},
             recipe=plain(dataclasses.asdict(method.recipe)),
             changes=changes_of(method.recipe, spec),
             scores=scores,
@@ -227,6 +227,14 @@ def describe(data, spec=None, method=None):
         "counts": m.counts(),
         "notes": [*m.notes, *shortened(method)],
     }
+
+
+def only_tested(spec, scores):
+    """{data set: fingerprint} of those that a run's scores come from besides what it was trained on."""
+    met = {spec.data, *catalogue.parts(spec.data), *order_of(spec)}
+    tested = {record["data"] for record in scores}  # names without the world's seed
+    names = {one.data for one in test_sets(spec) if catalogue.bare(one.data) in tested} - met
+    return {name: catalogue.fingerprint(name, size_of(spec.profile)) for name in sorted(names)}
 
 
 def shortened(method):

@@ -88,8 +88,10 @@ def outdated(run):
     same = {}  # what is compared -> whether it is as it was
     if run.recipe.get("pretrained") in loading.OWN:
         same["weights"] = loading.fingerprint(recipe.pretrained) == run.provenance.get("weights")
-    data = of_data(run)
+    data = mark_of(spec.data, run) if "fingerprint" in run.data else None
     same["data"] = data in (None, run.data.get("fingerprint"))
+    for name, mark in run.data.get("tested", {}).items():  # older runs do not say
+        same[f"test on {name}"] = mark_of(name, run) in (None, mark)
     same["recipe"] = digest(recipe, run.recipe) == digest_of(run.recipe)
     same["profile"] = run.fingerprint.get("profile", pace) == pace  # a reader's own runs have none
     for name, unchanged in same.items():
@@ -98,13 +100,11 @@ def outdated(run):
     return ""
 
 
-def of_data(run):
-    """The fingerprint of a run's data as they are now; None where they are not at hand, or no longer fit for
-    a training."""
-    if "fingerprint" not in run.data:
-        return None
+def mark_of(name, run):
+    """The fingerprint of a data set as it is now for a run; None where it is not at hand, or no longer fit
+    for a training."""
     try:
-        return catalogue.fingerprint(run.spec.data, size_of(run.spec.profile))
+        return catalogue.fingerprint(name, size_of(run.spec.profile))
     except (ValueError, OSError):
         return None
 

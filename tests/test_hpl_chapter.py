@@ -210,6 +210,23 @@ def test_the_line_of_a_run_tells_both_tasks(shelves):
     assert "text to image on world_text" in told and "image to image on world_market" in told
 
 
+def test_one_model_is_priced_against_two_and_the_last_line_adds_them_up(shelves):
+    assert f"training minutes ({tables.NOT_RUN})" in chapter().cost().data
+    took = [{"stage": "one", "seconds": 60.0, "images": 640}]
+    measured("full", history=took)
+    measured(IMAGE.alone, data=ON[IMAGE], history=took)
+    some = rows_of(chapter().cost().data)
+    assert tables.NOT_RUN in some[-1], "one of two was never run"
+    data = {"hpl": chapters.JOINT_SET, "sentences": ON[TEXT], "images": ON[IMAGE]}
+    one, text, image = (
+        joint.parameters_to_answer(Spec("hpl", variant, data=name)) for variant, name in data.items()
+    )
+    assert image < text < one < text + image
+    assert f"{(text + image) / 1e6:.2f}" in some[-1] and f"{one / 1e6:.2f}" in some[-2]
+    measured(TEXT.alone, data=ON[TEXT], history=took)
+    assert " 2 " in rows_of(chapter().cost().data)[-1], "minutes of both"
+
+
 def test_data_that_are_no_joint_set_are_refused_in_a_sentence():
     with pytest.raises(ParameterError, match=r"expected 2 data sets joined by \+, .* found world_market;"):
         chapter("world_market")

@@ -21,9 +21,9 @@ import torch.nn.functional as F
 from PIL import Image
 
 from reid_core import metrics, processor
-from reid_core.data import Batch, PixelStore
+from reid_core.data import Batch, PixelStore, load_data
 from reid_core.loading import load_clip, open_model
-from reid_core.methods import base, promptsg
+from reid_core.methods import base, hpl, promptsg
 from reid_core.precision import attention_backend, pick_device
 from reid_core.runs import records
 from reid_core.runs.provenance import git
@@ -233,13 +233,60 @@ def learnable(kind, recipe, classes):
 def sentence_seconds(method, batch, device):
     """{positions: seconds} of encoding a batch of sentences: 8, as long as needed, and 77, CLIP's context."""
     words = method.template(identity=torch.randn(batch, 1, method.text.width, device=device))
-    padding = method.text.embed(torch.zeros(batch, 77 - 8, dtype=torch.long, device=device))
-    whole = words._replace(embeddings=torch.cat([words.embeddings, padding], 1))  # (B, 8, D) -> (B, 77, D)
-    seconds = {}
-    for length, sentences in {8: words, 77: whole}.items():
-        work = functools.partial(method.text, *sentences)
-        seconds[length] = statistics.median(timed(work, device) for _ in range(5))
-    return seconds
+    whole = padded(method, words)  # (B, 8, D) -> (B, 77, D)
+    return {
+        length: seconds_of(method.text, sentences, 5, device)
+        for length, sentences in {8: words, 77: whole}.items()
+    }
+
+
+def joint_prompts(device, name="ViT-B-16-quickgelu", pairs=16, people=751, rounds=3):
+    """What HPL's prompts would take longer if they were padded to CLIP's 77 positions, if those of an
+    identity were encoded for each of its images, or if those of all identities were not cached: times
+    relative to the prompts of a batch."""
+    recipe = hpl.RECIPE.but(backbone=name, pretrained="random", image_height=128, image_width=64)
+    method = hpl.HPL(recipe, load_data("world_text+world_msmt", "smoke")).to(device).eval()
+    count = recipe.inst_tokens
+    instance = torch.randn(pairs, count, method.text.width, device=device)  # (pairs, Q, W)
+    rows = pairs + pairs // recipe.images_per_id  # an identity for each pair, and one for each four images
+    sizes = {"each identity once": rows, "each image": 2 * pairs, "all identities": people}
+    with (
+        torch.inference_mode(),
+        torch.autocast(device.type, torch.bfloat16),
+        attention_backend(device, False),
+    ):
+        labels = torch.arange(pairs, device=device) % method.data.classes
+        whole = method.full(identity=method.identities(labels), instance=instance)
+        times = {
+            "full prompts": seconds_of(method.prompt_encoder, whole, rounds, device),
+            "at 77 positions": seconds_of(method.prompt_encoder, padded(method, whole), rounds, device),
+        }
+        for label, number in sizes.items():
+            labels = torch.arange(number, device=device) % method.data.classes
+            short = method.short(identity=method.identities(labels))
+            times[label] = seconds_of(method.prompt_encoder, short, rounds, device)
+    batch = times["full prompts"] + times["each identity once"]
+    ratios = {
+        "77 positions over its own": times["at 77 positions"] / times["full prompts"],
+        "each image over each identity": times["each image"] / times["each identity once"],
+        "all identities over a batch": times["all identities"] / batch,
+    }
+    ratios = {label: round(ratio, 2) for label, ratio in ratios.items()}
+    print(f"HPL's prompts with {name}, {pairs} pairs and as many images, bf16: {listed(ratios)}")
+    return {"ratios": ratios, "positions": whole.embeddings.shape[1], "batch": pairs, "model": name}
+
+
+def padded(method, sentences, length=77):
+    """The same sentences with empty positions behind them, up to CLIP's context."""
+    count, own = sentences.embeddings.shape[:2]
+    ids = torch.zeros(count, length - own, dtype=torch.long, device=sentences.embeddings.device)
+    return sentences._replace(embeddings=torch.cat([sentences.embeddings, method.text.embed(ids)], 1))
+
+
+def seconds_of(encoder, sentences, rounds, device):
+    """Median seconds of encoding sentences, after one round that warms up."""
+    work = functools.partial(encoder, *sentences)
+    return statistics.median([timed(work, device) for _ in range(rounds + 1)][1:])
 
 
 def ranking(device, queries=3368, gallery=19732, width=1280):
@@ -467,6 +514,7 @@ PARTS = {
     "tower": tower,
     "ranking": ranking,
     "prompts": prompts,
+    "joint_prompts": joint_prompts,
     "pixels": pixels,
     "index": index,
     "contention": contention,

@@ -1,11 +1,26 @@
 """The tables of a chapter whose runs train on a joint set and are tested in a task on each of its parts: the
 tasks stand side by side, each with its own protocol."""
 
+import functools
+from typing import NamedTuple
+
+import numpy as np
 from IPython.display import HTML
 
 from data_prep import catalogue
+from reid_core.loading import load_clip
 from reid_core.report import ablations, chapters, figures, forest, overall, reported, tables
-from reid_core.report.notebook import NAMES, Chapter, ParameterError, figure, folded, missing, on_paper
+from reid_core.report.notebook import (
+    NAMES,
+    PACES,
+    Chapter,
+    ParameterError,
+    figure,
+    folded,
+    missing,
+    on_paper,
+    pace_cell,
+)
 from reid_core.report.tables import Head
 from reid_core.runs.run import OWN
 
@@ -175,6 +190,25 @@ class JointChapter(Chapter):
         rows |= {task.alone: self.side(chapters.SEPARATE, task) for task in self.tasks}
         return {**rows, self.name: self.side("full", first)}
 
+    def cost(self):
+        """One model for all tasks against a model per task, which the last line adds up: what is stored to
+        answer, and what training took."""
+        made = {name: self.priced(row) for name, row in self.whole().items()}
+        made["both separate models"] = added(made[task.alone] for task in self.tasks)
+        share = made[self.name].stored / made["both separate models"].stored
+        caption = (
+            f"Answering both tasks takes {100 * share:.0f} % of the parameters of two models, and one "
+            "encoding of an image instead of two; minutes are those of the profile "
+            f"{self.page.profile} on the machine of the record"
+        )
+        heads = ["model", "parameters that answer, millions", "MB in float32", PACES[0]]
+        return tables.table(heads, [[name, *one.cells()] for name, one in made.items()], caption)
+
+    def priced(self, row):
+        """The Price of the model of a Row."""
+        runs, kept = self.pace(row)
+        return Price(parameters_to_answer(row.specs[0]), tuple(runs), kept.get(PACES[0], np.nan))
+
     def scores(self):
         """mAP and R1 in both tasks of joint training, a model per task, and the method: as printed in the
         tables of whole methods, ours on the same data and ours on the page's."""
@@ -280,3 +314,33 @@ def side_by_side(columns):
             line += column.get(name, [tables.Cell("–", "empty")] * width)
         lines.append(line)
     return lines
+
+
+@functools.cache
+def parameters_to_answer(spec):
+    """How many numbers the towers hold that answer the queries of a row: without heads, prompts and inversion
+    networks, which training alone needs; a model for image queries needs no text tower."""
+    recipe = spec.recipe()
+    size = (recipe.image_height, recipe.image_width)
+    image, text, _ = load_clip(recipe.backbone, None, size, extra_tokens=recipe.class_tokens - 1)
+    towers = [image] if spec.variant == "images" else [image, text]
+    return sum(p.numel() for tower in towers for p in tower.parameters())
+
+
+class Price(NamedTuple):
+    """What a model, or several, cost."""
+
+    stored: int  # parameters that answer
+    runs: tuple  # what the minutes are from; none where nothing was run
+    minutes: float
+
+    def cells(self):
+        """Millions of parameters, their megabytes, and the minutes of a training where there is one."""
+        time = pace_cell(self.minutes, self.runs) if self.runs else tables.NOT_RUN
+        return [f"{self.stored / 1e6:.2f}", f"{4 * self.stored / 1e6:.1f}", time]
+
+
+def added(prices):
+    """The Price of several models together; without runs where one has none."""
+    stored, runs, minutes = zip(*prices)
+    return Price(sum(stored), sum(runs, ()) if all(runs) else (), sum(minutes))

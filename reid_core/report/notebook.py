@@ -506,22 +506,24 @@ class Chapter:
         lines = []
         minutes = {}
         for name, row in self.whole().items():
-            runs = ablations.found(row.specs, self.page.shelf)
+            runs, kept = self.pace(row)
             if not runs:
                 lines.append([name, *[tables.NOT_RUN] * 3])
                 continue
-            paces = [measure.pace(run.history) for run in runs]
-            kept = {key: np.median([pace[key] for pace in paces]) for key in PACES}
             minutes[name] = kept[PACES[0]]
-            cells = [
-                tables.Cell(f"{value:,.4g}", tables.kind_of(runs), tuple(runs)) for value in kept.values()
-            ]
+            cells = [pace_cell(value, runs) for value in kept.values()]
             lines.append([name, f"{runs[0].cost['trained parameters']:,}", *cells])
         caption = f"What a run of the profile {self.page.profile} cost on the machine of its record"
         if {"CLIP-ReID", self.name} <= set(minutes):
             ratio = minutes[self.name] / minutes["CLIP-ReID"]
             caption += f"; training {self.name} takes {ratio:.2f} of the time of CLIP-ReID"
         return tables.table(["method", "learnable parameters", *PACES], lines, caption)
+
+    def pace(self, row):
+        """(the runs of a Row, {key of PACES: median over them}); no run, nothing."""
+        runs = ablations.found(row.specs, self.page.shelf)
+        paces = [measure.pace(run.history) for run in runs]
+        return runs, {key: np.median([pace[key] for pace in paces]) for key in PACES} if runs else {}
 
     def row(self, label, on=None, test=None, printed=None):
         """An `ablations.Row`; `test` is (row, test) where the label differs in the test alone."""
@@ -564,6 +566,11 @@ TRY = (
 def as_tuple(value):
     """A value of JSON or YAML as recipes hold it: lists become tuples."""
     return tuple(map(as_tuple, value)) if isinstance(value, list) else value
+
+
+def pace_cell(value, runs):
+    """The cell of a number that some runs took."""
+    return tables.Cell(f"{value:,.4g}", tables.kind_of(runs), tuple(runs))
 
 
 def quiet(*_):

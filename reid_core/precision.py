@@ -7,6 +7,10 @@ import torch
 import torch.nn.functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+# Gradients through saturated softmaxes are full of numbers below 1e-38, for which a product takes a processor
+# up to two hundred times as long; they become zero. Here, since threads that torch makes later inherit it.
+torch.set_flush_denormal(True)
+
 
 def in_float32(function):
     """Run a function of tensors in float32, whatever autocast says: distances and log-sums need the digits.

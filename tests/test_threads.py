@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 import pytest
+import torch
 
 from reid_core import processor
 
@@ -71,3 +72,14 @@ print(torch.get_num_threads(), numba.get_num_threads())
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "2"}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
     assert done.stdout.split() == [str(threads), str(threads)], done.stderr
+
+
+def test_numbers_that_take_a_processor_two_hundred_times_as_long_are_zero_in_every_thread():
+    if not torch.set_flush_denormal(True):
+        pytest.skip("this processor cannot")
+    code = (
+        "import torch, reid_core.precision; torch.set_num_threads(2); "
+        "small = torch.full((10**6,), 2**-130); print((small * 1).max().item())"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout.strip() == "0.0", done.stderr

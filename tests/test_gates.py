@@ -297,7 +297,7 @@ def test_no_baseline_reads_a_rate_that_the_mark_of_a_measure_leaves_out(Kind, da
 @pytest.fixture
 def few_lengths(tmp_path, monkeypatch):
     monkeypatch.setattr(lengths, "place", lambda: tmp_path / "lengths.json")
-    monkeypatch.setattr(lengths, "basis", lambda: {"weights": "w"})
+    monkeypatch.setattr(lengths, "basis", lambda data: {"weights": "w"})
     told = iter([70.0, 70.4, 70.2, 75.0, 75.2, 75.1, 78.0, 78.1, 78.2])
     for share in (0.25, 0.5, 1.0):
         for seed in (0, 1, 2):
@@ -335,7 +335,7 @@ def test_two_seeds_do_not_make_a_length_steady(few_lengths):
 
 def test_a_length_of_other_weights_is_due_again(few_lengths, monkeypatch):
     assert len(lengths.wanted()) - len(lengths.due()) == 9
-    monkeypatch.setattr(lengths, "basis", lambda: {"weights": "others"})
+    monkeypatch.setattr(lengths, "basis", lambda data: {"weights": "others"})
     assert lengths.due() == lengths.wanted() and lengths.points() == {}
 
 

@@ -2,6 +2,7 @@
 measure | visuals | pretrain MODEL | gates | bench"""
 
 import argparse
+import functools
 import sys
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from reid_core.calibrate import gates, lengths, pretrain, rates
 from reid_core.methods import METHODS
 from reid_core.recipe import PROFILES, profile_called
 from reid_core.report import chapters, ranked
-from reid_core.runs import bundle, fill, initial, measure
+from reid_core.runs import bundle, fill, initial, measure, workers
 from reid_core.runs.run import BOOK, OWN, Spec, changed, known, training_folder
 from reid_core.statedict import first_line
 
@@ -139,6 +140,7 @@ def add_measure(commands):
     archive = "take the runs of such an archive in, and measure nothing"
     book.add_argument("--merge", metavar="FILE", help=archive)
     book.add_argument("--due", action="store_true", help=argparse.SUPPRESS)  # how --jobs begins a run
+    book.add_argument("--work", action="store_true", help=argparse.SUPPRESS)  # how a GPU's jobs begin
     book.set_defaults(run=measure_book)
 
 
@@ -208,6 +210,8 @@ def measure_book(options):
         return bundle.merge(Path(options.merge), specs.values())
     if options.only:
         return measure_one(specs, options)
+    if options.work:
+        return work_through(specs, options)
     fill.check(options.jobs, options.device)
     before_the_book()
     if options.minutes > 0:
@@ -238,6 +242,14 @@ def measure_one(specs, options):
     if options.due or fill.why_due(specs[options.only]):
         processor.use_threads(options.threads)
         visuals.measure_and_keep(specs[options.only], shelf=BOOK, device=options.device)
+
+
+def work_through(specs, options):
+    """Measure runs that the program which began this process names, one after another."""
+    before_the_book()
+    processor.use_threads(options.threads)
+    keep = functools.partial(visuals.measure_and_keep, shelf=BOOK, device=options.device)
+    workers.work(specs, keep)
 
 
 def pretrain_model(options):

@@ -62,7 +62,10 @@ def test_a_row_that_nobody_ran_is_none():
 @pytest.mark.parametrize(
     "spec, message",
     [
-        (Spec("clip_read", "baseline"), "a method among clip_reid, promptsg, hpl, lifelong, found 'clip_read'"),
+        (
+            Spec("clip_read", "baseline"),
+            "a method among clip_reid, promptsg, hpl, lifelong, found 'clip_read'",
+        ),
         (Spec("clip_reid", "base"), "a variant of clip_reid among baseline, clip_reid, found 'base'"),
         (
             Spec("clip_reid", "baseline", "ful"),

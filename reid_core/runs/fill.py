@@ -1,7 +1,7 @@
 """Measure what the book lacks: which runs are due, several at a time, and how long the rest will take.
 
-Each run is a process of its own with one thread. An interruption costs at most the epoch it falls into: the
-next call resumes the run.
+Each run is a process of its own with one thread; on a GPU a process measures several, one after another
+(`workers`). An interruption costs at most the epoch it falls into: the next call resumes the run.
 """
 
 import itertools
@@ -22,6 +22,7 @@ from reid_core.data import FILTERS, load_data
 from reid_core.methods import METHODS
 from reid_core.runs import provenance
 from reid_core.runs.run import BOOK, Spec
+from reid_core.runs.workers import LOG, Workers
 
 GPU_ROOM = 3e9  # bytes of a GPU's memory that one training of the laptop profile may need
 TALK_EVERY = 60  # seconds between lines of progress
@@ -39,20 +40,31 @@ def fill(specs, minutes, jobs=1, device=None, start=None, log=print):
         waiting = due(specs, log)
         if minutes > 0:
             prepare([spec for spec, _ in waiting], log)
-        return run_all(waiting, time.time() + 60 * minutes, jobs, start or process_for(device, jobs), log)
+        until = time.time() + 60 * minutes
+        if start or not on_gpu(device):
+            return run_all(waiting, until, jobs, start or process_for(device, jobs), log)
+        crew = workers_for(device, jobs)
+        try:
+            return run_all(waiting, until, jobs, crew.start, log)
+        finally:
+            crew.close()
+
+
+def on_gpu(device):
+    """Whether a device, None for the processor, is a GPU."""
+    return torch.device(device or "cpu").type == "cuda"
 
 
 def check(jobs, device):
     """ValueError for a number of jobs that this machine cannot run at once."""
-    on_gpu = torch.device(device or "cpu").type == "cuda"
     most = os.cpu_count()
-    if on_gpu:
+    if on_gpu(device):
         if not torch.cuda.is_available():
             raise ValueError(f"expected a GPU for --device {device}, found none; leave --device out.")
         free = torch.cuda.mem_get_info(device)[0]  # bytes: others may use the same GPU
         most = int(free // GPU_ROOM)
     if not 1 <= jobs <= most:
-        why = f"each needs {GPU_ROOM / 1e9:.0f} GB of the GPU" if on_gpu else "one per core"
+        why = f"each needs {GPU_ROOM / 1e9:.0f} GB of the GPU" if on_gpu(device) else "one per core"
         raise ValueError(f"expected from 1 to {most} jobs ({why}), found {jobs}; correct --jobs.")
 
 
@@ -140,6 +152,12 @@ def process_for(device, jobs=1):
     return start
 
 
+def workers_for(device, jobs):
+    """`Workers` that measure on a device, `jobs` at a time."""
+    command = [sys.executable, "-m", "reid_core", "measure", "--work", "--device", device, "--threads", "1"]
+    return Workers(command, {**os.environ, provenance.BESIDE: str(jobs - 1)})
+
+
 def begin(spec, shelf, words, beside=0):
     """A process with one thread, told that `beside` others share the machine; its output goes to measure.log
     in the run's folder. It ends with this program, because it reads from a pipe that closes then
@@ -150,7 +168,7 @@ def begin(spec, shelf, words, beside=0):
     # nobody writes to the input: it closes with this program, even if that is killed
     pipes = {"stdin": subprocess.PIPE, "stderr": subprocess.STDOUT}
     environment = processor.single({**os.environ, provenance.BESIDE: str(beside)})
-    with open(place / "measure.log", "w", encoding="utf-8") as told:
+    with open(place / LOG, "w", encoding="utf-8") as told:
         return subprocess.Popen(command, stdout=told, env=environment, **pipes)
 
 

@@ -105,7 +105,7 @@ def box_sides(area, aspect, height, width):
 def augment(view, pixels, choices, seed):
     """uint8 (B, M, 3, H, W) -> float32 of the same shape. `seed` starts the noise that fills erased boxes."""
     images = normalise(view, moved(view, pixels, choices))
-    every = torch.from_numpy(choices.boxes).to(pixels.device, non_blocking=True)  # (erasings, B, M, 4)
+    every = on_device(choices.boxes, pixels.device)  # (erasings, B, M, 4)
     for erasing, boxes in zip(view.erasing, every):
         erased = inside(boxes, *images.shape[-2:])  # (B, M, 1, H, W)
         images = torch.where(erased, filling(erasing, images, seed), images)

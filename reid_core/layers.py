@@ -6,6 +6,7 @@ B vectors or sequences, D width, C identities, Q queries, T tokens, E width of t
 import itertools
 
 import torch
+import torch.nn.functional as F
 from open_clip.transformer import ResidualAttentionBlock
 from torch import nn
 
@@ -274,6 +275,156 @@ class NoInteraction(nn.Module):
 
     def readers(self):
         return []
+
+
+class EachLinear(nn.Module):
+    """A linear map of its own for each of M spectra, as one batched product."""
+
+    def __init__(self, spectra, into, out, std=0.02):
+        super().__init__()
+        self.weight = nn.Parameter(nn.init.trunc_normal_(torch.empty(spectra, out, into), std=std))
+        self.bias = nn.Parameter(torch.zeros(spectra, out))
+
+    def forward(self, x):
+        """(M, ..., into) -> (M, ..., out)."""
+        flat = torch.baddbmm(self.bias[:, None], x.flatten(1, -2), self.weight.mT)  # (M, N, out)
+        return flat.unflatten(1, x.shape[1:-1])
+
+
+class EachNorm(nn.Module):
+    """Layer norm of (M, B, T, D) with a scale and a shift of its own for each of M spectra."""
+
+    def __init__(self, spectra, width):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(spectra, width))
+        self.bias = nn.Parameter(torch.zeros(spectra, width))
+
+    def forward(self, x):
+        normed = F.layer_norm(x, x.shape[-1:])
+        return normed * self.weight[:, None, None] + self.bias[:, None, None]
+
+
+class SpectrumAttention(nn.Module):
+    """Self-attention within each of M spectra, with weights of its own (DMPT Eq. 15).
+
+    `norm`: "pre", x + A(norm x); "post", norm(x + A(x)); "none", A(x) alone, as printed (D8). `fused`: every
+    spectrum reads the tokens of all (the paper's Fig. 1a). ValueError for another norm.
+    """
+
+    def __init__(self, spectra, width, *, heads, norm="pre", std=0.02, fused=False):
+        super().__init__()
+        self.heads = heads
+        self.query = EachLinear(spectra, width, width, std)
+        self.keys = EachLinear(spectra, width, 2 * width, std)  # and values
+        self.out = EachLinear(spectra, width, width, std)
+        ways = {"pre": self.after_norm, "post": self.before_norm, "none": self.read}
+        self.way = one_of(ways, norm, "sa_norm")
+        self.norm = nn.Identity() if norm == "none" else EachNorm(spectra, width)
+        self.shown = every_spectrum if fused else itself
+
+    def forward(self, x, first=None):
+        """(M, B, T, D) -> (M, B, Q, D): the first Q = `first` tokens, all for None, after they have read all
+        T. What is not asked for is not computed."""
+        return self.way(x, slice(first))
+
+    def after_norm(self, x, some):
+        return x[:, :, some] + self.read(self.norm(x), some)
+
+    def before_norm(self, x, some):
+        return self.norm(x[:, :, some] + self.read(x, some))
+
+    def read(self, x, some):
+        q = self.split(self.query(x[:, :, some]))  # (M, B, heads, Q, D / heads)
+        k, v = (self.split(self.shown(part)) for part in self.keys(x).chunk(2, -1))
+        found = attend(*(part.flatten(0, 1) for part in (q, k, v)))  # (M B, heads, Q, D / heads)
+        return self.out(found.transpose(1, 2).flatten(2).unflatten(0, x.shape[:2]))
+
+    def split(self, x):
+        """(M, B, T, D) -> (M, B, heads, T, D / heads)."""
+        return x.unflatten(3, (self.heads, -1)).transpose(2, 3)
+
+
+def itself(x):
+    """(M, B, T, D): to each spectrum its own tokens."""
+    return x
+
+
+def every_spectrum(x):
+    """(M, B, T, D) -> (M, B, M T, D): to each spectrum the tokens of all."""
+    return x.transpose(0, 1).flatten(1, 2).expand(len(x), -1, -1, -1)
+
+
+class InverseBind(nn.Module):
+    """The prompts of M spectra read what they have in common (DMPT Sec. 3.4, Eq. 11-14): their mean in a
+    shared space is the bind, key and value at once, in one head."""
+
+    def __init__(self, spectra, width, std=0.02):
+        super().__init__()
+        self.into = EachLinear(spectra, width, width, std)  # W°
+        self.query = EachLinear(spectra, width, width, std)  # W_m
+        self.shared = nn.Linear(width, width)  # W_b
+        nn.init.trunc_normal_(self.shared.weight, std=std)
+        nn.init.zeros_(self.shared.bias)
+
+    def bind(self, prompts, present=None):
+        """Eq. 11: (M, B, S, D) -> (B, S, D), the mean over the spectra that are `present` (M, B), all for
+        None."""
+        mapped = self.into(prompts)  # (M, B, S, D)
+        if present is None:
+            return mapped.mean(0)
+        weight = present[..., None, None].to(mapped.dtype)  # (M, B, 1, 1)
+        return (mapped * weight).sum(0) / weight.sum(0).clamp(min=1)
+
+    def common(self, prompts, present):
+        """What all prompts read, before `shared`: (B, S, D)."""
+        return self.bind(prompts, present)
+
+    def forward(self, prompts, present=None):
+        """(M, B, S, D) -> the same shape (Eq. 13, 14): the residual is the prompt as it came."""
+        key = self.shared(self.common(prompts, present))  # (B, S, D)
+        share = (self.query(prompts) @ key.mT / key.shape[-1] ** 0.5).softmax(-1)  # (M, B, S, S)
+        return prompts + share.to(key.dtype) @ key
+
+
+class DirectExchange(InverseBind):
+    """Without a bind: the prompts of each spectrum read those of all one by one."""
+
+    def common(self, prompts, present):
+        """(B, M S, D); what is not `present` stays in: DMPT has no such row for missing spectra."""
+        return self.into(prompts).transpose(0, 1).flatten(1, 2)
+
+
+class NoExchange(nn.Module):
+    """Prompts that read no others."""
+
+    def __init__(self, spectra, width, std=0.02):
+        super().__init__()
+
+    def forward(self, prompts, present=None):
+        return prompts
+
+
+class PromptBinding(nn.Module):
+    """PromptIBind: the semantic prompts of the spectra exchange, then each spectrum reads its own tokens
+    (DMPT Eq. 11-16).
+
+    `exchange`: "bind", through their mean; "prompts", directly; "tokens", not at all, and every spectrum
+    reads the tokens of all. ValueError for another word.
+    """
+
+    def __init__(self, spectra, width, *, heads, norm="pre", std=0.02, exchange="bind"):
+        super().__init__()
+        kinds = {"bind": InverseBind, "prompts": DirectExchange, "tokens": NoExchange}
+        self.external = one_of(kinds, exchange, "interaction")(spectra, width, std)
+        fused = exchange == "tokens"
+        self.internal = SpectrumAttention(spectra, width, heads=heads, norm=norm, std=std, fused=fused)
+
+    def forward(self, x, prompts, first=None, present=None):
+        """Tokens (M, B, T, D), whose last `prompts` are the semantic ones -> (M, B, T, D), or the `first`
+        tokens alone."""
+        start = x.shape[2] - prompts
+        bound = self.external(x[:, :, start:], present)  # (M, B, S, D)
+        return self.internal(torch.cat([x[:, :, :start], bound], 2), first)
 
 
 def init_as_clip(module, width, depth):

@@ -104,6 +104,36 @@ class DeepPrompts(nn.Module):
         return self.tables[index].expand(x.shape[0], -1, -1) if index < len(self.tables) else prompts
 
 
+class SpectrumPrompts(nn.Module):
+    """Fresh prompts for each block and each of M spectra, for a pass in which the images of one spectrum
+    follow those of another (DMPT Sec. 3.3, Eq. 7-9).
+
+    Semantic prompts S_p are free; `shared` gives all spectra the same. Modality prompts M_p are `count`
+    vectors that a map of each block makes of the word of a spectrum: `words` (M, W), or (M, count, W) with a
+    word for each vector. `norm` is what the prompts of the first block pass.
+    """
+
+    def __init__(self, blocks, spectra, width, *, semantic, spread, words, count=0, shared=False, norm=None):
+        super().__init__()
+        self.spectra = spectra
+        self.width = width
+        shape = (blocks, 1 if shared else spectra, semantic, width)
+        self.semantic = nn.Parameter(torch.empty(shape).uniform_(-spread, spread))
+        self.register_buffer("words", words, persistent=False)
+        each = count if words.dim() == 2 else 1  # vectors that a map makes at once
+        maps = blocks if count else 0
+        self.maps = nn.ModuleList(nn.Linear(words.shape[-1], each * width) for _ in range(maps))
+        self.norms = {0: norm or nn.Identity()}  # a dict: it is the tower's, and no module of this one
+
+    def forward(self, index, x, prompts):
+        """A prompter (`towers.no_prompts`): x (M B, T, D) -> (M B, P, D)."""
+        semantic = self.semantic[index].expand(self.spectra, -1, -1)  # (M, S, D)
+        both = [*(made(self.words) for made in self.maps[index : index + 1]), semantic]
+        joined = torch.cat([part.reshape(self.spectra, -1, self.width) for part in both], 1)  # (M, P, D)
+        normed = self.norms.get(index, nn.Identity())(joined)
+        return normed.repeat_interleave(len(x) // self.spectra, 0)
+
+
 class GrowingTable(nn.Module):
     """One row of `shape` per identity. `grow` says what becomes of the rows there are: "trained", "frozen" or
     "dropped"; ValueError for another word."""

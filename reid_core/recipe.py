@@ -106,9 +106,10 @@ RULES = {
     # per step: fewer steps remember as much of the training
     "decay": lambda value, profile: value ** (1 / profile.time),
     # prompts: as many per patch of the smaller image
-    "tokens": lambda value, profile: max(1, round(value * profile.size**2)),
+    "tokens": lambda value, profile: max(1, round(value * profile.size**2)) if value else 0,
     "backbone": lambda value, profile: profile.backbone or value,
     "weights": lambda value, profile: profile.backbone or value,
+    "imagenet": lambda value, profile: f"{profile.backbone}_vit" if profile.backbone else value,
 }
 
 

@@ -31,9 +31,6 @@ CAPTIONER = "sentences are read from files; the library neither asks BLIP-2 nor 
 MISSING = "the library has no missing-modality option yet"
 NOT_COVERED = {  # file name without suffix -> why no test reads it
     "demo__missing_modality": MISSING,
-    "dmpt__external_interaction": "the PromptIBind layer comes with DMPT",
-    "dmpt__param_count": "the trainable parts of DMPT are not complete before the PromptIBind layer",
-    "dmpt__promptibind_layer": "the PromptIBind layer comes with DMPT",
     "htt__data_facts": "facts about HTT's own loader, which we do not follow",
     "irra__mlm_masking": "Outside the methods being rebuilt: none of them masks words.",
     "multimodal__missing_modality_facts": MISSING,

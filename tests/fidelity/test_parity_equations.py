@@ -1,5 +1,6 @@
 """The equations of DMPT and HPL, for which there is no published code, against shared arrays in float64."""
 
+import pytest
 import torch
 import torch.nn.functional as F
 from golden import (
@@ -17,8 +18,9 @@ from golden import (
 )
 from torch import nn
 
-from reid_core import losses
+from reid_core import layers, losses
 from reid_core.layers import Head
+from reid_core.prompts import SpectrumPrompts
 
 # DMPT
 
@@ -73,6 +75,126 @@ def test_the_printed_contrast_is_a_constant(file):
     loss = sum(losses.bank_classification(z, b, ids, 100.0) for z, b in zip(features.unbind(1), bank))
     agree(file, "out/literal/loss", loss, FLOAT64)
     assert max(g.abs().max() for g in torch.autograd.grad(loss, list(x.values()))) < 1e-12
+
+
+SPECTRA = "rnt"
+
+
+@golden("dmpt__external_interaction")
+def test_prompts_read_what_the_spectra_have_in_common(file):
+    file = file()
+    x = leaves(file, *(f"S_{m}" for m in SPECTRA), dtype=torch.float64)
+    prompts = torch.stack([x[f"S_{m}"] for m in SPECTRA])  # (M, B, S, D)
+    layer = layers.InverseBind(len(SPECTRA), prompts.shape[-1]).double()
+    weights = external(file, "w/")
+    layer.load_state_dict(weights)
+    bind = layer.bind(prompts)
+    agree(file, "out/bind", bind, FLOAT64)
+    agree(file, "out/bind_projected", layer.shared(bind), FLOAT64)
+    out = layer(prompts)
+    for m, query, found in zip(SPECTRA, layer.query(prompts), out):
+        agree(file, f"out/query_{m}", query, FLOAT64)
+        agree(file, f"out/S_b2m_{m}", found, FLOAT64)
+    loss = sum((found * file.tensor(f"in/cotangent_{m}")).sum() for m, found in zip(SPECTRA, out))
+    gradients_agree(file, "grad/", loss, x, GRADIENT64)
+    loss.backward()
+    for k, m in enumerate(SPECTRA):
+        agree(file, f"grad/bind_proj.{m}.weight", layer.into.weight.grad[k], GRADIENT64)
+        agree(file, f"grad/query.{m}.bias", layer.query.bias.grad[k], GRADIENT64)
+    agree(file, "grad/bind_shared.weight", layer.shared.weight.grad, GRADIENT64)
+
+
+def stacked(file, *names):
+    """The tensors of all spectra as one; each name has a place for the spectrum."""
+    return [torch.stack([file.tensor(name.format(m)) for m in SPECTRA]).double() for name in names]
+
+
+def external(file, prefix):
+    """The state of an InverseBind."""
+    found = {}
+    for own, theirs in (("into", "bind_proj"), ("query", "query")):
+        names = [f"{prefix}{theirs}.{{}}.{kind}" for kind in ("weight", "bias")]
+        found[f"{own}.weight"], found[f"{own}.bias"] = stacked(file, *names)
+    for kind in ("weight", "bias"):
+        found[f"shared.{kind}"] = file.tensor(f"{prefix}bind_shared.{kind}").double()
+    return found
+
+
+def internal(file, prefix):
+    """The state of a SpectrumAttention."""
+    names = ("in_proj_weight", "in_proj_bias", "out_proj.weight", "out_proj.bias")
+    weight, bias, *out = stacked(file, *(f"{prefix}self_attn.{{}}.{name}" for name in names))
+    width = weight.shape[-1]
+    found = {"query.weight": weight[:, :width], "query.bias": bias[:, :width]}
+    found |= {"keys.weight": weight[:, width:], "keys.bias": bias[:, width:]}
+    found |= {"out.weight": out[0], "out.bias": out[1]}
+    scale, shift = stacked(file, f"{prefix}norm.{{}}.weight", f"{prefix}norm.{{}}.bias")
+    return found, {"norm.weight": scale, "norm.bias": shift}
+
+
+@golden("dmpt__promptibind_layer")
+@pytest.mark.parametrize("norm", ["pre", "none"])
+def test_spectra_exchange_and_then_read_themselves(file, norm):
+    """The class token alone gives the same feature as all tokens, and the order of tokens is immaterial."""
+    file = file()
+    told = file.settings
+    semantic, before = told["num_semantic_prompts"], 1 + told["num_modality_prompts"]
+    x = leaves(file, *(f"tokens_{m}" for m in SPECTRA), dtype=torch.float64)
+    given = torch.stack([x[f"tokens_{m}"] for m in SPECTRA])  # class, modality, semantic, patches
+    order = torch.arange(given.shape[2])
+    order = torch.cat([order[:before], order[before + semantic :], order[before : before + semantic]])
+    made = []
+    for k in range(told["k"]):
+        layer = layers.PromptBinding(len(SPECTRA), given.shape[-1], heads=told["heads"], norm=norm).double()
+        layer.external.load_state_dict(external(file, f"w/layers.{k}."))
+        attention, norms = internal(file, f"w/layers.{k}.")
+        layer.internal.load_state_dict({**attention, **(norms if norm == "pre" else {})})
+        made.append(layer)
+    tokens = given[:, :, order]
+    for layer in made[:-1]:
+        tokens = layer(tokens, semantic)
+    whole, first = made[-1](tokens, semantic), made[-1](tokens, semantic, 1)
+    for m, found in zip(SPECTRA, whole):
+        agree(file, f"out/{norm}/tokens_{m}", found[:, order.argsort()], FLOAT64)
+    agree(file, f"out/{norm}/feature", torch.cat(list(first[:, :, 0]), 1), FLOAT64)
+    loss = sum((found[:, 0] * file.tensor(f"in/cotangent_{m}")).sum() for m, found in zip(SPECTRA, first))
+    gradients_agree(file, f"grad/{norm}/", loss, x, GRADIENT64)
+    loss.backward()
+    shared = made[0].external.shared.weight.grad
+    agree(file, f"grad/{norm}/layers.0.bind_shared.weight", shared, GRADIENT64)
+
+
+@golden("dmpt__param_count")
+def test_what_is_trained_is_counted_as_the_paper_does(file):
+    """17,885,440 for 171 identities, with the norm of D8 beyond it; 6.5 per cent of three towers and that."""
+    file = file()
+    told, parts = file["config"], file["components"]
+    norm = "pre" if told["self_attention_norm"] else "none"
+    found = {}
+    layer = layers.PromptBinding(3, told["width"], heads=12, norm=norm)
+    names = {"bind_proj_per_modality": "into", "query_per_modality": "query", "bind_shared": "shared"}
+    found |= {name: told["k"] * count(getattr(layer.external, own)) for name, own in names.items()}
+    found["self_attention_per_modality"] = told["k"] * count(layer.internal)
+    prompts = SpectrumPrompts(
+        told["layers"],
+        3,
+        told["width"],
+        semantic=told["semantic"],
+        spread=0.0625,
+        words=torch.zeros(3, told["text_width"]),
+        count=told["modality"],
+    )
+    found["semantic_prompts"], found["modality_projection"] = prompts.semantic.numel(), count(prompts.maps)
+    head = Head(3 * told["width"], told["ids"])
+    found["bnneck_weight"], found["classifier"] = head.neck.weight.numel(), count(head.classifier)
+    assert {name: parts[name] for name in found} == found
+    assert set(parts) - set(found) == {"image_projection", "text_projection", "total"}
+    projections = told["width"] * told["text_width"] + told["text_width"] ** 2
+    assert sum(found.values()) + projections == parts["total"]
+
+
+def count(module):
+    return sum(p.numel() for p in module.parameters())
 
 
 @golden("dmpt__total_loss")

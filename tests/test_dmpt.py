@@ -136,24 +136,49 @@ def test_the_bind_of_spectra_that_are_there_leaves_the_others_out():
     assert torch.allclose(found[1], mapped[0, 1], atol=1e-6)
 
 
-@pytest.mark.parametrize("missing", ["zeros", "mask"])
-def test_a_missing_spectrum_leaves_its_block_empty_and_the_others_not(missing, spectra):
-    method = built(spectra, missing=missing).eval()
-    found = evaluate.embed_images(method, spectra.without("rgb"), "query", {"after"})["after"]
-    width = method.image.width
-    assert (found[:, :width] == 0).all() and (found[:, width:] != 0).any()
-    whole = evaluate.embed_images(method, spectra, "query", {"after"})["after"]
-    assert (whole[:, :width] != 0).any()
+def blocks(method, data):
+    """The feature of the queries, a block for each spectrum: (B, M, D)."""
+    return evaluate.embed_images(method, data, "query", {"after"})["after"].unflatten(1, (3, -1))
 
 
-def test_the_blank_image_is_grey_after_the_normalisation(spectra, monkeypatch):
-    method = built(spectra).eval()
-    seen = []
-    real = method.image.forward
-    monkeypatch.setattr(method.image, "forward", lambda x, **more: seen.append(x) or real(x, **more))
-    evaluate.embed_images(method, spectra.without("nir"), "query", {"before"})
-    count = len(seen[0]) // 3
-    assert (seen[0][count : 2 * count] == 0).all() and (seen[0][:count] != 0).any()
+def test_a_missing_spectrum_leaves_what_the_tower_makes_of_a_blank_image_or_nothing(spectra):
+    """As DeMo's test, or masked; and the others' blocks hear of it through the bind alone."""
+    found = {}
+    for missing in dmpt.MISSING:
+        method = built(spectra, missing=missing).eval()
+        method.learn_means()
+        found[missing] = blocks(method, spectra.without("rgb"))
+    assert (found["mask"][:, 0] == 0).all() and (found["mask"][:, 1:] != 0).any()
+    assert (found["zeros"][:, 0] != 0).any() and not torch.allclose(found["zeros"], found["mean"])
+    unbound = built(spectra, missing="zeros", interaction_layers_k=0, neck_feature="before").eval()
+    whole, lacking = (
+        evaluate.embed_images(unbound, data, "query", {"tower"})["tower"].unflatten(1, (3, -1))
+        for data in (spectra, spectra.without("rgb"))
+    )
+    ratio = (whole / lacking)[:, 1:].flatten(1)  # unit length as a whole: a factor for each image
+    assert torch.allclose(ratio, ratio[:, :1].expand_as(ratio), rtol=1e-3)
+
+
+def test_the_blank_image_is_grey_or_the_mean_after_the_normalisation(spectra, monkeypatch):
+    for missing in ("zeros", "mean"):
+        method = built(spectra, missing=missing).eval()
+        method.learn_means()
+        seen = []
+        real = method.image.forward
+        monkeypatch.setattr(
+            method.image, "forward", lambda x, real=real, seen=seen, **more: seen.append(x) or real(x, **more)
+        )
+        evaluate.embed_images(method, spectra.without("nir"), "query", {"before"})
+        first, second, _ = seen[0].unflatten(0, (3, -1))
+        wanted = method.means[1] if missing == "mean" else torch.zeros(3, 1, 1)
+        assert torch.equal(second, wanted.expand_as(second)) and first.std() > 0.1
+
+
+def test_the_means_are_those_of_the_training_images(spectra):
+    method = built(spectra)
+    method.learn_means()
+    pixels = spectra.store("train", method.size, "bilinear").pixels[1::3]  # near infrared
+    assert torch.allclose(method.means[1].flatten(), (pixels.float() / 127.5 - 1).mean((0, 2, 3)), atol=1e-4)
 
 
 def test_another_number_of_spectra_is_one_sentence(world):

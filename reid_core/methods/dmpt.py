@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from reid_core.augment import HALF, Augmentation, Erasing
+from reid_core.augment import HALF, Augmentation, Erasing, normalise
 from reid_core.layers import Head, PromptBinding
 from reid_core.loading import OWN, load_clip, load_timm
 from reid_core.losses import batch_hard_triplet, centre_l1, identity, modality_contrast, modality_pull
@@ -114,6 +114,7 @@ class DMPT(Method):
         self.make_interaction()
         self.make_projections(clip, text, words)
         self.head = Head(self.spectra * self.image.width, data.classes)  # D9: one, on all side by side
+        self.register_buffer("means", torch.zeros(self.spectra, 3, 1, 1))  # of the training images
         self.choose()
 
     def spectra_words(self):
@@ -197,7 +198,7 @@ class DMPT(Method):
         learnt = {"trained": [self.image_proj, self.text_proj], "frozen": []}
         self.learnt = one_of(learnt, r.image_text_proj, "image_text_proj") if self.contrast else []
         self.tower_groups = one_of({"prompts": [], "all": [self.image]}, r.tuned, "tuned")
-        self.bound = one_of({"zeros": always, "mask": as_told}, r.missing, "missing")
+        self.mean_share, self.told, self.left = one_of(MISSING, r.missing, "missing")
 
     # stage
 
@@ -219,8 +220,18 @@ class DMPT(Method):
             weights={name: weights[name] for name in self.terms},
             groups=groups,
             schedule=warmup_cosine(r.span, r.lr_peak, low, r.warmup_epochs, start),
+            prepare=self.learn_means,
         )
         return [tuning]
+
+    def learn_means(self):
+        """The mean of each spectrum and channel over the training images, as the tower sees them: what may
+        stand for a missing image (D26)."""
+        view = self.test_view()
+        pixels = self.data.store("train", self.size, view.filter).pixels.unflatten(0, (-1, self.spectra))
+        chunks = [part.float().mean((0, 3, 4)) * len(part) for part in pixels.split(256)]  # (M, 3) each
+        mean = torch.stack(chunks).sum(0) / len(pixels)
+        self.means.copy_(normalise(view, mean[..., None, None]))
 
     def train_view(self):
         r = self.recipe
@@ -239,14 +250,15 @@ class DMPT(Method):
         the tower at once."""
         there = batch.present.T  # (M, B)
         images = batch.images.transpose(0, 1)  # (M, B, 3, H, W)
-        # an absent spectrum is mid-grey after the normalisation, as in the published protocol (D26)
-        seen = images.masked_fill(~there[..., None, None, None], 0.0)
+        # zeros after the normalisation are mid-grey, as in the published protocol (D26)
+        blank = self.mean_share * self.means[:, None]  # (M, 1, 3, 1, 1)
+        seen = torch.where(there[..., None, None, None], images, blank)
         out = self.image(seen.flatten(0, 1), prompter=self.prompts)
         x = torch.cat([out.tokens, out.prompts], 1).unflatten(0, images.shape[:2])  # (M, B, T, D)
         first = x[:, :, 0]
         for depth, layer in enumerate(self.layers, 1):
             wanted = 1 if depth == len(self.layers) else None  # of the last layer the class token alone
-            x = layer(x, self.recipe.semantic_prompt_tokens_S, wanted, self.bound(there))
+            x = layer(x, self.recipe.semantic_prompt_tokens_S, wanted, self.told(there))
         return first, x[:, :, 0]
 
     # losses
@@ -274,16 +286,13 @@ class DMPT(Method):
     # tests
 
     def features(self, batch, names):
-        """ "before" and "after" the neck, (B, M D), blocks of absent spectra zero; and "tower", the class
-        tokens that nobody has told of other spectra."""
-        encoded, final = self.encode(batch)
-        there = batch.present.T[..., None]  # (M, B, 1)
-        own = joined(final * there.to(final.dtype))
-        return {
-            "before": own,
-            "after": self.head.neck(own) * joined(there.expand_as(final)),
-            "tower": joined(encoded * there.to(encoded.dtype)),
-        }
+        """ "before" and "after" the neck, (B, M D), and "tower", the class tokens that know of no other
+        spectrum."""
+        encoded, final = (self.left(x, batch.present.T) for x in self.encode(batch))  # (M, B, D) each
+        before = joined(final)
+        blocks = self.head.neck(before).unflatten(1, (self.spectra, -1)).transpose(0, 1)  # (M, B, D)
+        after = joined(self.left(blocks, batch.present.T))
+        return {"before": before, "after": after, "tower": joined(encoded)}
 
     def retrieval_tasks(self):
         neck = one_of({"after": "after", "before": "before"}, self.recipe.neck_feature, "neck_feature")
@@ -300,13 +309,31 @@ def joined(x):
     return x.transpose(0, 1).flatten(1)
 
 
-def always(there):
+def everybody(there):
     """The bind takes every spectrum, whatever it shows."""
 
 
-def as_told(there):
+def those(there):
     """The bind takes the spectra that are there (M, B)."""
     return there
+
+
+def kept(x, there):
+    """(M, B, D) as it is: what the tower makes of a blank image stays in the feature."""
+    return x
+
+
+def masked(x, there):
+    """(M, B, D) with zeros for the spectra that are not there (M, B)."""
+    return x * there[..., None].to(x.dtype)
+
+
+# what stands for a missing spectrum (D26) -> (share of its mean image, who binds, what becomes of its block)
+MISSING = {
+    "zeros": (0.0, everybody, kept),
+    "mean": (1.0, everybody, kept),
+    "mask": (0.0, those, masked),
+}
 
 
 def imagenet(recipe, size):

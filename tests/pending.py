@@ -31,15 +31,14 @@ PENDING_ROWS = {  # paper -> reason -> names in hyperparameters.csv
         """.split(),
     },
     "dmpt": {
-        CHAPTER: """
-        augmentation modality_prompt_tokens_M modality_projection bind_prompt_tokens lr_warmup optimizer
-        interaction_layers_k interaction_layers_grid modality_prompt_grid text_prompt modalities metrics
-        frozen_backbone_copies drop_path imagenet_weights pos_embed_resize modality_words
-        prompt_projection_layers prompt_insertion sa_norm sa_heads interaction_init_std descriptor
-        image_text_proj center_mae label_smoothing triplet con_mode con_temperature con_feature neck_feature
-        epochs_msvr310 epochs_market1501_mm epochs_rgbnt100 batch_size_rgbnt100 bias_lr_factor precision
-        seeds semantic_prompt_grid model_selection acceptance_band_rgbnt100_market1501mm
-        acceptance_band_rgbnt201_msvr310 sie trainable_params_literal
+        FIXED: """
+        augmentation optimizer modalities metrics frozen_backbone_copies drop_path pos_embed_resize
+        modality_projection prompt_projection_layers descriptor precision seeds model_selection sie
+        acceptance_band_rgbnt100_market1501mm acceptance_band_rgbnt201_msvr310 trainable_params_literal
+        """.split(),
+        ELSEWHERE: """
+        bind_prompt_tokens lr_warmup interaction_layers_grid modality_prompt_grid semantic_prompt_grid
+        epochs_msvr310 epochs_market1501_mm epochs_rgbnt100 batch_size_rgbnt100
         """.split(),
     },
     "pad": {
@@ -78,7 +77,7 @@ ABLATION_TABLES = {  # the tables whose rows must be keys of ABLATIONS
     "pad": ("seed: Ablation Study", "card 9.6: text KD strength"),
     "vladr": ("seed: Ablation Study",),
 }
-PENDING_ABLATIONS = dict.fromkeys(("dmpt", "pad", "vladr"), CHAPTER)
+PENDING_ABLATIONS = dict.fromkeys(("pad", "vladr"), CHAPTER)
 
 DECISIONS = {  # every decision of a card
     "promptsg": [f"D{k}" for k in range(1, 29)],
@@ -90,9 +89,7 @@ DECISIONS = {  # every decision of a card
 PENDING_DECISIONS = {  # not yet named in the paper's file: each comes with its chapter
     "promptsg": [],
     "hpl": [],
-    "dmpt": """
-        D1 D2 D4 D5 D6 D7 D8 D9 D10 D12 D13 D14 D15 D16 D17 D18 D19 D22 D23 D24 D25 D26 D27 D28 D29 D30 D31
-    """.split(),
+    "dmpt": [],
     "pad": """
         D1 D2 D3 D4 D5 D6 D7 D8 D9 D10 D11 D12 D13 D14 D15 D16 D17 D19 D20 D21 D22 D23 D24 D25 D26 D27 D28
         D29 D30 D31 D32 D33 D34 D11b D33b

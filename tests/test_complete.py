@@ -77,6 +77,7 @@ UNITS = {  # the same fact in another form
     "stage2_lr_bias",  # 1e-5, here as twice 5e-6
     "batch_size",  # 64, here as 16 x 4
     "mim_heads_vit",
+    "sa_heads",  # 12, here as the width of one
     "mim_mlp_dim",
     "mim_kv_tokens",  # 8 x 64 = 512, 4 x 512, 129: here as parts of the width
     "supcon_directions_weight",  # half of the sum, here as lambda times a share of one each

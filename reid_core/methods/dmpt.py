@@ -6,7 +6,7 @@ ratio of 6.5 % counts three (`budget`). D2: what is frozen is in evaluation mode
 bilinearly, as by all methods it compares itself with (`towers.resize_positions`). D23: the baselines keep the
 centre loss. D24: labels follow the sorted identities. D25: the last epoch is tested. D27: three seeds or
 more; the order of the rows counts more than the numbers, which nobody reproduced. D28: no camera embedding.
-D31: the maps have biases.
+D31: the maps have biases. D19: schedule and optimiser are those of methods that tune prompts of such a tower.
 
 B shots of M spectra, D width of the tower, E of the joint space, S semantic prompts
 """
@@ -42,9 +42,7 @@ class DMPTRecipe(Recipe):
     image_height: int = stated(256, "Sec. 4.2: persons and vehicles (D29)", "pixels")
     image_width: int = stated(128, "Sec. 4.2", "pixels")
     tuned: str = stated("prompts", "Sec. 3: the tower is frozen; all of it where it is fine-tuned")
-    semantic_prompt_tokens_S: int = stated(
-        32, "Sec. 4.2", "tokens", ("semantic_prompt_tokens_S", "bind_prompt_tokens")
-    )
+    semantic_prompt_tokens_S: int = stated(32, "Sec. 4.2; the bind has as many", "tokens")
     share_semantic_prompts: bool = assumed(False, "D30: superscripts of Sec. 3.3")
     prompt_init_uniform: float = assumed(0.0625, "D11")
     prompt_insertion: str = assumed("after ln_pre", "D7")
@@ -65,11 +63,11 @@ class DMPTRecipe(Recipe):
     label_smoothing: float = assumed(0.1, "D14: its citation")
     triplet_margin: float = assumed(0.0, "D15: 0 is the soft margin", row="triplet")
     centre_detached: bool = assumed(False, "D13", row="center_mae")
-    epochs: int = assumed(60, "D19d", "epochs", ("epochs_rgbnt201", "epochs_msvr310", "epochs_market1501_mm"))
+    epochs: int = assumed(60, "D19d: RGBNT201, MSVR310, Market1501-MM", "epochs", "epochs_rgbnt201")
     span: int = assumed(60, "D19d; the epochs that the schedule is written in", row="epochs_rgbnt201")
     ids_per_batch: int = assumed(16, "D19e", row="batch_size")
     images_per_id: int = assumed(4, "D19e", row="batch_size")
-    lr_peak: float = assumed(1e-3, "D19a", "new lr", ("lr_peak", "lr_warmup"))
+    lr_peak: float = assumed(1e-3, "D19a: the printed 0.001 is where the warm-up ends", "new lr")
     lr_tower: float = assumed(
         3.5e-6, "rate of a tower that is fine-tuned: CLIP-ReID's warm-up", "pretrained lr"
     )
@@ -79,9 +77,9 @@ class DMPTRecipe(Recipe):
     bias_lr_factor: float = assumed(1.0, "D19f")
     weight_decay: float = stated(1e-4, "Sec. 4.2")
     loss_weights: tuple = stated((1.0, 1.0, 1.0, 1.0), "Eq. 17")
-    flip_p: float = assumed(0.5, "D21", row="augmentation")
-    pad: int = assumed(10, "D21", row="augmentation")
-    random_erasing_p: float = assumed(0.5, "D21", row="augmentation")
+    flip_p: float = assumed(0.5, "D21")
+    pad: int = assumed(10, "D21")
+    random_erasing_p: float = assumed(0.5, "D21")
     augmentation_sync: str = assumed("none", "D20: independent for each spectrum")
     norm_mean_std: tuple = assumed((HALF, HALF), "D21")
     missing: str = assumed("zeros", "D26")
@@ -404,6 +402,7 @@ OTHERS = {  # what it is measured against
     "fine-tuning with text": {"tuned": "all", **NO_PROMPTS, "con_mode": "modality"},
     "head alone": NO_PROMPTS,
 }
+# Fig. 4, whose values are lost (D22)
 LENGTHS = {f"{count} semantic prompts": {"semantic_prompt_tokens_S": count} for count in (4, 8, 16, 64)}
 CLAIMS = {  # Fig. 1: how else spectra may exchange
     "prompts exchange directly": {"interaction": "prompts"},

@@ -26,16 +26,26 @@ def run_tests(method, data, device=None, precision="fp32", number=None):
     """{task: Scores} of the first `number` of the method's tests that the data has queries for (None: of
     all).
 
-    A split is encoded once, for all features that any of the tests names.
+    A split is encoded once, for all features that any of the tests names; once more for each choice of
+    spectra that tests go without.
     """
     method.eval()
     tasks = dict(list(available_tasks(method, data).items())[:number])
+    how = {"device": device, "precision": precision}
+    found = {}
+    for gone in dict.fromkeys(task.without for task in tasks.values()):
+        some = {name: task for name, task in tasks.items() if task.without == gone}
+        found |= run_alike(method, data.without(*gone) if gone else data, some, how)
+    return {name: found[name] for name in tasks}  # in the method's order
+
+
+def run_alike(method, data, tasks, how):
+    """{task: Scores} of tests that see the same spectra."""
     images = [task for task in tasks.values() if task.query_type == "image"]
     texts = [task for task in tasks.values() if task.query_type == "text"]
     named = {task.query for task in images}
     shown = {task.gallery for task in tasks.values()}
     said = {task.query for task in texts}
-    how = {"device": device, "precision": precision}
     seen = {
         "query": embed_images(method, data, "query", named, **how),  # (Q, D) by name
         "gallery": embed_images(method, data, "gallery", shown, **how),  # (G, D)
@@ -82,12 +92,13 @@ def run_task(task, data, seen):
     found = score_trials(
         query, seen["gallery"][task.gallery], shots, data.gallery, protocol, trials, task.rerank
     )
-    words = protocol_words(task.query_type, data, protocol, task.rerank)
+    words = protocol_words(task.query_type, data, protocol, task.rerank, task.without)
     return found._replace(pids=shots.pids[found.valid], protocol=words)
 
 
-def protocol_words(query_type, data, protocol, reranked=False):
-    """The protocol in words: query type, what is left out of the gallery, trials, re-ranking."""
+def protocol_words(query_type, data, protocol, reranked=False, without=()):
+    """The protocol in words: query type, what is left out of the gallery, trials, re-ranking, spectra that
+    are taken away."""
     trials = data.manifest.trials
     kind = "sentence" if query_type == "text" else "image"
     words = [f"{kind} queries", WORDS[protocol]]
@@ -97,6 +108,8 @@ def protocol_words(query_type, data, protocol, reranked=False):
         words.append("all test images are queries and gallery")
     if reranked:
         words.append(f"re-ranked by k-reciprocal neighbours {rerank.__defaults__}")
+    if without:
+        words.append(f"without {' and '.join(without)}")
     return "; ".join(words)
 
 

@@ -181,6 +181,21 @@ def test_the_means_are_those_of_the_training_images(spectra):
     assert torch.allclose(method.means[1].flatten(), (pixels.float() / 127.5 - 1).mean((0, 2, 3)), atol=1e-4)
 
 
+def test_every_subset_of_spectra_is_tested_with_both_fillings(spectra):
+    method = built(spectra)
+    method.learn_means()
+    found = evaluate.run_tests(method, spectra)
+    lacking = [name for name in found if "without" in name]
+    assert len(lacking) == 2 * 6, "every non-empty proper subset is missing once, in two ways"
+    same = [dmpt.test_without(("rgb", "nir"), filling) for filling in dmpt.FILLINGS]
+    assert set(same) <= set(lacking)
+    # a blank is the same for every image: here, where nothing is trained, both fillings rank alike
+    assert found[same[0]].ap.tolist() != found["image to image"].ap.tolist()
+    assert found[same[0]].protocol.endswith("without rgb and nir")
+    few = evaluate.run_tests(method, spectra, number=1)
+    assert list(few) == ["image to image"] and few["image to image"].mAP == found["image to image"].mAP
+
+
 def test_another_number_of_spectra_is_one_sentence(world):
     with pytest.raises(
         ValueError, match=r"expected 3 spectra \(visible, .*\) in world_market, found 1; choose"

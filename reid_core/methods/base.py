@@ -97,6 +97,7 @@ class Task(NamedTuple):
     query_type: str = "image"  # or "text"
     protocol: str = "all"
     rerank: bool = False  # by k-reciprocal neighbours
+    without: tuple = ()  # spectra that are taken away from query and gallery
 
 
 class Method(nn.Module):

@@ -11,11 +11,13 @@ D31: the maps have biases. D19: schedule and optimiser are those of methods that
 B shots of M spectra, D width of the tower, E of the joint space, S semantic prompts
 """
 
+import itertools
 from dataclasses import dataclass
 
 import torch
 from torch import nn
 
+from data_prep.manifest import MODALITIES
 from reid_core.augment import HALF, Augmentation, Erasing, normalise
 from reid_core.layers import Head, PromptBinding
 from reid_core.loading import OWN, load_clip, load_timm
@@ -196,7 +198,7 @@ class DMPT(Method):
         learnt = {"trained": [self.image_proj, self.text_proj], "frozen": []}
         self.learnt = one_of(learnt, r.image_text_proj, "image_text_proj") if self.contrast else []
         self.tower_groups = one_of({"prompts": [], "all": [self.image]}, r.tuned, "tuned")
-        self.mean_share, self.told, self.left = one_of(MISSING, r.missing, "missing")
+        one_of(MISSING, r.missing, "missing")
 
     # stage
 
@@ -243,20 +245,21 @@ class DMPT(Method):
 
     # encoders
 
-    def encode(self, batch):
+    def encode(self, batch, missing="zeros"):
         """(class tokens of the tower, class tokens after the interaction), (M, B, D) each. All spectra pass
-        the tower at once."""
+        the tower at once; `missing` names what stands for one that is not there."""
+        share, who, _ = MISSING[missing]
         there = batch.present.T  # (M, B)
         images = batch.images.transpose(0, 1)  # (M, B, 3, H, W)
         # zeros after the normalisation are mid-grey, as in the published protocol (D26)
-        blank = self.mean_share * self.means[:, None]  # (M, 1, 3, 1, 1)
+        blank = share * self.means[:, None]  # (M, 1, 3, 1, 1)
         seen = torch.where(there[..., None, None, None], images, blank)
         out = self.image(seen.flatten(0, 1), prompter=self.prompts)
         x = torch.cat([out.tokens, out.prompts], 1).unflatten(0, images.shape[:2])  # (M, B, T, D)
         first = x[:, :, 0]
         for depth, layer in enumerate(self.layers, 1):
             wanted = 1 if depth == len(self.layers) else None  # of the last layer the class token alone
-            x = layer(x, self.recipe.semantic_prompt_tokens_S, wanted, self.told(there))
+            x = layer(x, self.recipe.semantic_prompt_tokens_S, wanted, who(there))
         return first, x[:, :, 0]
 
     # losses
@@ -285,21 +288,48 @@ class DMPT(Method):
 
     def features(self, batch, names):
         """ "before" and "after" the neck, (B, M D), and "tower", the class tokens that know of no other
-        spectrum."""
-        encoded, final = (self.left(x, batch.present.T) for x in self.encode(batch))  # (M, B, D) each
+        spectrum; behind a colon, what stands for a missing spectrum where that is not the recipe's."""
+        found = {}
+        for missing in {name.partition(":")[2] for name in names}:
+            made = self.vectors(batch, missing or self.recipe.missing)
+            found |= {f"{name}:{missing}" if missing else name: value for name, value in made.items()}
+        return found
+
+    def vectors(self, batch, missing):
+        """{name: (B, M D)} of all features with one word for what is missing."""
+        there = batch.present.T  # (M, B)
+        left = MISSING[missing][2]
+        encoded, final = (left(x, there) for x in self.encode(batch, missing))  # (M, B, D) each
         before = joined(final)
         blocks = self.head.neck(before).unflatten(1, (self.spectra, -1)).transpose(0, 1)  # (M, B, D)
-        after = joined(self.left(blocks, batch.present.T))
-        return {"before": before, "after": after, "tower": joined(encoded)}
+        return {"before": before, "after": joined(left(blocks, there)), "tower": joined(encoded)}
 
     def retrieval_tasks(self):
+        """The paper's own; by another feature; and without some of the spectra (D26)."""
         neck = one_of({"after": "after", "before": "before"}, self.recipe.neck_feature, "neck_feature")
         other = {"after": "before", "before": "after"}[neck]
-        return {
+        tasks = {
             "image to image": Task(neck, neck),
             f"image to image, {other} the neck": Task(other, other),
             "image to image, before the interaction": Task("tower", "tower"),
         }
+        for gone in LACKING:
+            for filling in FILLINGS:
+                feature = f"{neck}:{filling}"
+                tasks[test_without(gone, filling)] = Task(feature, feature, without=gone)
+        return tasks
+
+
+LACKING = tuple(gone for count in (1, 2) for gone in itertools.combinations(MODALITIES, count))
+FILLINGS = ("zeros", "mean")
+
+
+def test_without(gone, filling):
+    """The name of the test without some spectra."""
+    return f"image to image without {' and '.join(gone)}, {filling}"
+
+
+test_without.__test__ = False  # pytest takes it for a test otherwise
 
 
 def joined(x):

@@ -196,6 +196,17 @@ def test_every_subset_of_spectra_is_tested_with_both_fillings(spectra):
     assert list(few) == ["image to image"] and few["image to image"].mAP == found["image to image"].mAP
 
 
+def test_a_spectrum_is_searched_alone_before_and_after_it_heard_of_the_others(spectra):
+    method = built(spectra).eval()
+    names = {"tower rgb", "before rgb"}
+    whole = evaluate.embed_images(method, spectra, "query", names)
+    lacking = evaluate.embed_images(method, spectra.without("nir", "tir"), "query", names)
+    assert torch.allclose(whole["tower rgb"], lacking["tower rgb"], atol=1e-5)
+    assert not torch.allclose(whole["before rgb"], lacking["before rgb"], atol=1e-5)
+    tasks = [name for name in method.retrieval_tasks() if " by " in name and "interaction" in name]
+    assert len(tasks) == 6
+
+
 def test_another_number_of_spectra_is_one_sentence(world):
     with pytest.raises(
         ValueError, match=r"expected 3 spectra \(visible, .*\) in world_market, found 1; choose"

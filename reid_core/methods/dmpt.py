@@ -288,7 +288,7 @@ class DMPT(Method):
 
     def features(self, batch, names):
         """ "before" and "after" the neck, (B, M D), and "tower", the class tokens that know of no other
-        spectrum; behind a colon, what stands for a missing spectrum where that is not the recipe's."""
+        spectrum; "before rgb", "tower rgb" and so on (B, D), those of one spectrum; behind a colon, what stands for a missing spectrum where that is not the recipe's."""
         found = {}
         for missing in {name.partition(":")[2] for name in names}:
             made = self.vectors(batch, missing or self.recipe.missing)
@@ -302,10 +302,14 @@ class DMPT(Method):
         encoded, final = (left(x, there) for x in self.encode(batch, missing))  # (M, B, D) each
         before = joined(final)
         blocks = self.head.neck(before).unflatten(1, (self.spectra, -1)).transpose(0, 1)  # (M, B, D)
-        return {"before": before, "after": joined(left(blocks, there)), "tower": joined(encoded)}
+        found = {"before": before, "after": joined(left(blocks, there)), "tower": joined(encoded)}
+        for m, spectrum in enumerate(MODALITIES):
+            found |= {f"tower {spectrum}": encoded[m], f"before {spectrum}": final[m]}
+        return found
 
     def retrieval_tasks(self):
-        """The paper's own; by another feature; and without some of the spectra (D26)."""
+        """The paper's own; by another feature; by one spectrum before and after it heard of the others, which
+        tells what the others put into it (Sec. 3.4: contamination); and without some of the spectra (D26)."""
         neck = one_of({"after": "after", "before": "before"}, self.recipe.neck_feature, "neck_feature")
         other = {"after": "before", "before": "after"}[neck]
         tasks = {
@@ -313,6 +317,10 @@ class DMPT(Method):
             f"image to image, {other} the neck": Task(other, other),
             "image to image, before the interaction": Task("tower", "tower"),
         }
+        for spectrum in MODALITIES:
+            for feature, when in (("tower", "before"), ("before", "after")):
+                one = f"{feature} {spectrum}"
+                tasks[f"image to image by {spectrum}, {when} the interaction"] = Task(one, one)
         for gone in LACKING:
             for filling in FILLINGS:
                 feature = f"{neck}:{filling}"

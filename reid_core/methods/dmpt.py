@@ -288,7 +288,8 @@ class DMPT(Method):
 
     def features(self, batch, names):
         """ "before" and "after" the neck, (B, M D), and "tower", the class tokens that know of no other
-        spectrum; "before rgb", "tower rgb" and so on (B, D), those of one spectrum; behind a colon, what stands for a missing spectrum where that is not the recipe's."""
+        spectrum; "before rgb", "tower rgb" and so on (B, D), those of one spectrum; behind a colon, what
+        stands for a missing spectrum where that is not the recipe's."""
         found = {}
         for missing in {name.partition(":")[2] for name in names}:
             made = self.vectors(batch, missing or self.recipe.missing)

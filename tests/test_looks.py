@@ -86,6 +86,7 @@ function inspect(page, width, mode) {
       tell("a phone has no room for so many columns", row);
   for (const node of article.querySelectorAll("img"))
     if (!node.alt.trim()) tell("a picture has no words", node);
+  if (width > 1000 && article.scrollHeight > 6000) tell("a page is longer than six thousand pixels", article);
   if (root.scrollWidth > width + 1) tell("the page is wider than the screen", article);
   const front = article.querySelector(".front"), board = article.querySelector("figure.numbers");
   if (front && width > 1000 && board.getBoundingClientRect().bottom > 800)
@@ -177,6 +178,7 @@ def seen(address, profile):
         "a phone has no room for so many columns",
         "the front page is longer than its screens",
         "a picture has no words",
+        "a page is longer than six thousand pixels",
         "the page is wider than the screen",
     ],
 )

@@ -62,6 +62,13 @@ def test_a_worker_whose_run_failed_measures_no_other(crew, tmp_path):
     assert len(crew.all) == 2
 
 
+def test_a_worker_that_something_else_ended_is_given_no_run(crew):
+    assert ended(crew.start(SPECS[0])) == 0
+    crew.all[0].process.kill()
+    crew.all[0].process.wait()
+    assert ended(crew.start(SPECS[1])) == 0 and len(crew.all) == 2
+
+
 def test_a_run_is_killed_with_its_worker(crew):
     task = crew.start(SPECS[3])
     assert task.poll() is None

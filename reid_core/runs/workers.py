@@ -30,9 +30,8 @@ class Workers:
         self.all = []
 
     def start(self, spec):
-        """Give a run to a worker that is free; returns the Worker, which answers `poll` as a process does."""
-        free = (one for one in self.all if one.returncode == 0)  # one that failed has ended
-        worker = next(free, None)
+        """Give a run to a worker that is free; returns the Task, which answers `poll` as a process does."""
+        worker = next((one for one in self.all if one.free), None)
         if worker is None:
             worker = Worker(self.command, self.environment)
             self.all.append(worker)
@@ -58,6 +57,11 @@ class Worker:
     def listen(self):
         for line in self.process.stdout:
             self.answers.put(line)
+
+    @property
+    def free(self):
+        """Whether it has done its last run and is still there: something else may have ended it since."""
+        return self.returncode == 0 and self.process.poll() is None
 
     def begin(self, spec):
         self.returncode = None

@@ -311,6 +311,8 @@ class SpectrumAttention(nn.Module):
     spectrum reads the tokens of all (the paper's Fig. 1a). ValueError for another norm.
     """
 
+    goes_on = True  # with the tower's own tokens, in their order (`Method.readers`)
+
     def __init__(self, spectra, width, *, heads, norm="pre", std=0.02, fused=False):
         super().__init__()
         self.heads = heads
@@ -336,8 +338,10 @@ class SpectrumAttention(nn.Module):
     def read(self, x, some):
         q = self.split(self.query(x[:, :, some]))  # (M, B, heads, Q, D / heads)
         k, v = (self.split(self.shown(part)) for part in self.keys(x).chunk(2, -1))
-        found = attend(*(part.flatten(0, 1) for part in (q, k, v)))  # (M B, heads, Q, D / heads)
-        return self.out(found.transpose(1, 2).flatten(2).unflatten(0, x.shape[:2]))
+        # a shot's spectra side by side, as in the tower
+        q, k, v = (part.transpose(0, 1).flatten(0, 1) for part in (q, k, v))  # (B M, heads, T, D / heads)
+        found = attend(q, k, v).transpose(1, 2).flatten(2)  # (B M, Q, D)
+        return self.out(found.unflatten(0, (-1, len(x))).transpose(0, 1))
 
     def split(self, x):
         """(M, B, T, D) -> (M, B, heads, T, D / heads)."""

@@ -105,8 +105,8 @@ class DeepPrompts(nn.Module):
 
 
 class SpectrumPrompts(nn.Module):
-    """Fresh prompts for each block and each of M spectra, for a pass in which the images of one spectrum
-    follow those of another (DMPT Sec. 3.3, Eq. 7-9).
+    """Fresh prompts for each block and each of M spectra, for a pass in which the M images of a shot follow
+    each other (DMPT Sec. 3.3, Eq. 7-9).
 
     Semantic prompts S_p are free; `shared` gives all spectra the same. Modality prompts M_p are `count`
     vectors that a map of each block makes of the word of a spectrum: `words` (M, W), or (M, count, W) with a
@@ -126,12 +126,12 @@ class SpectrumPrompts(nn.Module):
         self.norms = {0: norm or nn.Identity()}  # a dict: it is the tower's, and no module of this one
 
     def forward(self, index, x, prompts):
-        """A prompter (`towers.no_prompts`): x (M B, T, D) -> (M B, P, D)."""
+        """A prompter (`towers.no_prompts`): x (B M, T, D) -> (B M, P, D)."""
         semantic = self.semantic[index].expand(self.spectra, -1, -1)  # (M, S, D)
         both = [*(made(self.words) for made in self.maps[index : index + 1]), semantic]
         joined = torch.cat([part.reshape(self.spectra, -1, self.width) for part in both], 1)  # (M, P, D)
         normed = self.norms.get(index, nn.Identity())(joined)
-        return normed.repeat_interleave(len(x) // self.spectra, 0)
+        return normed.repeat(len(x) // self.spectra, 1, 1)
 
 
 class GrowingTable(nn.Module):

@@ -169,7 +169,7 @@ def test_the_blank_image_is_grey_or_the_mean_after_the_normalisation(spectra, mo
             method.image, "forward", lambda x, real=real, seen=seen, **more: seen.append(x) or real(x, **more)
         )
         evaluate.embed_images(method, spectra.without("nir"), "query", {"before"})
-        first, second, _ = seen[0].unflatten(0, (3, -1))
+        first, second, _ = seen[0].unflatten(0, (-1, 3)).unbind(1)
         wanted = method.means[1] if missing == "mean" else torch.zeros(3, 1, 1)
         assert torch.equal(second, wanted.expand_as(second)) and first.std() > 0.1
 

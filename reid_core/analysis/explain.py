@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from pytorch_grad_cam import GradCAM
 from torch import nn
 
-from data_prep.world.truth import REGIONS, Masks
+from data_prep.world.truth import REGIONS, Masks, attributes
 from reid_core.data import Batch, Columns, still
 
 GROUPS = {  # group -> regions of a mask: whom the query shows, other people, things that stand around
@@ -95,17 +95,22 @@ def relevance(method, batch, score, name=None):
     """
     name = name or query_of(method)
     (tower, token), *others = readers_of(method, name)
+    behind = [module for module, _ in others if getattr(module, "goes_on", False)]
+    others = [(module, place) for module, place in others if module not in behind]
     modules = {"tower": tower}
-    for k, (module, _) in enumerate(others):
+    for k, module in enumerate([*behind, *(module for module, _ in others)]):
         modules[f"reader {k}"] = module
     with torch.enable_grad(), watched(**modules) as maps:
         # no image depends on another, so the gradient of the sum is that of each score by its own image
         total = score(method.embed(with_gradient(batch), name)).sum()
     read = own_maps(others)
-    for k in range(len(others)):
+    blocks = list(maps["tower"])
+    for k in range(len(behind)):
+        blocks += maps[f"reader {k}"]
+    for k in range(len(behind), len(behind) + len(others)):
         read += maps[f"reader {k}"]
-    weighed = weigh_all([*maps["tower"], *read], total)
-    depth = len(maps["tower"])
+    weighed = weigh_all([*blocks, *read], total)
+    depth = len(blocks)
     first = class_tokens(tower)
     count = first + tower.grid[0] * tower.grid[1]  # prompts stand behind the patches, and are cut off
     found = through_blocks([a[:, :count, :count] for a in weighed[:depth]])  # (B, T, T)
@@ -175,7 +180,8 @@ def through_blocks(weighed):
     itself = torch.eye(weighed[0].shape[-1], device=weighed[0].device)  # (T, T)
     found = itself.expand_as(weighed[0])  # (B, T, T)
     for a in weighed:
-        found = found + a @ found  # not +=: the first one is a view of a single matrix
+        # not +=: the first one is a view of a single matrix; the last block may ask for the first tokens alone
+        found = found[:, : a.shape[1]] + a @ found
     return found
 
 
@@ -317,16 +323,20 @@ HOW = {"relevance": relevance, "grad_cam": grad_cam}
 
 
 def all_of(how, method, data, split, rows, targets, name):
-    """Maps (Q, h, w) uint8, each from 0 to 255, for the nearness of a feature of the images `rows` of a split
-    to targets (Q, D); none for the relevance of a tower without attention."""
+    """Maps (Q, h, w), or (Q, M, h, w) of M > 1 spectra, for the nearness of a feature of the images `rows` of
+    a split to targets (Q, D); none for the relevance of a tower without attention."""
     if how is relevance and not hasattr(method.image, "blocks"):
-        return np.zeros((0, *method.image.grid), np.uint8)
+        return np.zeros((0, *method.image.grid), np.float32)
     found = []
     for part in torch.arange(len(rows)).split(TOGETHER):
         batch = batch_of(method, data, torch.from_numpy(rows[part]), split)
         found.append(how(method, batch, nearness(targets[part]), name))
-    maps = stretched(torch.cat(found))  # (Q, h, w), each from 0 to 1
-    return (255 * maps).round().byte().cpu().numpy()
+    return torch.cat(found).float().cpu().numpy()
+
+
+def as_bytes(maps):
+    """Maps (Q, ...) as uint8, each from 0 to 255."""
+    return (255 * stretched(torch.from_numpy(maps))).round().byte().numpy()
 
 
 def batch_of(method, data, rows, split="query"):
@@ -346,11 +356,19 @@ def masks_of(data, paths):
     return [trace(path) for path in paths]
 
 
+def hours_of(data, paths):
+    """When some images of a world were taken: "day", "dusk" or "night"; "" for real data."""
+    if data.origin != "world":
+        return [""] * len(paths)
+    told = attributes(data.manifest.root)
+    return [told[path]["when"] for path in paths]
+
+
 def stretched(maps):
-    """Each map (B, h, w) from its lowest value at 0 to its highest at 1, as it is drawn; a flat map is 0."""
-    flat = maps.flatten(1)  # (B, h, w) -> (B, h * w)
-    low = flat.amin(1)[:, None, None]  # (B, 1, 1)
-    high = flat.amax(1)[:, None, None]
+    """Each map (B, h, w) from its lowest value at 0 to its highest at 1, as it is drawn; a flat map is 0. The
+    maps of a shot's spectra (B, M, h, w) share one scale."""
+    over = tuple(range(1, maps.dim()))
+    low, high = maps.amin(over, keepdim=True), maps.amax(over, keepdim=True)  # (B, 1, ...) each
     return (maps - low) / (high - low).clamp(min=1e-12)
 
 

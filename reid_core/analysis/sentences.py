@@ -131,9 +131,8 @@ def things(text):
 
 def token_maps(how, method, data, rows, targets):
     """Maps (2, T, h, w) uint8 of the nearness of each feature to its targets (T, D), {feature: targets}."""
-    return np.stack(
-        [explain.all_of(how, method, data, "gallery", rows, near, name) for name, near in targets.items()]
-    )
+    found = [explain.all_of(how, method, data, "gallery", rows, near, name) for name, near in targets.items()]
+    return np.stack(list(map(explain.as_bytes, found)))
 
 
 def judged(data, rows, chosen, maps):

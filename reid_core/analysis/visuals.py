@@ -2,7 +2,7 @@
 coordinates, ranked lists, explanations, and the scores of explanations against the world's masks.
 
     A queries, G gallery images, D width of a feature, N points of an embedding, K queries with a ranked list
-    of S places, Q explained queries with one of P places, h x w patches
+    of S places, Q explained queries with one of P places, M spectra, h x w patches
 """
 
 import io
@@ -72,6 +72,11 @@ class Visuals(NamedTuple):
     tokens: np.ndarray = NONE  # (2, 2, T, h, w) maps by HOW and of `sentences.TOKENS`
     looked: np.ndarray = NONE  # (2, 2, T, 2) their shares on `sentences.LOOKED`, NaN where there is none
     looked_chance: np.ndarray = NONE  # (T, 2) of a uniform map
+    # of a method that reads several spectra; the maps above are sums over them
+    spectra: np.ndarray = NONE  # (2, Q, M, h, w) maps by HOW, on one scale for the spectra of a shot
+    shares: np.ndarray = NONE  # (2, Q, M) of the whole map that lie in each spectrum
+    seen: np.ndarray = NONE  # (2, Q, M) of a spectrum's map that lie on the person, NaN without masks
+    hours: np.ndarray = NONE  # (Q,) "day", "dusk" or "night"; "" where nobody knows
 
 
 def visualise(method, data, key="", maps=("tsne", "umap")):
@@ -247,10 +252,11 @@ def explanations(method, data, task, query, gallery, valid):
     # (Q, G) and (G, D) -> (Q, D); the sum points where the mean does, and only its direction counts
     targets = torch.from_numpy(matches).to(gallery) @ gallery
     masks = masks_of(data, rows)
-    maps = {
+    found = {
         name: explain.all_of(how, method, data, "query", rows, targets, task.query)
         for name, how in HOW.items()
     }
+    maps = {name: explain.as_bytes(of_shots(one)) for name, one in found.items()}
     by_chance = judge(np.ones((len(rows), 1, 1)), masks)  # a map of one patch is uniform
     judged = np.stack([judge(found, masks) for found in maps.values()])
     why, share = reasons(masks, data.query.pids[rows])
@@ -261,6 +267,24 @@ def explanations(method, data, task, query, gallery, valid):
         **maps,
         "judged": judged,
         "chance": by_chance,
+        **(by_spectrum(data, rows, list(found.values()), masks) if data.query.paths.shape[1] > 1 else {}),
+    }
+
+
+def of_shots(maps):
+    """(Q, h, w) as it is; (Q, M, h, w) of M spectra as their sum."""
+    return maps.sum(1) if maps.ndim == 4 else maps
+
+
+def by_spectrum(data, rows, maps, masks):
+    """What Visuals keep of the maps (Q, M, h, w) of each spectrum, one for each of HOW."""
+    sums = np.stack(maps).sum((3, 4))  # (2, Q, M)
+    told = np.stack([np.stack([judge(one[:, m], masks) for m in range(one.shape[1])], 1) for one in maps])
+    return {
+        "spectra": np.stack(list(map(explain.as_bytes, maps))),
+        "shares": (sums / np.maximum(sums.sum(2, keepdims=True), 1e-12)).astype(np.float16),
+        "seen": told[..., explain.SCORES.index("person")],
+        "hours": np.array(explain.hours_of(data, data.query.paths[rows, 0])),
     }
 
 

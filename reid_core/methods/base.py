@@ -133,7 +133,8 @@ class Method(nn.Module):
     def readers(self, name):
         """[(module, token)] of what reads the image to make the feature `name`: the tower first, then modules
         that read its tokens with queries of their own; `token` is the place in the module's output that
-        answers. Explanations follow them."""
+        answers. A module with `goes_on` reads them as one more block of the tower would. Explanations follow
+        them."""
         return [(self.image, 0)]
 
     def constants(self):

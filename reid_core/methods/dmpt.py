@@ -249,17 +249,17 @@ class DMPT(Method):
         """(class tokens of the tower, class tokens after the interaction), (M, B, D) each. All spectra pass
         the tower at once; `missing` names what stands for one that is not there."""
         share, who, _ = MISSING[missing]
-        there = batch.present.T  # (M, B)
-        images = batch.images.transpose(0, 1)  # (M, B, 3, H, W)
+        there = batch.present  # (B, M)
         # zeros after the normalisation are mid-grey, as in the published protocol (D26)
-        blank = share * self.means[:, None]  # (M, 1, 3, 1, 1)
-        seen = torch.where(there[..., None, None, None], images, blank)
+        blank = share * self.means  # (M, 3, 1, 1)
+        seen = torch.where(there[..., None, None, None], batch.images, blank)
         out = self.image(seen.flatten(0, 1), prompter=self.prompts)
-        x = torch.cat([out.tokens, out.prompts], 1).unflatten(0, images.shape[:2])  # (M, B, T, D)
+        x = torch.cat([out.tokens, out.prompts], 1)  # (B M, T, D)
+        x = x.unflatten(0, there.shape).transpose(0, 1)  # (M, B, T, D)
         first = x[:, :, 0]
         for depth, layer in enumerate(self.layers, 1):
             wanted = 1 if depth == len(self.layers) else None  # of the last layer the class token alone
-            x = layer(x, self.recipe.semantic_prompt_tokens_S, wanted, who(there))
+            x = layer(x, self.recipe.semantic_prompt_tokens_S, wanted, who(there.T))
         return first, x[:, :, 0]
 
     # losses
@@ -327,6 +327,13 @@ class DMPT(Method):
                 feature = f"{neck}:{filling}"
                 tasks[test_without(gone, filling)] = Task(feature, feature, without=gone)
         return tasks
+
+
+    def readers(self, name):
+        """The tower, and the self-attention of each layer behind it, but for the tower's own features. Of
+        tokens that are fused directly only the tower is followed."""
+        behind = () if name.startswith("tower") or self.recipe.interaction == "tokens" else self.layers
+        return [(self.image, 0), *((layer.internal, 0) for layer in behind)]
 
 
 LACKING = tuple(gone for count in (1, 2) for gone in itertools.combinations(MODALITIES, count))

@@ -88,7 +88,7 @@ def curves(found, term="identity", test=None):
     return figure
 
 
-CLASSIFIERS = 2  # of the baseline and of CLIP-ReID, whose recipes do not count them: on f12 and on fp
+CLASSIFIERS = {"baseline": 2, "clip_reid": 2}  # on f12 and on fp, which their recipes do not count
 
 
 def course(run, term="identity"):
@@ -97,7 +97,8 @@ def course(run, term="identity"):
     lines = [line for line in run.history if term in line["losses"]]
     if not lines:
         return None
-    several = len(run.recipe.get("id_features", ())) or CLASSIFIERS  # their losses are added up
+    # their losses are added up
+    several = len(run.recipe.get("id_features", ())) or CLASSIFIERS.get(run.spec.variant, 1)
     heads = several if term == "identity" else 1  # HPL has a term for each classifier
     return [line["epoch"] for line in lines], [line["losses"][term] / heads for line in lines]
 

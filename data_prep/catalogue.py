@@ -38,6 +38,14 @@ TITLES = {
     "cuhk_pedes": "CUHK-PEDES",
     "icfg_pedes": "ICFG-PEDES",
     "rstpreid": "RSTPReid",
+    "world_rgbnt201": "World-RGBNT201",
+    "world_market_mm": "World-MarketMM",
+    "world_rgbnt100": "World-RGBNT100",
+    "world_msvr310": "World-MSVR310",
+    "rgbnt201": "RGBNT201",
+    "market1501_mm": "Market1501-MM",
+    "rgbnt100": "RGBNT100",
+    "msvr310": "MSVR310",
 }
 PARTNERS = {  # data -> what a model trained on it is also tested on, without having seen it
     "world_market": "world_msmt",
@@ -55,6 +63,10 @@ STANDS_FOR = {  # data of the world -> whose printed rows stand beside it
     "world_market": "market1501",
     "world_msmt": "msmt17",
     "world_text": "cuhk_pedes",
+    "world_rgbnt201": "rgbnt201",
+    "world_market_mm": "market1501_mm",
+    "world_rgbnt100": "rgbnt100",
+    "world_msvr310": "msvr310",
 }
 
 

@@ -13,7 +13,8 @@ from made_runs import noisy
 from matplotlib import pyplot as plt
 
 from reid_core.methods import METHODS
-from reid_core.report import chapters, claims, forest, joint, tables
+from reid_core.report import chapters, claims, forest, tables
+from reid_core.report import page as page_of
 from reid_core.report.notebook import NAMES
 from reid_core.runs import provenance
 from reid_core.runs.run import BOOK, Spec
@@ -30,11 +31,11 @@ def closed():
     plt.close("all")
 
 
-def chapter(name="CLIP-ReID", data="world_market"):
-    if name in chapters.TASKS:
-        data = chapters.JOINT_SET
-    page = SimpleNamespace(profile="laptop", data=data, seed=0, retrain=False, shelf=BOOK)
-    return joint.chapter(page, name)
+def chapter(name="CLIP-ReID", data=None):
+    page = SimpleNamespace(
+        profile="laptop", data=data or chapters.DATA[name], seed=0, retrain=False, shelf=BOOK
+    )
+    return page_of.chapter(page, name)
 
 
 def measured(method, row="full", shift=0.0, data="world_market", seeds=3):

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from reid_core.calibrate import lengths
-from reid_core.report import ablations, chapters, claims, joint, tables
+from reid_core.report import ablations, chapters, claims, tables
+from reid_core.report import page as page_of
 from reid_core.runs import intervals
 from reid_core.runs.run import BOOK
 
@@ -20,9 +21,8 @@ CHAPTERS = {}  # each judged once
 
 def chapter(name):
     if name not in CHAPTERS:
-        data = chapters.JOINT_SET if name in chapters.TASKS else "world_market"
-        page = SimpleNamespace(profile="laptop", data=data, seed=0, retrain=False, shelf=BOOK)
-        CHAPTERS[name] = joint.chapter(page, name)
+        page = SimpleNamespace(profile="laptop", data=chapters.DATA[name], seed=0, retrain=False, shelf=BOOK)
+        CHAPTERS[name] = page_of.chapter(page, name)
     return CHAPTERS[name]
 
 

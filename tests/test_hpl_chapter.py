@@ -12,6 +12,7 @@ from matplotlib import pyplot as plt
 from test_kept_visuals import noise
 
 from reid_core.report import ablations, chapters, claims, joint, landing, overall, scoreboard, tables
+from reid_core.report import page as page_of
 from reid_core.report import tokens as looks
 from reid_core.report.notebook import NAMES, Chapter, ParameterError
 from reid_core.runs import provenance
@@ -35,7 +36,7 @@ def fresh(monkeypatch):
 
 def chapter(data=chapters.JOINT_SET, shelf=BOOK, profile="laptop"):
     page = SimpleNamespace(profile=profile, data=data, seed=0, retrain=False, shelf=shelf)
-    return joint.chapter(page, "HPL")
+    return page_of.chapter(page, "HPL")
 
 
 def record(task, seed, shift, people):
@@ -241,7 +242,7 @@ def test_the_profile_smoke_takes_the_joint_set_that_fills_a_batch():
 
 def test_chapters_of_one_task_are_made_as_before():
     page = SimpleNamespace(profile="laptop", data="world_market", seed=0, retrain=False, shelf=BOOK)
-    assert type(joint.chapter(page, "PromptSG")) is Chapter
+    assert type(page_of.chapter(page, "PromptSG")) is Chapter
 
 
 def test_the_plan_measures_earlier_chapters_first_and_hpl_with_its_seeds():

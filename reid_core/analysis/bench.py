@@ -20,10 +20,10 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
-from reid_core import metrics, processor
-from reid_core.data import Batch, PixelStore, load_data
+from reid_core import metrics, processor, train
+from reid_core.data import Batch, Loader, PixelStore, load_data
 from reid_core.loading import load_clip, open_model
-from reid_core.methods import base, hpl, promptsg
+from reid_core.methods import base, dmpt, hpl, promptsg
 from reid_core.precision import attention_backend, pick_device
 from reid_core.runs import records
 from reid_core.runs.provenance import git
@@ -276,6 +276,57 @@ def joint_prompts(device, name="ViT-B-16-quickgelu", pairs=16, people=751, round
     return {"ratios": ratios, "positions": whole.embeddings.shape[1], "batch": pairs, "model": name}
 
 
+def prompt_tuning(device, name="ViT-B-16-quickgelu", shots=4, rounds=3):
+    """What DMPT, its baselines and full fine-tuning train, what a step of each keeps for the backward pass,
+    and how long it takes."""
+    data = load_data("world_rgbnt201", "smoke")
+    rows = {}
+    for row in ("full", dmpt.TABLES["Table 3"][0], "Baseline2", "head alone", "fine-tuning"):
+        recipe = dmpt.RECIPE.but(**dmpt.PAPER.rows[row])
+        recipe = recipe.but(backbone=name, pretrained="random", ids_per_batch=shots // 2, images_per_id=2)
+        method = dmpt.DMPT(recipe, data).to(device).train()
+        stage = method.stages()[0]
+        rows[row] = dmpt.budget(method) | step_of(method, stage, shots, rounds, device)
+        print(f"{row}: {rows[row]}")
+    base = rows["fine-tuning"]["seconds"]
+    for one in rows.values():
+        one["seconds"] = round(one["seconds"] / base, 3)
+    return {"rows": rows, "batch": shots, "model": name}
+
+
+def step_of(method, stage, shots, rounds, device):
+    """{"kept": MB a shot for the backward pass, "seconds" of a step: the median of some rounds}."""
+    train.freeze_all_but(method, stage.groups)
+    loader = Loader.of_stage(method.data, method.size, stage, device=device)
+    batch = next(iter(loader.batches(0, loader.plan(0))))
+    losses = train.StageLoss(method, stage)
+
+    def forward():
+        with torch.autocast(device.type, torch.bfloat16):
+            return train.total(losses(batch).terms, stage.weights)
+
+    with attention_backend(device, False):
+        kept = saved(forward, method)
+        times = [timed(lambda: forward().backward(), device) for _ in range(rounds)]
+    return {"kept": round(kept / shots / 2**20, 1), "seconds": statistics.median(times)}
+
+
+def saved(work, method):
+    """Bytes that the graph of `work` keeps for the backward pass, each storage once, without weights."""
+    own = {one.untyped_storage().data_ptr() for one in (*method.parameters(), *method.buffers())}
+    found = {}
+
+    def pack(tensor):
+        storage = tensor.untyped_storage()
+        found[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        kept = work()  # held, so that no storage is freed and its address given to another
+    del kept
+    return sum(size for address, size in found.items() if address not in own)
+
+
 def padded(method, sentences, length=77):
     """The same sentences with empty positions behind them, up to CLIP's context."""
     count, own = sentences.embeddings.shape[:2]
@@ -515,6 +566,7 @@ PARTS = {
     "ranking": ranking,
     "prompts": prompts,
     "joint_prompts": joint_prompts,
+    "prompt_tuning": prompt_tuning,
     "pixels": pixels,
     "index": index,
     "contention": contention,

@@ -180,7 +180,7 @@ def through_blocks(weighed):
     itself = torch.eye(weighed[0].shape[-1], device=weighed[0].device)  # (T, T)
     found = itself.expand_as(weighed[0])  # (B, T, T)
     for a in weighed:
-        # not +=: the first one is a view of a single matrix; the last block may ask for the first tokens alone
+        # not +=: the first one is a view of a single matrix; the last block may have asked for few tokens
         found = found[:, : a.shape[1]] + a @ found
     return found
 

@@ -16,6 +16,7 @@ from threadpoolctl import threadpool_limits
 
 from reid_core import checkpoint, evaluate, loading, train
 from reid_core.analysis import explain, sentences
+from reid_core.methods import METHODS
 from reid_core.runs import measure
 from reid_core.runs.fill import is_shown
 from reid_core.runs.intervals import Interval
@@ -525,7 +526,8 @@ def for_page(page, wanted):
             run = measure.measure(spec)
             keep(*trained(run.spec), run, OWN)
     found = {label: fresh(spec, page.shelf) for label, spec in specs.items()}
-    untrained = Spec("clip_reid", "baseline", "full", page.data, page.profile, page.seed)
+    *_, (last, _, _) = wanted.values()
+    untrained = Spec(*METHODS[last].untrained, page.data, page.profile, page.seed)
     method, data = untrained.build()
     if not any(found.values()):
         untrained_visuals = visualise(method, data, maps=("tsne",))

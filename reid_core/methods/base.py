@@ -167,6 +167,8 @@ class Paper:
     # fields that no training reads: rows that differ in them alone are tests of one run
     test_only: tuple = ()
     pictured: tuple = ("full",)  # rows whose trained models are looked at
+    # method, variant and row of what is looked at, before its training, where none is trained yet
+    untrained: tuple = ("clip_reid", "baseline", "full")
     complete: bool = True  # whether its losses exist; until then no command runs it
 
     def rows_of(self, variant):

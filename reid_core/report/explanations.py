@@ -114,12 +114,13 @@ class Explanations:
         alt = "Rows of a query and the gallery images that two methods rank first, in coloured frames"
         return self.figure(neighbours.lists_beside(self.data, chosen, self.pair), caption, alt)
 
-    def embeddings(self, plane="tsne"):
-        """Embeddings of two methods in the plane, side by side."""
+    def embeddings(self, plane="tsne", every=False):
+        """Embeddings in the plane of two methods side by side, or of `every` one."""
+        found = self.columns if every else self.pair
         told = f"All images of {len(np.unique(self.one.pids))} people, eight of them marked"
-        caption = f"{neighbours.told_apart(self.pair, plane)}. {told}."
-        alt = "Two scatter plots; eight people in eight colours and shapes, all others grey"
-        return self.figure(neighbours.embeddings(self.pair, plane), caption, alt)
+        caption = f"{neighbours.told_apart(found, plane)}. {told}."
+        alt = "Scatter plots, one per method; eight people in eight colours and shapes, all others grey"
+        return self.figure(neighbours.embeddings(found, plane), caption, alt)
 
     def figure(self, drawn, caption, alt):
         """A figure whose caption says what comes from no run."""

@@ -27,11 +27,6 @@ from reid_core.runs.run import OWN
 SMOKE = f"{chapters.PAIR[0]}+{chapters.MARKETS[1]}"
 
 
-def chapter(page, name):
-    """The Chapter of a page, with one task or with several."""
-    return (JointChapter if name in chapters.TASKS else Chapter)(page, name)
-
-
 def fitting(page):
     """The page; in the profile smoke with the joint set whose training identities fill a batch: without the
     shared people whom World-Text tests, World-Market has one too few."""

@@ -10,15 +10,20 @@ from reid_core.report import images, tables
 
 OKABE_ITO = matplotlib.color_sequences["okabe_ito"]
 MARKERS = "os^DvP*X"
+ACROSS = 2  # embeddings side by side: more are small
 PLANES = {"tsne": "t-SNE", "umap": "UMAP"}  # fields of Visuals
 
 
 def embeddings(found, plane="tsne", people=8):
     """An embedding in the plane of each of {label: Visuals, or the word that says why there are none}; the
     first `people` in colour, each with a marker, the others in grey."""
-    figure, axes = plt.subplots(1, len(found), figsize=(3.4 * len(found), 3.1), squeeze=False)
+    columns = min(len(found), ACROSS)
+    lines = -(-len(found) // columns)  # rounded up
+    figure, axes = plt.subplots(lines, columns, figsize=(3.4 * columns, 3.1 * lines), squeeze=False)
     marks = {}
-    for axis, (label, one) in zip(axes[0], found.items()):
+    for axis in axes.flat[len(found) :]:
+        axis.axis("off")
+    for axis, (label, one) in zip(axes.flat, found.items()):
         name = PLANES[plane]
         axis.set(
             xticks=[], yticks=[], xlabel=f"{name} 1 (no unit)", ylabel=f"{name} 2 (no unit)", title=label
@@ -33,7 +38,7 @@ def embeddings(found, plane="tsne", people=8):
             axis.text(0.5, 0.5, said, ha="center", transform=axis.transAxes)
     if marks:
         figure.legend(marks.values(), marks, loc="lower center", ncols=4, frameon=False, fontsize=8)
-    figure.tight_layout(rect=(0, 0.12, 1, 1))
+    figure.tight_layout(rect=(0, 0.12 / lines, 1, 1))
     return figure
 
 

@@ -227,6 +227,7 @@ NAMES = {  # what tables call a variant
     "CLIP-ReID": ("clip_reid", "clip_reid"),
     "PromptSG": ("promptsg", "promptsg"),
     "HPL": ("hpl", "hpl"),
+    "DMPT": ("dmpt", "dmpt"),
     "text model alone": ("hpl", "sentences"),
     "image model alone": ("hpl", "images"),
 }
@@ -242,6 +243,9 @@ class Chapter:
     fine-tune, half the epochs". `on` names another data set than the page's, such as `away`; where that
     is "", because the profile has none, the table is a placeholder.
     """
+
+    baseline = "CLIP fine-tune"  # the label of what whole methods are compared with
+    other = chapters.MARKETS[1]  # what a claim on another data set names where the profile has none
 
     def __init__(self, page, name):
         self.page = page
@@ -318,7 +322,7 @@ class Chapter:
 
     def asked(self, claim):
         """(claim, Row of its better side, Row of the other, title of the data)."""
-        data = (self.away or chapters.MARKETS[1]) if claim.away else self.page.data
+        data = (self.away or self.other) if claim.away else self.page.data
         printed = printed_of(dict(enumerate(claim.printed)), data)
         sides = []
         for k, label in enumerate((claim.better, claim.against)):
@@ -440,8 +444,8 @@ class Chapter:
 
     def curves(self):
         """Learning curves of all seeds of the chapter's method, those of the baseline in grey."""
-        names = ("CLIP fine-tune", self.name)
-        found = {name: ablations.found(self.specs(name), self.page.shelf) for name in names}
+        labels = {chapters.shown(label): label for label in (self.baseline, self.name)}
+        found = {name: ablations.found(self.specs(one), self.page.shelf) for name, one in labels.items()}
         found = {name: [run for run in runs if figures.course(run)] for name, runs in found.items()}
         if not found[self.name]:
             return missing("Learning curves")

@@ -10,8 +10,9 @@ import numpy as np
 from data_prep import catalogue
 from data_prep.catalogue import ROOT
 from reid_core.methods import METHODS
-from reid_core.report import ablations, chapters, joint, reported, tables
+from reid_core.report import ablations, chapters, reported, tables
 from reid_core.report import claims as judging
+from reid_core.report.page import chapter
 from reid_core.runs.run import BOOK, Spec
 
 WORLD = chapters.MARKETS[0]
@@ -31,6 +32,8 @@ class Entry(NamedTuple):
     printed: dict
     chapter: str = ""  # its landing page, once there is one
     joined: tuple = ()  # what the data sets of the columns are joined with: of our world, and real
+    own: tuple = ()  # data sets in the place of the columns', of our world and real
+    against: str = ""  # the label of the row that it is compared with, where that is not TUNED
 
 
 TABLE_2 = {"paper": "promptsg", "table": "Table 2", "backbone": "ViT-B/16", "dataset": "market1501"}
@@ -62,6 +65,9 @@ FIVE = (
         "prompts per spectrum, CLIP image encoder frozen",
         "RGBNT201",
         {"paper": "dmpt", "table": "Table 1", "method": "DMPT", "backbone": "CLIP", "dataset": "rgbnt201"},
+        "notebooks/4_dmpt/chapter",
+        own=("world_rgbnt201", "rgbnt201"),
+        against=chapters.dmpt.VISUAL,
     ),
     Entry(
         "pad",
@@ -120,18 +126,31 @@ def done():
 def board(shelf=BOOK):
     """The scoreboard as HTML: the baseline and CLIP-ReID first, then the five; what nobody ran says so."""
     entries = (*BEFORE, *FIVE)
-    rows = {
-        entry.title: ablations.Row(specs(entry, WORLD), test(entry, WORLD), paper_map(entry))
-        for entry in entries
-    }
-    measured = ablations.compared(rows, TUNED, shelf)
-    lines = [line(entry, one, shelf) for entry, one in zip(entries, measured, strict=True)]
+    measured = compared(entries, shelf)
+    lines = [line(entry, measured[entry.title], shelf) for entry in entries]
     world = catalogue.title(WORLD)
     caption = (
         f"mAP as printed, and ours on {world}; a verdict compares the sign of our effect with the printed one"
     )
     headings = [tables.Head(text.format(world=world), minor=minor) for text, minor in HEADINGS.items()]
     return linked(tables.table(headings, lines, caption).data)
+
+
+def compared(entries, shelf):
+    """{title: its `ablations.Compared`} of some Entries, each with its own reference."""
+    sides = {"": {}}
+    for entry in entries:
+        row = ablations.Row(specs(entry, WORLD), test(entry, WORLD), paper_map(entry))
+        side = {TUNED: ablations.Row(reference(entry))} if entry.against else sides[""]
+        side[entry.title] = row
+        sides[entry.title if entry.against else ""] = side
+    made = ablations.compared_together(sides, TUNED, shelf)
+    return {one.label: one for some in reversed(made.values()) for one in some}  # last, TUNED itself
+
+
+def reference(entry):
+    """A Spec per seed of the row that an Entry of its own is compared with."""
+    return [one._replace(row=entry.against).same for one in specs(entry, WORLD)]
 
 
 def linked(html):
@@ -149,11 +168,15 @@ def line(entry, one, shelf):
     cells = [entry.title, entry.venue, entry.idea, theirs]
     wanted = ablations.seeds_wanted(one.row.specs)
     cells += [tables.ours(real, task=test(entry, REAL)), tables.ours(one.runs, "mAP", one.row.task, wanted)]
+    if entry.own:
+        cells[-1] = cells[-1]._replace(note=f"({catalogue.title(entry.own[0])})")
     if one.label == TUNED:
         return [*cells, tables.change_cell(None, (), ()), "reference"]
     pairs = ablations.alike(one.runs, one.others), ablations.alike(one.others, one.runs)
     said = one.verdict if one.change else tables.NOT_RUN
     change = tables.change_cell(one.change, *pairs, one.row.task, one.other_task, wanted=wanted)
+    if entry.against:
+        change = change._replace(note=f"(against {chapters.shown(entry.against)})")
     return [*cells, change, tables.verdict_cell(said)]
 
 
@@ -164,6 +187,8 @@ def specs(entry, data, profile="laptop"):
     variant = BASELINE[1] if entry.title == TUNED else entry.method
     if entry.joined:
         data = f"{entry.joined[data == REAL]}+{data}"
+    if entry.own:
+        data = entry.own[data == REAL]
     return [Spec(entry.method, variant, "full", data, profile, seed) for seed in chapters.SEEDS]
 
 
@@ -182,9 +207,8 @@ def claims(shelf=BOOK):
     verdict."""
     said = Counter()
     for name in chapters.CLAIMS:
-        data = chapters.JOINT_SET if name in chapters.TASKS else WORLD
-        page = SimpleNamespace(profile="laptop", data=data, seed=0, shelf=shelf)
-        said.update(found.verdict for found in joint.chapter(page, name).judged)
+        page = SimpleNamespace(profile="laptop", data=chapters.DATA[name], seed=0, shelf=shelf)
+        said.update(found.verdict for found in chapter(page, name).judged)
     told = {word: said[word] for word in (judging.HOLDS, judging.FAILS, judging.UNDECIDED)}
     return told, sum(said.values())
 

@@ -4,17 +4,16 @@ what each chapter asks of them: its claims, its questions and the boxes of its p
 World domains A and D stand for Market-1501 and MSMT17: they differ in cameras, wardrobe and layout.
 """
 
-from operator import attrgetter
-
 from reid_core.methods import METHODS
-from reid_core.report.chapters import clip_reid, hpl, promptsg
+from reid_core.report.chapters import clip_reid, dmpt, hpl, promptsg
 from reid_core.report.chapters.clip_reid import TABLE_2
 from reid_core.report.chapters.hpl import GUIDED, JOINT_SET, LEAKY, MODULES, PAIR, SEPARATE
 from reid_core.report.chapters.kinds import FEW, FULL, MARKETS, SEEDS, Box, Claim, Part, Question, Task
 from reid_core.report.chapters.promptsg import TABLE_3, TABLE_4, TUNED
 
-CHAPTERS = (clip_reid, promptsg, hpl)
-ROUNDS = ((clip_reid, promptsg), (hpl,))  # chapters whose headline rows are measured together
+CHAPTERS = (clip_reid, promptsg, hpl, dmpt)
+ROUNDS = ((clip_reid, promptsg), (hpl,), (dmpt,))  # chapters whose headline rows are measured together
+DATA = {one.NAME: one.DATA for one in CHAPTERS}  # what a page shows unless told
 PAPERS = {one.NAME: one.PAPER for one in CHAPTERS}
 QUESTIONS = {one.NAME: one.QUESTIONS for one in CHAPTERS}
 CLAIMS = {one.NAME: one.CLAIMS for one in CHAPTERS}
@@ -44,8 +43,13 @@ def in_order(some):
     """The specs of the headlines of some chapters, seed by seed, so that compared rows have the same seeds,
     and of their other Parts behind them."""
     first = [spec for one in some for part in one.HEADLINES for spec in part.specs()]
-    first.sort(key=attrgetter("seed"))  # stable: by importance within a seed
+    first.sort(key=urgency)
     return first + [spec for one in some for part in one.PARTS for spec in part.specs()]
+
+
+def urgency(spec):
+    """What headlines are sorted by: by seed, in it whole methods first; the sort keeps the order of Parts."""
+    return spec.seed, spec.row != "full"
 
 
 def trains(spec):
@@ -59,6 +63,7 @@ __all__ = [
     "BOXES",
     "CHAPTERS",
     "CLAIMS",
+    "DATA",
     "FEW",
     "FULL",
     "GUIDED",
@@ -82,6 +87,7 @@ __all__ = [
     "Part",
     "Question",
     "Task",
+    "dmpt",
     "shown",
     "trains",
     "wanted",

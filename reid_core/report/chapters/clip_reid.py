@@ -2,7 +2,6 @@
 
 from reid_core.methods import clip_reid
 from reid_core.report.chapters.kinds import (
-    FULL,
     MARKETS,
     Box,
     Claim,
@@ -14,6 +13,7 @@ from reid_core.report.chapters.kinds import (
 )
 
 NAME = "CLIP-ReID"
+DATA = MARKETS[0]
 PAPER = Paper(
     title="CLIP-ReID: Exploiting Vision-Language Model for Image Re-Identification without Concrete Text "
     "Labels",

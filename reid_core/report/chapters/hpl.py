@@ -1,5 +1,5 @@
-"""The chapter of HPL: one model for two tasks. The set world_text stands for CUHK-PEDES: some of its people are
-those of world_market."""
+"""The chapter of HPL: one model for two tasks. The set world_text stands for CUHK-PEDES: some of its people
+are those of world_market."""
 
 from data_prep import catalogue
 from reid_core.methods import hpl
@@ -7,7 +7,7 @@ from reid_core.report.chapters.kinds import FULL, MARKETS, SEEDS, Box, Claim, Pa
 
 NAME = "HPL"
 PAIR = ("world_text", MARKETS[0])  # what a joint training of two tasks joins
-JOINT_SET = "+".join(PAIR)
+JOINT_SET = DATA = "+".join(PAIR)
 MODULES = tuple(hpl.TABLES["Table 3"])  # from joint training with one class token to all parts
 GUIDED = tuple(hpl.TABLES["Table 4"])  # no alignment loss, text-guided, vision-guided, both
 SEPARATE = "separate models"  # the label of each task's `alone`

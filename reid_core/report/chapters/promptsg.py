@@ -14,6 +14,7 @@ from reid_core.report.chapters.kinds import (
 )
 
 NAME = "PromptSG"
+DATA = MARKETS[0]
 TABLE_3 = promptsg.PAPER.tables["Table 3"]
 TABLE_4 = promptsg.PAPER.tables["Table 4"]
 TABLE_5 = promptsg.PAPER.tables["Table 5"]

@@ -62,14 +62,15 @@ def overlays(pictures, columns, titles, persons=(), width=0.78):
     return figure
 
 
-def overlay(axis, image, found, words, person=None):
+def overlay(axis, image, found, words, person=None, brightest=None):
     """The image in grey, its map (h, w) over it, the person outlined, words below; or, without a map or with
-    an empty one, the word that says so."""
+    an empty one, the word that says so. Its own peak is `brightest` unless told."""
     grey = np.asarray(image, float).mean(2)  # (H, W, 3) -> (H, W), so that no colour is taken for the map's
     there = found is not None and np.any(found)
     axis.imshow(grey, cmap="gray", vmin=0, vmax=255, alpha=1 if there else 0.35)
     if there:
-        axis.imshow(explain.spread(found, grey.shape), cmap="viridis", alpha=0.6)
+        shown = explain.spread(found, grey.shape)
+        axis.imshow(shown, cmap="viridis", alpha=0.6, vmin=brightest and 0, vmax=brightest)
         below(axis, words)
         if person is not None:
             outline(axis, person)

@@ -141,7 +141,7 @@ def compared(entries, shelf):
     sides = {"": {}}
     for entry in entries:
         row = ablations.Row(specs(entry, WORLD), test(entry, WORLD), paper_map(entry))
-        side = {TUNED: ablations.Row(reference(entry))} if entry.against else sides[""]
+        side = {TUNED: reference(entry)} if entry.against else sides[""]
         side[entry.title] = row
         sides[entry.title if entry.against else ""] = side
     made = ablations.compared_together(sides, TUNED, shelf)
@@ -149,8 +149,11 @@ def compared(entries, shelf):
 
 
 def reference(entry):
-    """A Spec per seed of the row that an Entry of its own is compared with."""
-    return [one._replace(row=entry.against).same for one in specs(entry, WORLD)]
+    """The Row that an Entry of its own is compared with, as the paper prints it."""
+    runs = [one._replace(row=entry.against).same for one in specs(entry, WORLD)]
+    line = {"paper": entry.method, "row": entry.against, "dataset": entry.printed["dataset"]}
+    printed = reported.printed({TUNED: line}, ("mAP",))
+    return ablations.Row(runs, test(entry, WORLD), printed[TUNED, "mAP"])
 
 
 def linked(html):

@@ -212,7 +212,7 @@ class Spectra:
         persons = visuals.persons(self.data, self.one.rows[chosen])
         titles = [str(self.one.hours[k]) for k in chosen]
         drawn = side_by_side(shots, self.one.spectra[kind, chosen], under, persons, titles)
-        caption = f"{self.finding(how)}. Under each map its share of the relevance of the shot"
+        caption = f"{self.finding(how)}. The maps of a shot share one scale; under each its share"
         alt = "A line per shot: three images of it, each beside itself in grey under its heat map"
         return self.looks.figure(drawn, f"{caption}.", alt)
 
@@ -279,13 +279,13 @@ def side_by_side(shots, maps, under, persons, titles, width=0.72):
         person = persons[k] if len(persons) else None
         for m in range(count):
             row[2 * m].imshow(shots[k][m])
-            heatmaps.overlay(row[2 * m + 1], shots[k][m], maps[k, m], under[k][m], person)
+            heatmaps.overlay(row[2 * m + 1], shots[k][m], maps[k, m], under[k][m], person, brightest=255)
             if not k:
                 row[2 * m].set_title(list(dmpt.WORDS.values())[m], fontsize=8, pad=3)
         heatmaps.below(row[0], titles[k])
     for axis in axes.flat:
         axis.axis("off")
-    drawn.subplots_adjust(wspace=0.05, hspace=0.3 / height, left=0, right=1, bottom=0, top=1)
+    drawn.subplots_adjust(wspace=0.05, hspace=0.24 / height, left=0, right=1, bottom=0, top=1)
     return drawn
 
 

@@ -20,7 +20,7 @@ from reid_core.runs import provenance
 from reid_core.runs.run import BOOK, Spec
 
 ROOT = Path(__file__).resolve().parents[1]
-FOLDERS = {"CLIP-ReID": "1_clip_reid", "PromptSG": "2_promptsg", "HPL": "3_hpl"}
+FOLDERS = {"CLIP-ReID": "1_clip_reid", "PromptSG": "2_promptsg", "HPL": "3_hpl", "DMPT": "4_dmpt"}
 CLAIMED = [(name, claim) for name, found in chapters.CLAIMS.items() for claim in found]
 WORLD = {"origin": "world", "name": "toy"}
 
@@ -146,7 +146,7 @@ def test_the_questions_of_a_chapter_ask_rows_that_exist_and_all_printed_tables(n
     page = chapter(name)
     for key, question in chapters.QUESTIONS[name].items():
         several = name in chapters.TASKS
-        for rows in page.sides(key).values() if several else [page.rows(key, "world_market")]:
+        for rows in page.sides(key).values() if several else [page.rows(key, chapters.DATA[name])]:
             assert question.reference in rows
             assert all(spec.check() for row in rows.values() for spec in row.specs)
             assert all((row.printed is not None) == bool(question.table) for row in rows.values())

@@ -1,6 +1,7 @@
 """One contract, every method: those that run, and the plans of those to come."""
 
 import dataclasses
+import itertools
 
 import numpy as np
 import pytest
@@ -90,6 +91,7 @@ def test_a_planned_lifelong_method_has_terms_for_a_second_domain(world):
 
 
 def batch_of(method, stage, world):
+    world = data_for(type(method), world)
     cached = {}
     for name, what in stage.cache.items():
         with torch.no_grad():
@@ -113,12 +115,15 @@ def test_every_term_has_a_weight_and_gradients_reach_every_group(running, world)
 
 def test_features_of_both_sides_have_one_width_and_do_not_depend_on_the_batch(running, world):
     running.eval()
-    images = torch.randn(6, 1, 3, *running.size)
+    spectra = data_for(type(running), world).train.paths.shape[1]
+    images = torch.randn(6, spectra, 3, *running.size)
+    present = torch.ones(6, spectra, dtype=torch.bool)
     sentences = ["a man in red", "a woman", "a person with a bag", "a man", "two people", "somebody"]
 
     def see(number):
         rows = torch.arange(number)
-        shown = Batch(index=rows, labels=rows, cameras=rows % 3, views=[images[:number]])
+        about = {"index": rows, "labels": rows, "cameras": rows % 3, "present": present[:number]}
+        shown = Batch(**about, views=[images[:number]])
         told = Batch(index=rows, labels=rows, cameras=rows, text=text_of(running, sentences[:number]))
         return [
             (
@@ -153,14 +158,18 @@ def spying(recipe, seen):
     return spy
 
 
+READ_BY = {"dmpt": ("fine-tuning", "ImageNet tower (D3)")}  # rows that read what the full one does not
+
+
 def test_every_field_of_a_recipe_is_read_by_some_variant(world):
     """Building, staging and one loss of each stage: a field that nothing reads then is a lie."""
     for name, paper in METHODS.items():
         if name == "lifelong":
             continue  # borrows the recipe of CLIP-ReID
         seen, fields = set(), {field.name for field in dataclasses.fields(paper.recipe)}
-        for variant in paper.variants.values():
-            method = variant.kind(spying(paper.recipe.at(SMOKE), seen), world)
+        recipes = [paper.recipe.at(SMOKE).but(**paper.rows[row]) for row in ("full", *READ_BY.get(name, ()))]
+        for variant, recipe in itertools.product(paper.variants.values(), recipes):
+            method = variant.kind(spying(recipe, seen), data_for(variant.kind, world))
             method.test_view(), method.retrieval_tasks()
             for stage in method.stages():
                 freeze_all_but(method, stage.groups)

@@ -73,7 +73,7 @@ def add_train(commands):
     change = "change a field of the recipe"
     train.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE", help=change)
     train.add_argument("--profile", default="laptop", help=", ".join(PROFILES))
-    train.add_argument("--data", help="the profile's default unless told")
+    train.add_argument("--data", help="the default of the profile and the method unless told")
     train.add_argument("--seed", type=int, default=0)
     start = "start from its weights: a run of this method or of the baseline, which was trained here"
     train.add_argument("--init-from", metavar="RUN", help=start)
@@ -318,7 +318,8 @@ def train_one(options):
     variant = options.variant or next(iter(METHODS[options.method].variants))
     profile = profile_called(options.profile)
     row = changed(options.row, [*options.set, *initial_weights(options.init_from)])
-    spec = Spec(options.method, variant, row, options.data or profile.data, profile.name, options.seed)
+    data = options.data or METHODS[options.method].instead.get(profile.data, profile.data)
+    spec = Spec(options.method, variant, row, data, profile.name, options.seed)
     if options.log:
         board.turn_on()
     processor.use_threads(options.threads)

@@ -169,6 +169,8 @@ class Paper:
     pictured: tuple = ("full",)  # rows whose trained models are looked at
     # method, variant and row of what is looked at, before its training, where none is trained yet
     untrained: tuple = ("clip_reid", "baseline", "full")
+    # the data set that others are trained on unless told -> the one that this paper needs in its place
+    instead: dict = field(default_factory=dict)
     complete: bool = True  # whether its losses exist; until then no command runs it
 
     def rows_of(self, variant):

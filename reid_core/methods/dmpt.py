@@ -492,4 +492,5 @@ PAPER = Paper(
     test_only=("neck_feature", "missing"),
     pictured=("full", *TABLES["Table 3"][:3]),
     untrained=("dmpt", "dmpt", "head alone"),
+    instead={"world_market": "world_rgbnt201", "market1501": "rgbnt201"},
 )

@@ -18,6 +18,7 @@ from data_prep import catalogue
 from data_prep.catalogue import ROOT
 from reid_core import loading, precision, train
 from reid_core.data import load_data, size_of
+from reid_core.methods import METHODS
 from reid_core.recipe import profile_called
 
 PROBED = ("world_market", "world_msmt")  # what a probe sees; the second in lifelong methods alone
@@ -62,7 +63,8 @@ def fingerprint(spec):
         "profile": pace_of(spec.profile),
         "weights": loading.fingerprint(recipe.pretrained),
     }
-    return {**hashes, "probe": probe_losses(spec._replace(data=PROBED[0], seed=0))}
+    smallest = METHODS[spec.method].instead.get(PROBED[0], PROBED[0])
+    return {**hashes, "probe": probe_losses(spec._replace(data=smallest, seed=0))}
 
 
 def pace_of(profile):
@@ -73,8 +75,8 @@ def pace_of(profile):
 
 @functools.cache
 def probe_losses(spec):
-    """`train.probe_losses` of a row on the smoke world: the same for all data sets and seeds, so cached."""
-    domains = [load_data(name, "smoke") for name in PROBED]
+    """`train.probe_losses` of a row on a smoke world: the same for all data sets and seeds, so cached."""
+    domains = [load_data(name, "smoke") for name in (spec.data, *PROBED[1:])]
     method, _ = spec.build(domains[0])
     return train.probe_losses(method, domains)
 

@@ -11,7 +11,8 @@ INTERPRETER = sys.executable
 PYTHON = shlex.quote(INTERPRETER).replace("{", "{{").replace("}", "}}")  # Snakemake fills in braces
 PROFILE = config.get("profile", "laptop")
 DATA = config.get("data", "world_market")
-WORLDS = [DATA, "world_text"] if PROFILE == "laptop" else [DATA]  # HPL trains on both together
+# HPL trains on the first two together, DMPT on images in three spectra
+WORLDS = [DATA, "world_text", "world_rgbnt201"] if PROFILE == "laptop" else [DATA]
 LOAD = f"from reid_core.data import load_data; [load_data(name, {PROFILE!r}) for name in {WORLDS!r}]"
 OUT = f"build/notebooks/{PROFILE}"
 CODE = [path for package in ("reid_core", "data_prep") for path in glob.glob(f"{package}/**/*.py", recursive=True)]

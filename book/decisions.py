@@ -14,9 +14,9 @@ HEAD = """\
 
 Details that a paper does not specify must be decided by whoever rebuilds it. Each decision below is a
 field of the recipe and can be changed with `--set FIELD=VALUE`; those that a reader may doubt are rows
-of the ablations of [PromptSG](../notebooks/2_promptsg/ablate.ipynb) and
-[HPL](../notebooks/3_hpl/ablate.ipynb). Settings that a paper states, or that its official code has, stand in
-the recipe tables with their place."""
+of the ablations of [PromptSG](../notebooks/2_promptsg/ablate.ipynb),
+[HPL](../notebooks/3_hpl/ablate.ipynb) and [DMPT](../notebooks/4_dmpt/ablate.ipynb). Settings that a paper
+states, or that its official code has, stand in the recipe tables with their place."""
 NO_FIELD = {  # decisions that leave nothing to set
     "promptsg": {
         18: "The rate falls every 20 epochs of 60: as the 20th and the 40th begin.",
@@ -34,6 +34,23 @@ NO_FIELD = {  # decisions that leave nothing to set
         23: "Both classifiers know all identities of the merged data sets.",
         24: "The last epoch is reported.",
         25: "The two weights are taken as printed, whatever the scale of the words.",
+    },
+    "dmpt": {
+        1: "One frozen tower reads all spectra in one pass; the printed 6.5 % counts three.",
+        2: "What is frozen is in evaluation mode.",
+        4: "Position embeddings are resized bilinearly, as by the methods that the paper is compared with.",
+        6: "Each block has a linear map of its own from the word to the prompts, with bias, shared by the "
+        "spectra.",
+        9: "One batch norm and one classifier on the class tokens of all spectra side by side.",
+        12: "The sentences end with a period, as quoted in Sec. 3.2.",
+        22: "The lengths of Figure 4, whose values are lost: 4, 8, 16, 32 and 64, scaled with the grid.",
+        23: "Both baselines keep the cross-entropy, triplet and centre losses.",
+        24: "Labels and files are sorted.",
+        25: "The last epoch is reported. The best is not looked for: the test set would pick it.",
+        27: "Three seeds or more; the order of the rows counts more than the numbers.",
+        28: "There is no camera embedding.",
+        29: "Vehicles, too, are 256 pixels high and 128 wide.",
+        31: "The linear maps have biases.",
     },
 }
 

@@ -37,13 +37,13 @@ def describe(manifest, weights, out, device="cpu", answer=None, log=print):
     answer = answer or blip(weights, device)
     rows = manifest.split("train")
     first = rows[rows.modality == rows.modality.iloc[0]]
-    paths = dict.fromkeys(first.path)  # each once, in the order of the table
+    paths = dict(zip(first.path, first.tile))  # each once, in the order of the table
     described = {}
     if Path(out).exists():
         described = read_descriptions(out)
     left = [path for path in paths if Path(path).name not in described]  # an interrupted run goes on
     for number, path in enumerate(left, 1):
-        described[Path(path).name] = parts_of(opened(manifest.root / path), answer)
+        described[Path(path).name] = parts_of(opened(manifest.root / path, paths[path]), answer)
         if number % EVERY == 0 or number == len(left):
             write_descriptions(out, described)
             log(f"{manifest.name}: {number} of {len(left)} images described")

@@ -8,9 +8,26 @@ UPRIGHT = 1  # of EXIF's orientations; 2 to 8 are turned or mirrored
 ORIENTATION = 0x0112  # EXIF's tag
 
 
-def opened(path):
-    """The picture in a file, in RGB as its pixels lie there (a turn that EXIF asks for is not made).
-    ValueError, in one sentence, where it cannot be read."""
+THIRDS = 3  # of a strip: visible, near infrared and thermal side by side
+
+
+def opened(path, tile=-1):
+    """The picture in a file, or the third of its width that `tile` counts from 0, in RGB as its pixels lie
+    there (a turn that EXIF asks for is not made). ValueError, in one sentence, where it cannot be read."""
+    image = whole(path)
+    if tile < 0:
+        return image
+    width, rest = divmod(image.width, THIRDS)
+    if rest:
+        raise ValueError(
+            f"expected three images of one width side by side in {path}, found {image.width} pixels, no "
+            "multiple of three; cut or scale the file."
+        )
+    return image.crop((width * tile, 0, width * (tile + 1), image.height))
+
+
+def whole(path):
+    """The picture in a file, in RGB."""
     try:
         with Image.open(path) as image:
             return rgb(image)

@@ -227,9 +227,7 @@ def reserve(file, size):
 def decode(path, size, filter, tile=-1):
     """One image file, or a third of its width, as (3, H, W) uint8, resized as Pillow does (antialiased), like
     the published loaders."""
-    image = pictures.opened(path)
-    if tile >= 0:
-        image = image.crop((image.width * tile // 3, 0, image.width * (tile + 1) // 3, image.height))
+    image = pictures.opened(path, tile)
     # Pillow says (width, height) and gives (H, W, 3)
     return np.asarray(image.resize(size[::-1], filter)).transpose(2, 0, 1)
 

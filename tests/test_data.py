@@ -19,6 +19,7 @@ from data_prep.world import build
 from reid_core import data, evaluate
 from reid_core.augment import Augmentation, Erasing
 from reid_core.data import CaptionTable, Loader, PixelStore, ReidData, load_data, still_batches
+from reid_core.report.images import picture
 from reid_core.samplers import IdentityBatches, Shuffle
 
 TRAIN = Augmentation("bicubic", flip=0.5, pad=5, erasing=(Erasing(),))
@@ -213,6 +214,32 @@ def test_spectra_of_a_shot_lie_side_by_side(tmp_path):
     data = ReidData(from_table("three", tmp_path, pd.DataFrame(rows)), tmp_path / "cache")
     pixels = data.store("train", (8, 4), "bilinear").batch(np.array([2, 0]), "cpu")
     assert pixels[:, :, 0, 0, 0].tolist() == [[12, 22, 32], [10, 20, 30]]
+
+
+def strip(folder, width):
+    """A file of three spectra side by side, and the data set of its one shot."""
+    import pandas as pd
+
+    image = Image.new("RGB", (width, 4))
+    for k, colour in enumerate((10, 20, 30)):
+        image.paste((colour,) * 3, (width * k // 3, 0, width * (k + 1) // 3, 4))
+    image.save(folder / "strip.png")
+    row = {"path": "strip.png", "pid": 1, "camid": 1, "split": "train", "shot": 0}
+    rows = [{**row, "modality": m, "tile": k} for k, m in enumerate(("rgb", "nir", "tir"))]
+    return ReidData(from_table("strips", folder, pd.DataFrame(rows)), folder / "cache")
+
+
+def test_a_strip_is_cut_in_three_for_training_and_for_pages(tmp_path):
+    data = strip(tmp_path, 12)
+    pixels = data.store("train", (4, 4), "bilinear").batch(np.array([0]), "cpu")
+    assert pixels[0, :, 0, 0, 0].tolist() == [10, 20, 30]
+    assert [picture(data, "train", 0, m)[0, 0, 0] for m in range(3)] == [10, 20, 30]
+    assert picture(data, "train", 0).shape == (4, 4, 3)
+
+
+def test_a_strip_that_three_images_cannot_fill_is_named_with_its_width(tmp_path):
+    with pytest.raises(ValueError, match=r"three images of one width .*strip.png, found 13 pixels, no mult"):
+        strip(tmp_path, 13).store("train", (4, 4), "bilinear").batch(np.array([0]), "cpu")
 
 
 def test_a_shot_without_one_of_its_spectra_is_refused(tmp_path):

@@ -124,8 +124,9 @@ def ranked_lists(data, queries, order, correct, shown=8):
 
 def picture(data, split, shot, spectrum=0):
     """One image of a split as a uint8 array (H, W, 3), as it lies on disk."""
-    paths = getattr(data, split).paths  # (shots, spectra)
-    return np.asarray(pictures.opened(data.manifest.root / paths[shot, spectrum]))
+    shots = getattr(data, split)
+    path, tile = shots.paths[shot, spectrum], shots.tiles[shot, spectrum]
+    return np.asarray(pictures.opened(data.manifest.root / path, tile))
 
 
 def images(data, rows):

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from data_prep.manifest import PROTOCOLS
+from data_prep.manifest import MODALITIES, PROTOCOLS
 from reid_core.data import Batch, CaptionTable, still_batches
 from reid_core.methods.base import side_by_side
 from reid_core.metrics import check_finite, concatenated, rank
@@ -57,12 +57,7 @@ def run_alike(method, data, tasks, how):
 def available_tasks(method, data):
     """{task: Task}: the tests of a method that a data set has queries for, which are images of its query
     split or sentences of its gallery. ValueError if there are none, or if the method cannot see the shots."""
-    spectra = data.gallery.present.shape[1]
-    if spectra > 1 and not method.multispectral:
-        raise ValueError(
-            f"expected shots of one image for {type(method).__name__}, found {spectra} spectra each in "
-            f"{data.manifest.name}; choose a method that sees spectra, or another data set."
-        )
+    check_spectra(method, data)
     there = {"image": len(data.query) > 0, "text": any(data.gallery.captions)}
     found = {name: task for name, task in method.retrieval_tasks().items() if there[task.query_type]}
     if not found:
@@ -71,6 +66,23 @@ def available_tasks(method, data):
             f"the query split of {data.manifest.name}; choose a data set that is searched with images."
         )
     return found
+
+
+def check_spectra(method, data):
+    """ValueError for shots of more images than a method sees, or of fewer than it needs."""
+    spectra = data.gallery.present.shape[1]
+    name = type(method).__name__
+    if spectra > 1 and not method.multispectral:
+        raise ValueError(
+            f"expected shots of one image for {name}, found {spectra} spectra each in {data.manifest.name}; "
+            "choose a method that sees spectra, or another data set."
+        )
+    if method.spectra_needed not in (None, spectra):
+        raise ValueError(
+            f"expected shots of {method.spectra_needed} images for {name}, found {spectra} each in "
+            f"{data.manifest.name}; name a table with the columns path, modality ({', '.join(MODALITIES)}) "
+            "and shot."
+        )
 
 
 def run_task(task, data, seen):

@@ -1,14 +1,17 @@
 """A trained model finds a person again in images that no data set describes."""
 
 import dataclasses
+import shutil
 
 import made_runs
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 from test_commands import TRAIN, one_sentence, typed
 
 from reid_core.analysis import search
+from reid_core.data import load_data
 from reid_core.report import ranked
 from reid_core.runs.run import Spec
 
@@ -44,6 +47,29 @@ def test_an_image_finds_itself_first(baseline, folder):
     assert [one.place for one in found] == [1, 2, 3]
     assert found[0].path.endswith("below/3.png") and found[0].cosine == pytest.approx(1, abs=1e-5)
     assert found[0].cosine >= found[1].cosine >= found[2].cosine
+
+
+def test_a_model_of_three_spectra_searches_tables_of_shots(tmp_path):
+    data = load_data("world_rgbnt201", "smoke")
+    method = Spec("dmpt", "dmpt", data="world_rgbnt201", profile="smoke").build(data)[0].eval()
+    rows = [
+        {"path": path, "modality": spectrum, "shot": shot}
+        for shot, paths in enumerate(data.gallery.paths[:5])
+        for spectrum, path in zip(("rgb", "nir", "tir"), paths)
+    ]
+    tables = {}
+    for name, some in (("gallery", rows), ("query", rows[6:9])):
+        tables[name] = tmp_path / f"{name}.csv"
+        shown = [{**row, "path": f"{name} {row['path'].replace('/', ' ')}"} for row in some]
+        pd.DataFrame(shown).to_csv(tables[name], index=False)
+        for row, copy in zip(some, shown):
+            shutil.copy(data.manifest.root / row["path"], tmp_path / copy["path"])
+    found = search.search(method, tables["query"], tables["gallery"], k=5)
+    assert "RGB" in found[0].path and found[0].path.endswith(data.gallery.paths[2, 0].split("/")[-1])
+    with pytest.raises(
+        ValueError, match=r"expected shots of 3 images for DMPT, found 1 .* columns path, mod"
+    ):
+        search.search(method, tmp_path / shown[0]["path"], tables["gallery"])
 
 
 def test_a_sentence_ranks_a_gallery_as_the_test_of_the_method_does(method, folder):

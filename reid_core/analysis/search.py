@@ -69,6 +69,7 @@ def embed(method, images, feature=None, device=None):
     """Embedded of a folder of images, a table of them, or one file; `feature` is that of a gallery item in
     the method's first test unless told."""
     data = ReidData(loose(images))
+    evaluate.check_spectra(method, data)
     feature = feature or next(iter(method.retrieval_tasks().values())).gallery
     known = data.without_cameras()  # the model has seen none of these
     found = evaluate.embed_images(method, known, "gallery", {feature}, device)[feature]

@@ -105,6 +105,7 @@ class Method(nn.Module):
     `test_view` and the image `size` (H, W)."""
 
     multispectral = False  # whether a shot may be several images, one for each spectrum
+    spectra_needed = None  # how many they must be; None: whatever the method was built for
 
     def __init__(self, recipe):
         super().__init__()

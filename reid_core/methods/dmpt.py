@@ -105,7 +105,7 @@ class DMPT(Method):
         r = recipe
         self.size = (r.image_height, r.image_width)
         self.data = data
-        self.spectra = data.train.paths.shape[1]  # M
+        self.spectra = self.spectra_needed = data.train.paths.shape[1]  # M
         words = self.spectra_words()
         clip, text, self.tokenizer = load_clip(r.backbone, r.pretrained, self.size)
         towers = {"clip": lambda: clip, "imagenet": lambda: imagenet(r, self.size)}

@@ -16,6 +16,7 @@ import torch
 from huggingface_hub import try_to_load_from_cache
 from open_clip.constants import HF_SAFE_WEIGHTS_NAME, HF_WEIGHTS_NAME
 from torch import nn
+from torch.overrides import TorchFunctionMode
 
 from reid_core.statedict import first_line, read
 from reid_core.towers import CameraEmbedding, ClipResNet, ClipViT, TextEncoder, TimmViT
@@ -197,10 +198,26 @@ def open_model(name, pretrained=None, size=None):
     if str(pretrained) in open_clip.list_pretrained_tags_by_model(name):
         refuse_other_activation(name, open_clip.get_pretrained_cfg(name, pretrained).get("quick_gelu", False))
         return fetched(name, pretrained)
-    model = quietly(open_clip.create_model, name, pretrained=None, precision="fp32")
-    if pretrained is not None:
-        load_file(model, name, Path(pretrained), size)
+    if pretrained is None:
+        return quietly(open_clip.create_model, name, pretrained=None, precision="fp32")
+    with Undrawn():  # drawing random weights takes three times as long as reading the file that replaces them
+        model = quietly(open_clip.create_model, name, pretrained=None, precision="fp32")
+    load_file(model, name, Path(pretrained), size)
     return model
+
+
+class Undrawn(TorchFunctionMode):
+    """Inside, random numbers are not drawn: what would hold them keeps whatever its memory held."""
+
+    FILLS = ("normal_", "uniform_")  # how the names of what fills a tensor end, as kaiming_uniform_
+    MAKES = {"randn": torch.empty, "rand": torch.empty}
+
+    def __torch_function__(self, function, types, args=(), options=None):
+        options = options or {}
+        name = getattr(function, "__name__", "")
+        if name.endswith(self.FILLS):
+            return args[0] if args else options["tensor"]  # as torch.nn.init calls it
+        return self.MAKES.get(name, function)(*args, **options)
 
 
 def fetched(name, tag):

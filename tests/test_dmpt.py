@@ -69,6 +69,14 @@ def test_every_row_trains_what_it_names_and_leaves_the_tower_as_it_was(row, spec
     assert not any(module.training for module in method.image.modules()) or fine_tuned
 
 
+def test_rows_begin_with_the_same_weights_where_they_share_a_part(spectra):
+    """Whatever else is drawn before it."""
+    full = built(spectra).state_dict()
+    for row, part in (("head alone", "head."), ("Baseline2", "prompts.semantic")):
+        own = {name: value for name, value in built(spectra, row).state_dict().items() if part in name}
+        assert own and all(torch.equal(value, full[name]) for name, value in own.items())
+
+
 def test_the_words_of_the_spectra_enter_every_block_and_the_sentences_the_contrast(method, spectra):
     assert len(method.prompts.maps) == len(method.image.blocks)
     swapped = built(spectra, modality_words=("thermal-infrared", "near-infrared", "visible"))

@@ -66,9 +66,7 @@ def test_a_model_of_three_spectra_searches_tables_of_shots(tmp_path):
             shutil.copy(data.manifest.root / row["path"], tmp_path / copy["path"])
     found = search.search(method, tables["query"], tables["gallery"], k=5)
     assert "RGB" in found[0].path and found[0].path.endswith(data.gallery.paths[2, 0].split("/")[-1])
-    with pytest.raises(
-        ValueError, match=r"expected shots of 3 images for DMPT, found 1 .* columns path"
-    ):
+    with pytest.raises(ValueError, match=r"expected shots of 3 images for DMPT, found 1 .* columns path"):
         search.search(method, tmp_path / shown[0]["path"], tables["gallery"], k=1)
 
 

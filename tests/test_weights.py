@@ -3,6 +3,7 @@
 import pickle
 import warnings
 import zipfile
+from pathlib import Path
 
 import open_clip
 import pytest
@@ -189,6 +190,25 @@ def test_a_checkpoint_that_holds_itself_is_one_sentence(tmp_path):
     torch.save(content, tmp_path / "w.pt")
     with pytest.raises(ValueError, match="found a file that cannot be read .*recursion"):
         loading.read(tmp_path / "w.pt")
+
+
+def test_a_file_replaces_weights_that_were_never_drawn(monkeypatch):
+    """Undrawn memory may hold anything, and no part of a loaded model may keep it."""
+    fill = torch.empty
+
+    def spoilt(*shape, **options):
+        made = fill(*shape, **options)
+        return made.fill_(float("nan")) if made.is_floating_point() else made
+
+    monkeypatch.setattr(torch, "empty", spoilt)
+    torch.manual_seed(3)
+    before = torch.random.get_rng_state()
+    loaded = loading.open_model("tiny", loading.locate("tiny"))
+    assert torch.equal(torch.random.get_rng_state(), before), "nothing was drawn"
+    state, _ = statedict.read(Path(loading.locate("tiny")))
+    for name, value in loaded.state_dict().items():
+        assert not value.isnan().any(), name
+        assert name not in state or torch.equal(value, state[name].float()), name
 
 
 @pytest.mark.parametrize(

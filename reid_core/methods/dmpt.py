@@ -113,7 +113,8 @@ class DMPT(Method):
         self.make_prompts(text, words)
         self.make_interaction()
         self.make_projections(clip, text, words)
-        self.head = Head(self.spectra * self.image.width, data.classes)  # D9: one, on all side by side
+        with chance_of("heads"):
+            self.head = Head(self.spectra * self.image.width, data.classes)  # D9: one, on all side by side
         self.register_buffer("means", torch.zeros(self.spectra, 3, 1, 1))  # of the training images
         self.choose()
 

@@ -22,6 +22,7 @@ PROBED = 3  # batches of each stage
 CHECK_EVERY = 50  # steps between looks at the losses: a look waits for the device
 LOG_EVERY = 10.0  # seconds between progress lines that stay
 UPDATE_EVERY = 0.5  # and between those that replace each other
+AT_RISK = 20.0  # seconds of training that a killed process may lose, and the epoch that it was in
 WEIGHTS = "weights.safetensors"
 NOTHING = {"seconds": 0.0, "images": 0}  # of an epoch, before it begins
 
@@ -233,7 +234,7 @@ class Trainer:
         self.device = next(method.parameters()).device
         self.precision = usable(precision, self.device)
         self.history = []
-        self.logged = time.monotonic()
+        self.logged = self.saved = time.monotonic()
         self.spent = 0.0  # seconds in epochs since this start
         self.earlier = NOTHING  # what earlier starts did of the epoch that was interrupted
         self.caching = 0.0  # seconds that a stage spent on what frozen towers say
@@ -311,7 +312,10 @@ class Trainer:
         self.spent += so_far["seconds"] - self.earlier["seconds"]
         self.earlier = NOTHING
         self.caching = 0.0
-        self.save(number, epoch + 1, 0, optimisers, monitor.sums)
+        if epoch + 1 == stage.epochs or time.monotonic() - self.saved >= AT_RISK:
+            self.save(number, epoch + 1, 0, optimisers, monitor.sums)
+        else:
+            self.check_finite(stored(self.method), number, epoch + 1, 0)
 
     def so_far(self, began, images):
         """Seconds and images of the epoch over all starts; this one entered it at `began`."""
@@ -437,6 +441,7 @@ class Trainer:
             "method": weights,
             "optimisers": [optimiser.state_dict() for optimiser in optimisers],
         }
+        self.saved = time.monotonic()
         # a number that grows: up to 1,000 epochs of 100,000 steps
         checkpoint.save(self.folder, (stage * 10**3 + epoch) * 10**5 + step, state)
 

@@ -153,7 +153,20 @@ def test_a_checkpoint_of_another_run_is_refused(world, tmp_path):
         train.fit(Toy(world), world, tmp_path, precision="fp32", key="other", log=lambda *_: None)
 
 
-def test_the_first_term_that_is_not_finite_stops_the_run(world, tmp_path):
+def test_epochs_are_kept_once_enough_is_at_risk_and_the_end_of_a_stage_always(world, tmp_path, monkeypatch):
+    for seconds, places in (
+        (3600.0, [(0, 3), (1, 3)]),
+        (0.0, [(0, 1), (0, 2), (0, 3), (1, 1), (1, 2), (1, 3)]),
+    ):
+        kept = []
+        monkeypatch.setattr(train, "AT_RISK", seconds)
+        monkeypatch.setattr(checkpoint, "save", lambda folder, number, state: kept.append(state["place"]))
+        fit(Toy(world), tmp_path / str(seconds))
+        assert [(place["stage"], place["epoch"]) for place in kept] == places
+
+
+def test_the_first_term_that_is_not_finite_stops_the_run(world, tmp_path, monkeypatch):
+    monkeypatch.setattr(train, "AT_RISK", 0.0)
     method = Toy(world)
     real = method.tower_loss
 
@@ -177,8 +190,9 @@ def test_the_first_term_that_is_not_finite_stops_the_run(world, tmp_path):
     assert all(value.isfinite().all() for value in good["method"].values() if value.is_floating_point())
 
 
-def test_weights_that_the_last_step_made_not_finite_stop_the_run(world, tmp_path):
+def test_weights_that_the_last_step_made_not_finite_stop_the_run(world, tmp_path, monkeypatch):
     """No loss tells of them."""
+    monkeypatch.setattr(train, "AT_RISK", 0.0)
     method = Toy(world)
     real = method.follow
 

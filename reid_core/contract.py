@@ -139,13 +139,13 @@ def check_resumption(build, data, folder):
     whole = build()
     again = build()
     fit_quietly(whole, folder / "whole")
-    interrupted(lambda: fit_quietly(build(), folder / "broken"), steps=1)
+    interrupted(lambda: fit_quietly(build(), folder / "broken", every=1), steps=1)
     fit_quietly(again, folder / "broken")
     promise(same_state(whole, again), whole, "to end alike after an interruption", "other weights")
 
 
-def fit_quietly(method, folder):
-    how = {"precision": "fp32", "checkpoint_every": 1, "key": "check", "log": lambda text: None}
+def fit_quietly(method, folder, every=None):
+    how = {"precision": "fp32", "checkpoint_every": every, "key": "check", "log": lambda text: None}
     return train.fit(method, method.data, folder, **how)
 
 
@@ -182,15 +182,15 @@ def same_state(one, two):
 def check_domains(kind, recipe, domains, folder):
     """Two domains, interrupted within the first and between them, end like two that were not."""
 
-    def learn(place, number=2):
+    def learn(place, number=2, every=None):
         train.seed_all(0)
         method = kind(recipe, domains[0])
-        how = {"precision": "fp32", "key": "check", "log": lambda text: None, "checkpoint_every": 1}
+        how = {"precision": "fp32", "key": "check", "log": lambda text: None, "checkpoint_every": every}
         lifelong.learn(method, domains[:number], place, tests=lambda *_: [], **how)
         return method
 
     whole = learn(folder / "whole")
-    interrupted(lambda: learn(folder / "broken"), steps=1)
+    interrupted(lambda: learn(folder / "broken", every=1), steps=1)
     learn(folder / "broken", number=1)
     again = learn(folder / "broken")
     promise(

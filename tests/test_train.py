@@ -160,7 +160,7 @@ def test_epochs_are_kept_once_enough_is_at_risk_and_the_end_of_a_stage_always(wo
     ):
         kept = []
         monkeypatch.setattr(train, "AT_RISK", seconds)
-        monkeypatch.setattr(checkpoint, "save", lambda folder, number, state: kept.append(state["place"]))
+        monkeypatch.setattr(checkpoint, "save", lambda *state, kept=kept: kept.append(state[-1]["place"]))
         fit(Toy(world), tmp_path / str(seconds))
         assert [(place["stage"], place["epoch"]) for place in kept] == places
 

@@ -117,10 +117,11 @@ def check_files(build, data, folder):
     """Weights that are written and read back say the same; nothing undeclared is missing."""
     method = build()
     again = build()
+    still = constant(method)
     with torch.no_grad():
         for parameter in method.parameters():
             # away from the initial values, which the second method has as well
-            parameter.add_(0.01 if id(parameter) not in constant(method) else 0.0)
+            parameter.add_(0.01 if id(parameter) not in still else 0.0)
     folder.mkdir(parents=True)
     train.save_weights(method, folder)
     train.load_state(again, checkpoint.read_tensors(folder / train.WEIGHTS)[0], folder)

@@ -29,6 +29,7 @@ KINDS = [(name, variant) for name, paper in METHODS.items() for variant in paper
 FEW = 8  # identities: a promise needs no more, and costs half of all
 SMALL = {
     "ids_per_batch": FEW,
+    "stage2_ids_per_batch": FEW,
     "stage1_batch": 4 * FEW,
     "batch_t2i_pairs": 4 * FEW,
     "batch_i2i_images": 4 * FEW,

@@ -21,6 +21,8 @@ from golden import (
 from golden_towers import TOKENIZER, template_in, template_of, text_tower
 from open_clip import SimpleTokenizer
 
+from data_prep import describe
+from data_prep.public.descriptions import write_descriptions
 from reid_core.data import CaptionTable
 from reid_core.losses import supervised_contrastive
 from reid_core.methods.clip_reid import RECIPE
@@ -217,3 +219,22 @@ def sentence_of(file, text, kind):
     sentence = file.settings[f"{kind}_layout"].removeprefix("SOT ").removesuffix(" EOT")
     sentence = re.sub(r"\[E x \w+\]", "{identity}", sentence)
     return PromptTemplate(re.sub(r"\[P x \w+\]", "{instance}", sentence), text, TOKENIZER)
+
+
+@golden("vladr__blip_assembly")
+def test_eleven_answers_make_the_four_sentences_of_a_published_file(file, tmp_path):
+    file = file()
+    assert len(describe.QUESTIONS) == file["calls_per_image"]
+    said = {}
+    for name, answers in zip(file["parsed"], file["answers"]):
+        left = iter(answers)  # asked in the published order
+        said[name] = describe.parts_of(None, lambda image, question, left=left: next(left))
+        assert list(said[name]) == file["parsed"][name]
+    write_descriptions(tmp_path / "said.txt", said)
+    assert (tmp_path / "said.txt").read_text() == file["file_text"]
+    asked = file["generation_settings"]
+    ours = describe.DECODING
+    assert all(ours[name] == asked[name] for name in ("num_beams", "min_length", "repetition_penalty"))
+    assert (
+        ours["max_new_tokens"] == asked["max_length"] and ours["do_sample"] == asked["use_nucleus_sampling"]
+    )

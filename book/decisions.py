@@ -4,7 +4,7 @@ import re
 
 from reid_core.methods import PAPERS
 from reid_core.report.scoreboard import BEFORE, FIVE
-from reid_core.report.tables import escaped, short, table
+from reid_core.report.tables import escaped, folded, short, table
 
 NUMBER = re.compile(r"D(\d+)([a-z]?)\b")
 IN_A_CELL = re.compile(r"(<td[^>]*>)(D\d+)\b")  # where a recipe table names a decision
@@ -85,7 +85,7 @@ def as_table(entry, rows):
     for number in {number for number, *_ in rows if number}:
         place = f'<td class="" id="{anchor(entry.method, number)}">D{number}</td>'
         told = told.replace(f'<td class="">D{number}</td>', place, 1)
-    return told
+    return folded(f"All {len(rows)} settings", told)  # browsers open it for a link to an anchor inside
 
 
 def reason(where):

@@ -89,7 +89,7 @@ def test_an_order_that_begins_alike_is_taken_up_and_ends_alike(domains, tmp_path
 @pytest.mark.parametrize("stop_after", [1, 5])
 @pytest.mark.parametrize("kind", [LearningWithoutForgetting, Replay])
 def test_an_order_interrupted_within_a_domain_ends_with_the_same_bits(kind, stop_after, domains, tmp_path):
-    whole, records, _ = learned(kind, domains, tmp_path / "whole", checkpoint_every=1)
+    whole, records, _ = learned(kind, domains, tmp_path / "whole")
     interrupted(lambda: learned(kind, domains, tmp_path / "broken", checkpoint_every=1), stop_after)
     again, resumed, _ = learned(kind, domains, tmp_path / "broken", checkpoint_every=1)
     assert same_state(whole, again) and resumed == records

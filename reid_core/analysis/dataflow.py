@@ -380,6 +380,8 @@ NAMES = {  # as the papers call the parts of a method
     "match": "shared classifier",
     "head": "classifier",
     "second": "second class token",
+    "layers": "interaction layer",
+    "means": "mean images",
 }
 
 

@@ -161,7 +161,7 @@ def test_weights_of_another_architecture(place, tmp_path):
 
 def test_a_loss_that_is_not_finite(place):
     done = typed(*TRAIN[1:], "--set", "stage2_head_lr=1e30", "--set", "stage2_epochs=4", place=place)
-    one_sentence(done, "finite losses", "in image encoder", "the last good checkpoint is state-")
+    one_sentence(done, "finite losses", "in image encoder", "the last good checkpoint is")
 
 
 @pytest.mark.parametrize("epochs", [1, 2])

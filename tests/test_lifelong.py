@@ -130,6 +130,7 @@ def test_an_order_is_a_run_like_any_other(shelves, monkeypatch):
     monkeypatch.setattr(catalogue, "WORLD_UNSEEN", ("world_f",))
     monkeypatch.setattr(catalogue, "UNSEEN", ("world_f",))
     place = catalogue.ROOT / "build" / "world"
+    place.mkdir(parents=True, exist_ok=True)  # in a fresh clone no other test may have made it
     (catalogue.build_folder()).mkdir(exist_ok=True)
     (catalogue.build_folder() / "world").symlink_to(place)
     fits, real = [], train.fit

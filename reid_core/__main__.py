@@ -318,7 +318,7 @@ def train_one(options):
     variant = options.variant or next(iter(METHODS[options.method].variants))
     profile = profile_called(options.profile)
     row = changed(options.row, [*options.set, *initial_weights(options.init_from)])
-    data = options.data or METHODS[options.method].instead.get(profile.data, profile.data)
+    data = options.data or METHODS[options.method].takes(profile.data)
     spec = Spec(options.method, variant, row, data, profile.name, options.seed)
     if options.log:
         board.turn_on()

@@ -41,7 +41,7 @@ def test_every_method_keeps_the_promises(paper, variant, tmp_path):
     recipe = METHODS[paper].recipe_of(variant, "full").at(SMOKE)
     fields = {field.name for field in dataclasses.fields(recipe)}
     recipe = recipe.but(**{name: size for name, size in SMALL.items() if name in fields})
-    name = METHODS[paper].instead.get("world_market", "world_market")
+    name = METHODS[paper].takes("world_market")
     data, second = (load_data(f"{one}@{FEW}", "smoke") for one in (name, "world_a"))
     contract.check_method(METHODS[paper].variants[variant].kind, recipe, data, tmp_path, second)
 

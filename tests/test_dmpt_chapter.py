@@ -148,7 +148,7 @@ def test_memory_and_time_stand_beside_the_share_of_what_learns(shelves, monkeypa
     kept = {"rows": {"full": told}, "model": "ViT-B", "batch": 4, "device": "a machine"}
     monkeypatch.setattr(bench, "kept", lambda name: kept)
     (row,) = rows_of(chapter().efficiency())
-    assert row.split() == ["full", "method", "17,885,440", "6.5", "90", "0.80"]
+    assert row.split() == ["full", "method", "17,885,440", "6.5", "90", "205", "0.80"]
 
 
 def test_the_scoreboard_compares_dmpt_with_its_own_baseline(shelves):

@@ -20,7 +20,7 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
-from reid_core import metrics, processor, train
+from reid_core import metrics, processor
 from reid_core.data import Batch, Loader, PixelStore, load_data
 from reid_core.loading import load_clip, open_model
 from reid_core.methods import base, dmpt, hpl, promptsg
@@ -288,22 +288,22 @@ def prompt_tuning(device, name="ViT-B-16-quickgelu", shots=4, rounds=3):
         stage = method.stages()[0]
         rows[row] = dmpt.budget(method) | step_of(method, stage, shots, rounds, device)
         print(f"{row}: {rows[row]}")
-    base = rows["fine-tuning"]["seconds"]
+    longest = rows["fine-tuning"]["seconds"]
     for one in rows.values():
-        one["seconds"] = round(one["seconds"] / base, 3)
+        one["seconds"] = round(one["seconds"] / longest, 3)
     return {"rows": rows, "batch": shots, "model": name}
 
 
 def step_of(method, stage, shots, rounds, device):
     """{"kept": MB a shot for the backward pass, "seconds" of a step: the median of some rounds}."""
-    train.freeze_all_but(method, stage.groups)
+    base.freeze_all_but(method, stage.groups)
     loader = Loader.of_stage(method.data, method.size, stage, device=device)
     batch = next(iter(loader.batches(0, loader.plan(0))))
-    losses = train.StageLoss(method, stage)
+    losses = base.StageLoss(method, stage)
 
     def forward():
         with torch.autocast(device.type, torch.bfloat16):
-            return train.total(losses(batch).terms, stage.weights)
+            return base.total(losses(batch).terms, stage.weights)
 
     with attention_backend(device, False):
         kept = saved(forward, method)

@@ -174,6 +174,10 @@ class Paper:
     instead: dict = field(default_factory=dict)
     complete: bool = True  # whether its losses exist; until then no command runs it
 
+    def takes(self, data):
+        """The data set that the paper is trained on where others are on this one."""
+        return self.instead.get(data, data)
+
     def rows_of(self, variant):
         """The ablation rows that mean something for a variant."""
         rows = self.variants[variant].rows

@@ -20,6 +20,7 @@ from reid_core.report.tables import Head
 from reid_core.runs import intervals
 
 HOURS = ("day", "night")
+STATES = 12  # bytes a learnable parameter: a gradient and Adam's two means in float32
 BY_QUERY = ("pids", "ap", "first", "inp")  # columns of a run's record
 WHOLE = {  # what a page calls a whole method -> (label, what picks its lines of Tables 1 to 3)
     "Baseline 1, ImageNet": (dmpt.IMAGENET[1], [dmpt.whole("Baseline1", "ViT", "Table 1")]),
@@ -44,9 +45,9 @@ class SpectraChapter(Chapter):
         if page.profile != "smoke" and page.data == dmpt.DATA:
             self.away = self.other
 
-    def whole(self):
-        """The whole methods with CLIP's weights."""
-        return {name: self.row(label) for name, (label, _) in WHOLE.items() if name.endswith("CLIP")}
+    def whole(self, on=None):
+        """The whole methods with CLIP's weights, on the page's data set or another."""
+        return {name: self.row(label, on) for name, (label, _) in WHOLE.items() if name.endswith("CLIP")}
 
     def scores(self, kind="persons"):
         """mAP and R1 of whole methods on both sets of persons, or of vehicles: as printed, ours on the same
@@ -71,10 +72,8 @@ class SpectraChapter(Chapter):
 
     def gain(self, caption, on=None):
         """Whole methods against Baseline 1 with the same weights."""
-        data = on or self.page.data
-        rows = {name: self.row(label, data) for name, (label, _) in WHOLE.items() if name.endswith("CLIP")}
-        told = f"{caption} on {catalogue.title(data)}"
-        return self.ablation(rows, "Baseline 1, CLIP", told)
+        told = f"{caption} on {catalogue.title(on or self.page.data)}"
+        return self.ablation(self.whole(on), "Baseline 1, CLIP", told)
 
     def by_hour(self):
         """What it costs to lose spectra, for shots by day and at night: differences in mAP from all three."""
@@ -136,6 +135,7 @@ class SpectraChapter(Chapter):
                 f"{one['trained']:,}",
                 f"{one['per cent']:.1f}",
                 f"{one['kept']:.0f}",
+                f"{STATES * one['trained'] / 2**20:.0f}",
                 f"{one['seconds']:.2f}",
             ]
             for label, one in told["rows"].items()
@@ -145,6 +145,7 @@ class SpectraChapter(Chapter):
             "learnable parameters",
             "per cent of three towers",
             "kept for the backward pass, MB a shot",
+            "gradients and optimiser, MB",
             "time of a step, fine-tuning = 1",
         ]
         caption = f"{told['model']}, {told['batch']} shots of three images, {told['device']}"

@@ -56,7 +56,11 @@ PARTNERS = {  # data -> what a model trained on it is also tested on, without ha
 LIFELONG = "lifelong:"
 SPELT = {"cuhkpedes": "cuhk_pedes", "icfgpedes": "icfg_pedes"}  # as papers spell a data set -> as we do
 WORLD_UNSEEN = tuple(f"world_{one}" for one in "fghijkl")
-ORDERS = {"world": tuple(f"world_{one}" for one in "abcde"), **lifelong.ORDERS}
+ORDERS = {  # world_a to world_e stand for the domains of order 1, one after the other
+    "world": tuple(f"world_{one}" for one in "abcde"),
+    "world order 2": tuple(f"world_{one}" for one in "cdabe"),
+    **lifelong.ORDERS,
+}
 # a table, its variant and its cut; any sign may stand in the path before them
 TABLE = re.compile(r"(?P<path>.*\.csv)(#(?P<variant>[^#@/]*))?(?P<cut>@[^@/]*)?", re.IGNORECASE | re.DOTALL)
 STANDS_FOR = {  # data of the world -> whose printed rows stand beside it
@@ -183,16 +187,42 @@ def cut(manifest, name, number):
 
 def order(name):
     """The names of the data sets of an order, in it: "lifelong:order 1", "lifelong:world#7"."""
-    first, _, seed = name.removeprefix(LIFELONG).partition("#")
-    if first not in ORDERS:
-        raise ValueError(f"expected an order among {', '.join(ORDERS)}, found {first!r}; correct the name.")
-    return seeded(ORDERS[first], seed)
+    first, seed = order_parts(name)
+    return seeded(ORDERS[first], seed if is_world(first) else "")
 
 
 def unseen(name):
-    """The names of the data sets that an order is tested on without having trained on them."""
-    first, _, seed = name.removeprefix(LIFELONG).partition("#")
-    return seeded(WORLD_UNSEEN if first == "world" else UNSEEN, seed)
+    """The names of the data sets that an order is tested on without having trained on them; "lifelong:order
+    1#pad_jun" names the protocol of all of them."""
+    first, mark = order_parts(name)
+    return seeded(WORLD_UNSEEN if is_world(first) else UNSEEN, mark)
+
+
+def order_parts(name):
+    """(order, mark): of a world's order the mark is its seed, of another the protocol of the unseen sets.
+    ValueError for an order or a protocol that there is not, and for a domain that comes twice or is also
+    unseen."""
+    first, _, mark = name.removeprefix(LIFELONG).partition("#")
+    if first not in ORDERS:
+        raise ValueError(f"expected an order among {', '.join(ORDERS)}, found {first!r}; correct the name.")
+    if mark and not is_world(first) and mark not in lifelong.PROTOCOLS:
+        raise ValueError(
+            f"expected a protocol of unseen sets among {', '.join(lifelong.PROTOCOLS)} after #, found "
+            f"{mark!r}; correct the name."
+        )
+    domains = [bare(one) for one in ORDERS[first]]
+    odd = [one for one in domains if domains.count(one) > 1 or one in (*WORLD_UNSEEN, *UNSEEN)]
+    if odd:
+        raise ValueError(
+            f"expected every domain of the order {first} once, and none of the unseen sets, found {odd[0]}; "
+            "correct ORDERS."
+        )
+    return first, mark
+
+
+def is_world(first):
+    """Whether an order is one of the synthetic world."""
+    return ORDERS[first][0].startswith("world_")
 
 
 def seeded(names, seed):

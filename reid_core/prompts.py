@@ -11,7 +11,10 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from reid_core.losses import similarity
+from reid_core.precision import in_float32
 from reid_core.recipe import one_of
+from reid_core.towers import beside
 
 
 class Words(NamedTuple):
@@ -132,6 +135,83 @@ class SpectrumPrompts(nn.Module):
         joined = torch.cat([part.reshape(self.spectra, -1, self.width) for part in both], 1)  # (M, P, D)
         normed = self.norms.get(index, nn.Identity())(joined)
         return normed.repeat(len(x) // self.spectra, 1, 1)
+
+
+class PromptPool(nn.Module):
+    """Prompts of which an image picks some (PAD, VA-prompts; general and expert prompts are DualPrompt's).
+
+    In every block all images get `general` vectors, and those of the `picked` slots of a pool whose keys are
+    nearest to the mean of the tokens that enter the block. A domain opens slots, which alone are trained;
+    those of earlier domains are picked, but stay as they are. Keys stay as they were drawn: the choice passes
+    no gradient on (PAD, D7). A slot that is not open yet waits with its first values.
+    """
+
+    through = staticmethod(beside)
+
+    def __init__(self, blocks, width, *, general, each, slots, picked, spread):
+        super().__init__()
+        self.picked = picked
+
+        def drawn(*shape):
+            return torch.empty(blocks, *shape, width).uniform_(-spread, spread)
+
+        self.general = nn.Parameter(drawn(general))  # (blocks, G, D)
+        self.register_buffer("waiting", drawn(slots, each))  # (blocks, slots that are not open, P, D)
+        self.register_buffer("keys", drawn(slots))  # (blocks, slots, D)
+        self.register_buffer("frozen", self.waiting[:, :0].clone())  # of earlier domains
+        self.trained = nn.Parameter(self.waiting[:, :0].clone())  # of this domain
+
+    def open(self, slots):
+        """Open `slots` more, or as many as there are; those that were trained are frozen."""
+        self.frozen = torch.cat([self.frozen, self.trained.detach()], 1)
+        self.trained = nn.Parameter(self.waiting[:, :slots].clone())
+        self.waiting = self.waiting[:, slots:].clone()
+
+    def _load_from_state_dict(self, state, prefix, *rest):
+        """Each part takes the number of slots that the file holds."""
+        for name in ("frozen", "trained", "waiting"):
+            if prefix + name in state:
+                there = getattr(self, name)
+                resized = there.detach().new_empty(state[prefix + name].shape)
+                setattr(self, name, nn.Parameter(resized) if name == "trained" else resized)
+        super()._load_from_state_dict(state, prefix, *rest)
+
+    def forward(self, index, x, prompts):
+        """A prompter (`towers.no_prompts`): (B, G + picked x P, D), fresh in every block."""
+        return self.joined(index, x, torch.cat([self.frozen[index], self.trained[index]]))
+
+    def with_waiting(self, index, x, prompts):
+        """The prompter that also picks among slots which no domain has opened (PAD's test script, D8)."""
+        every = (self.frozen[index], self.trained[index], self.waiting[index])
+        return self.joined(index, x, torch.cat(every))
+
+    def joined(self, index, x, slots):
+        """General vectors, and those of the nearest of some slots (A, P, D)."""
+        experts = slots[self.nearest(index, x, len(slots))].flatten(1, 2)  # (B, picked x P, D)
+        return torch.cat([self.general[index].expand(len(x), -1, -1), experts], 1)
+
+    @torch.no_grad()
+    @in_float32
+    def nearest(self, index, x, count):
+        """Which of the first `count` slots each image picks, nearest first: (B, picked)."""
+        keys = self.keys[index, :count]  # (A, D)
+        return similarity(self.query(x), keys).topk(min(self.picked, count), 1).indices
+
+    def query(self, x):
+        """What is compared with the keys, of tokens (B, T, D): their mean (B, D), class token included."""
+        return x.float().mean(1)
+
+
+class NoPool(nn.Module):
+    """No prompts, where a row has none."""
+
+    def open(self, slots):
+        """Nothing opens."""
+
+    def forward(self, index, x, prompts):
+        return prompts
+
+    with_waiting = forward
 
 
 class GrowingTable(nn.Module):

@@ -35,6 +35,9 @@ def origin(value, status, where, rule, row, by):
     return dataclasses.field(default=value, metadata=told)
 
 
+MARKET_IMAGES = 12936  # of the training split of Market-1501
+
+
 @dataclass(frozen=True)
 class Profile:
     """Scale, and what is bound to time. No method is tuned: every method and row is changed by these
@@ -51,6 +54,7 @@ class Profile:
     precision: str
     backbone: str | None  # what stands for CLIP; None: as the recipe says
     data: str  # the default data set
+    depth: float  # of the towers, as a share of the paper's
     epoch_images: int  # an epoch of a smaller data set goes through it several times; 0: once, always
 
 
@@ -69,6 +73,7 @@ PROFILES = {
         precision="fp32",
         backbone="tiny",
         data="world_market",
+        depth=1 / 2,
         epoch_images=0,
     ),
     "laptop": Profile(
@@ -82,6 +87,7 @@ PROFILES = {
         precision="bf16",
         backbone="tiny",
         data="world_market",
+        depth=1 / 2,
         epoch_images=2000,
     ),
     "paper": Profile(
@@ -95,6 +101,7 @@ PROFILES = {
         precision="bf16",
         backbone=None,
         data="market1501",
+        depth=1.0,
         epoch_images=0,
     ),
 }
@@ -104,13 +111,19 @@ RULES = {
     "pretrained lr": lambda value, profile: value * profile.pretrained_lr,
     "new lr": lambda value, profile: max(value, min(value * profile.new_lr, profile.highest_lr)),
     # per step: fewer steps remember as much of the training
-    "decay": lambda value, profile: value ** (1 / profile.time),
+    "decay": lambda value, profile: value ** (1 / share_of_steps(profile)),
+    "blocks": lambda value, profile: max(1, round(value * profile.depth)) if value else 0,
     # prompts: as many per patch of the smaller image
     "tokens": lambda value, profile: max(1, round(value * profile.size**2)) if value else 0,
     "backbone": lambda value, profile: profile.backbone or value,
     "weights": lambda value, profile: profile.backbone or value,
     "imagenet": lambda value, profile: f"{profile.backbone}_vit" if profile.backbone else value,
 }
+
+
+def share_of_steps(profile):
+    """Steps of a training in a profile, as a share of the paper's on Market-1501."""
+    return profile.time * (profile.epoch_images / MARKET_IMAGES if profile.epoch_images else 1)
 
 
 def ruled(rule, value, profile):
@@ -267,11 +280,14 @@ class Recipe:
         return self.but(**own, **following)
 
     def on(self, data, position=None):
-        """The recipe on a data set: with the settings that the paper has for it (`for_data`), and on the
-        `position`-th (from 1) of an order with one value left of every field by position."""
+        """The recipe on a data set: with the settings that the paper has for it (`for_data`) where nobody has
+        changed them, and on the `position`-th (from 1) of an order with one value left of every field by
+        position."""
+        changed = self.changes()
+        own = {name: value for name, value in self.for_data.get(data, {}).items() if name not in changed}
+        there = self.but(**own)
         fields = [field.name for field in dataclasses.fields(self) if field.metadata["by"] == "position"]
-        picked = {name: at_position(getattr(self, name), position) for name in fields if position}
-        return self.but(**self.for_data.get(data, {})).but(**picked)
+        return there.but(**{name: at_position(getattr(there, name), position) for name in fields if position})
 
     def table(self):
         """A Line per field: printed value, origin, place or reason, rule, and the value that this run

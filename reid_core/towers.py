@@ -40,6 +40,22 @@ def no_prompts(index, x, prompts):
     return prompts
 
 
+def among(block, joined, count, mask):
+    """Tokens and prompts (B, T + P, D) through a block, each reading all: (B, T + P, D)."""
+    return block(joined, attn_mask=mask)
+
+
+def beside(block, joined, count, mask):
+    """The first `count` tokens through a block of open_clip, reading all of (B, T + P, D): (B, T, D).
+
+    A prompter that makes new prompts for every block may name this as its `through`: what `among` makes of
+    the prompts is thrown away there, so that keys and values of them are enough.
+    """
+    x = joined[:, :count]  # (B, T, D)
+    x = x + block.ls_1(block.attn.read(block.ln_1(joined), count, mask))
+    return x + block.ls_2(block.mlp(block.ln_2(x)))
+
+
 class CameraEmbedding(nn.Module):
     """Side information (TransReID; CLIP-ReID 'SIE'): coefficient x table[camera], added before the positions.
 
@@ -92,11 +108,15 @@ class SelfAttention(nn.Module):
 
     def forward(self, x, keys=None, values=None, need_weights=False, attn_mask=None):
         """x (B, T, D), as open_clip's block calls it, mask (T, T) -> ((B, T, D), None)."""
+        return self.read(x, x.shape[1], attn_mask), None
+
+    def read(self, x, count, mask=None):
+        """What the first `count` of x (B, T, D) read from all of them: (B, count, D)."""
         joined = F.linear(x, self.in_proj_weight, self.in_proj_bias)  # (B, T, 3 D)
         split = joined.unflatten(2, (3, self.heads, -1))  # (B, T, 3, heads, D / heads)
         q, k, v = split.permute(2, 0, 3, 1, 4)  # (B, heads, T, D / heads) each
-        read = attend(q, k, v, attn_mask)  # (B, heads, T, D / heads)
-        return self.out_proj(read.transpose(1, 2).flatten(2)), None
+        read = attend(q[:, :, :count], k, v, mask)  # (B, heads, count, D / heads)
+        return self.out_proj(read.transpose(1, 2).flatten(2))
 
 
 def quicken(blocks):
@@ -130,10 +150,11 @@ class TokenEncoder(nn.Module):
         hidden = []
         count = x.shape[1]
         prompts = x[:, :0]  # (B, 0, D): none before the first block
+        through = getattr(prompter, "through", among)  # how prompts pass a block
         for index, block in enumerate(self.blocks):
             prompts = prompter(index, x, prompts)  # (B, P, D); P may differ from block to block
             joined = torch.cat([x, prompts], 1) if prompts.shape[1] else x  # (B, T + P, D)
-            joined = block(joined, attn_mask=self.mask)
+            joined = through(block, joined, count, self.mask)
             x = joined[:, :count]  # (B, T, D)
             prompts = joined[:, count:]  # (B, P, D), for the next call of the prompter
             hidden.append(x)

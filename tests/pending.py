@@ -42,17 +42,15 @@ PENDING_ROWS = {  # paper -> reason -> names in hyperparameters.csv
         """.split(),
     },
     "pad": {
-        CHAPTER: """
-        optimizer batch_size expert_tokens_per_slot pool_size top_k featkd_layers seen_domains replay order1
-        texkd_temperature logitkd_temperature texkd_gamma gpu order2 stage1_lr stage2_batch random_erasing_p
-        new_slots loader_workers kd_enabled weight_decay_prompts bias_lr_factor stage2_lr_decay_factor
-        flip_p pad random_erasing_area random_erasing_aspect norm_mean norm_std amp seed unseen_seed
-        prompts_inserted_per_layer prompt_layers keys_trained classifier_init_std prompt_template
-        supcon_temperature texkd_negatives triplet_margin label_smoothing test_feature test_batch
-        cmc_max_rank params_image_encoder params_va_pool params_text_encoder texkd_teacher supcon_normalise
-        supcon_in_stage2 featkd_reduction texkd_gamma_learnable key_pull_weight eval_active_slots
-        sysu_camera_ids unseen_protocol bn_bias_trainable cuhk03_batch first_domain_overrides freeze_policy
-        id_cap_default acceptance_seen_mAP acceptance_seen_R1
+        FIXED: """
+        optimizer seen_domains replay order1 gpu order2 loader_workers amp seed unseen_seed
+        keys_trained test_feature test_batch cmc_max_rank params_image_encoder params_va_pool
+        params_text_encoder supcon_in_stage2 key_pull_weight sysu_camera_ids unseen_protocol
+        first_domain_overrides id_cap_default acceptance_seen_mAP acceptance_seen_R1
+        """.split(),
+        ELSEWHERE: """
+        batch_size featkd_layers stage1_lr stage2_batch kd_enabled bias_lr_factor
+        prompts_inserted_per_layer prompt_layers cuhk03_batch
         """.split(),
     },
     "vladr": {
@@ -77,7 +75,7 @@ ABLATION_TABLES = {  # the tables whose rows must be keys of ABLATIONS
     "pad": ("seed: Ablation Study", "card 9.6: text KD strength"),
     "vladr": ("seed: Ablation Study",),
 }
-PENDING_ABLATIONS = dict.fromkeys(("pad", "vladr"), CHAPTER)
+PENDING_ABLATIONS = dict.fromkeys(("vladr",), CHAPTER)
 
 DECISIONS = {  # every decision of a card
     "promptsg": [f"D{k}" for k in range(1, 29)],
@@ -90,10 +88,7 @@ PENDING_DECISIONS = {  # not yet named in the paper's file: each comes with its 
     "promptsg": [],
     "hpl": [],
     "dmpt": [],
-    "pad": """
-        D1 D2 D3 D4 D5 D6 D7 D8 D9 D10 D11 D12 D13 D14 D15 D16 D17 D19 D20 D21 D22 D23 D24 D25 D26 D27 D28
-        D29 D30 D31 D32 D33 D34 D11b D33b
-    """.split(),
+    "pad": [],
     "vladr": """
         D0 D2 D3 D4 D5 D6 D7 D8 D9 D10
     """.split(),

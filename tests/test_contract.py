@@ -28,7 +28,7 @@ KINDS = [(name, variant) for name, paper in METHODS.items() for variant in paper
 
 FEW = 8  # identities: a promise needs no more, and costs half of all
 SMALL = {
-    "ids_per_batch": FEW,
+    "ids_per_batch": FEW // 2,  # two steps of an epoch: one can be interrupted
     "stage2_ids_per_batch": FEW,
     "stage1_batch": 4 * FEW,
     "batch_t2i_pairs": 4 * FEW,

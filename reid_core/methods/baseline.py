@@ -42,21 +42,34 @@ from reid_core.schedules import warmup_milestones
 TESTED = "f12+fp"  # the test feature: class token and joint feature side by side, before the necks
 
 
+def published_train_view(recipe):
+    """The training images of CLIP-ReID's code (datasets/make_dataloader.py): flipped, padded, cropped,
+    erased."""
+    r = recipe
+    area = (r.random_erasing_area_min, r.random_erasing_area_max)
+    erasing = Erasing(r.random_erasing_p, area, r.random_erasing_aspect)
+    return Augmentation(r.train_interpolation, r.norm_mean, r.norm_std, r.flip_p, r.pad, erasing=(erasing,))
+
+
 class PublishedViews:
     """How CLIP-ReID's code augments training images and resizes test images (datasets/make_dataloader.py);
     PromptSG takes it over."""
 
     def train_view(self):
-        r = self.recipe
-        area = (r.random_erasing_area_min, r.random_erasing_area_max)
-        erasing = Erasing(r.random_erasing_p, area, r.random_erasing_aspect)
-        return Augmentation(
-            r.train_interpolation, r.norm_mean, r.norm_std, r.flip_p, r.pad, erasing=(erasing,)
-        )
+        return published_train_view(self.recipe)
 
     def test_view(self):
         r = self.recipe
         return Augmentation(r.test_interpolation, r.norm_mean, r.norm_std)  # without flip and crop
+
+
+def reid_terms(heads, features, labels, recipe):
+    """L_ID summed over the two heads, which read f12 and fp, and L_tri over all three features, (B, D) each
+    (CLIP-ReID, loss/make_loss.py; PAD, pad/losses.py)."""
+    logits = [head(feature) for head, feature in zip(heads, features[1:])]  # (B, C) each
+    by_identity = [identity(z, labels, recipe.label_smoothing) for z in logits]
+    by_triplet = [batch_hard_triplet(f, labels, recipe.triplet_margin) for f in features]
+    return {"identity": sum(by_identity), "triplet": sum(by_triplet)}
 
 
 class VisualPath(PublishedViews, Method):
@@ -84,12 +97,8 @@ class VisualPath(PublishedViews, Method):
         return self.image.reid_features(self.image(batch.images.flatten(0, 1), batch.cameras))
 
     def visual_losses(self, features, labels):
-        """L_ID summed over the two heads, L_tri over the three features (loss/make_loss.py)."""
-        r = self.recipe
-        logits = [head(feature) for head, feature in zip(self.heads, features[1:])]  # (B, C) of f12 and fp
-        by_identity = [identity(z, labels, r.label_smoothing) for z in logits]
-        by_triplet = [batch_hard_triplet(f, labels, r.triplet_margin) for f in features]
-        return {"identity": sum(by_identity), "triplet": sum(by_triplet)}
+        """L_ID and L_tri of f11, f12 and fp (`reid_terms`)."""
+        return reid_terms(self.heads, features, labels, self.recipe)
 
     def visual_stage(self, name, losses, weights, prepare=nothing, start=nothing):
         """Stage 2 of CLIP-ReID, which is all there is to the baseline."""

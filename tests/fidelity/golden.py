@@ -29,8 +29,6 @@ FUSION = "VLADR's growth and fusion of a model between domains come with its cha
 NOT_COVERED = {  # file name without suffix -> why no test reads it
     "htt__data_facts": "facts about HTT's own loader, which we do not follow",
     "irra__mlm_masking": "Outside the methods being rebuilt: none of them masks words.",
-    "pad__resume_keys": "What the next domain keeps comes with PAD's method file.",
-    "pad__va_pool": "The pool's allocation and freezing come with PAD's method file.",
     "topreid__angular_distance": "the library ranks by cosine, which gives the same order, and has no "
     "angular distance",
     "topreid__tpm_crm_missing": "TOP-ReID's permutation and reconstruction are outside the methods being "

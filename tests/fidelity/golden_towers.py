@@ -1,12 +1,10 @@
 """Tiny towers made of open_clip's and timm's classes and a golden file's weights, which go in by name; every
-size is an array's. Around them: CLIP-ReID as the library has it, and PAD's prompt pool as the golden files
-describe it."""
+size is an array's. Around them: CLIP-ReID and PAD's prompt pool as the library has them."""
 
 import re
 from types import SimpleNamespace
 
 import torch
-import torch.nn.functional as F
 from golden import matching
 from open_clip.modified_resnet import ModifiedResNet
 from open_clip.transformer import QuickGELU, TextTransformer, VisionTransformer
@@ -18,8 +16,8 @@ from reid_core.layers import Head
 from reid_core.loading import tokenizer_of
 from reid_core.methods.base import Method
 from reid_core.methods.clip_reid import RECIPE, ClipReID
-from reid_core.prompts import GrowingTable, PromptTemplate
-from reid_core.towers import CameraEmbedding, ClipResNet, ClipViT, TextEncoder, TimmViT, grid_of
+from reid_core.prompts import GrowingTable, PromptPool, PromptTemplate
+from reid_core.towers import CameraEmbedding, ClipResNet, ClipViT, TextEncoder, TimmViT, among, grid_of
 
 TOKENIZER = tokenizer_of(RECIPE.backbone)
 VOCABULARY = 49408  # of CLIP; files that store some rows of its table give their numbers
@@ -177,7 +175,6 @@ PUBLISHED = {  # CLIP-ReID's and PAD's names -> ours
     "classifier_proj.": "heads.1.classifier.",
     "bottleneck.": "heads.0.neck.",
     "bottleneck_proj.": "heads.1.neck.",
-    "visual.va_prompt.": "prompts.",
     "visual.": "image.",
     "image_encoder.": "image.",
     "prompt_learner.cls_ctx": "words.new",
@@ -218,31 +215,72 @@ class GivenTowers(ClipReID):
         return Batch(index=torch.arange(len(pids)), labels=pids, cameras=cameras, views=[pixels[:, None]])
 
 
-class PoolPrompts(nn.Module):
-    """PAD's prompt pool, as the golden files describe it: per block, general vectors g for everybody and the
-    k slots of e whose keys are nearest to the mean of the tokens. `accumulate`: prompts stay, and their
-    successors join them."""
+class WatchedPool(PromptPool):
+    """The library's pool, writing down what it picks: `chosen`, (B, k) per call."""
 
-    def __init__(self, state, k, accumulate=False):
-        super().__init__()
-        self.k, self.accumulate, self.chosen = k, accumulate, []  # chosen: (B, k) per block
-        for name in ("active_sizes", "frozen_masks", "trainable_masks"):
-            self.register_buffer(name, state[name])
-        for name in ("g_prompt", "e_prompt", "e_key"):
-            setattr(
-                self,
-                name,
-                nn.ParameterList(state[f"{name}.{i}"].clone() for i in range(len(self.active_sizes))),
-            )
-        for slots, frozen in zip(self.e_prompt, self.frozen_masks):
-            slots.register_hook(lambda grad, frozen=frozen: grad * ~frozen[:, None, None])
+    def __init__(self, *args, **how):
+        super().__init__(*args, **how)
+        self.chosen = []
+
+    def nearest(self, index, x, count):
+        self.chosen.append(super().nearest(index, x, count))
+        return self.chosen[-1]
+
+
+class AccumulatingPool(WatchedPool):
+    """Prompts stay, their successors join them, and the query is the mean of all."""
+
+    through = staticmethod(among)
 
     def forward(self, index, x, prompts):
-        with torch.no_grad():
-            query = torch.cat([x, prompts], 1) if self.accumulate else x
-            keys = self.e_key[index][: self.active_sizes[index].item()]
-            near = F.normalize(query.mean(1)) @ F.normalize(keys).T
-            self.chosen.append(near.topk(min(self.k, len(keys))).indices)
-        slots = self.e_prompt[index][self.chosen[-1]].flatten(1, 2)
-        new = torch.cat([self.g_prompt[index].expand(len(x), -1, -1), slots], 1)
-        return torch.cat([new, prompts], 1) if self.accumulate else new
+        return torch.cat([super().forward(index, torch.cat([x, prompts], 1), prompts), prompts], 1)
+
+
+def pool_of(state, k, kind=WatchedPool):
+    """The library's pool with the parts that a golden file gives by their published names."""
+    parts = {}
+    for name in ("g_prompt", "e_prompt", "e_key"):
+        count = sum(key.startswith(f"{name}.") for key in state)
+        parts[name] = torch.stack([state[f"{name}.{i}"] for i in range(count)])
+    blocks, slots, each, width = parts["e_prompt"].shape
+    pool = kind(
+        blocks,
+        width,
+        general=parts["g_prompt"].shape[1],
+        each=each,
+        slots=slots,
+        picked=k,
+        spread=0.0,
+    )
+    pool.general.data, pool.keys, pool.waiting = parts["g_prompt"], parts["e_key"], parts["e_prompt"]
+    frozen = int(state["frozen_masks"][0].sum()) if "frozen_masks" in state else 0
+    opened = int(state["active_sizes"][0, 0]) if "active_sizes" in state else 0
+    if opened:
+        pool.open(frozen)
+        pool.open(opened - frozen)
+    return pool
+
+
+def published_pool(pool, value=lambda tensor: tensor):
+    """A pool's parts under their published names; with `value`, something of each, such as its gradient."""
+    frozen, trained, waiting = pool.frozen, value(pool.trained), pool.waiting
+    if value(pool.general) is not pool.general:  # gradients: those of what is not trained are zero
+        frozen, waiting = torch.zeros_like(frozen), torch.zeros_like(waiting)
+    slots = torch.cat([frozen, trained, waiting], 1)
+    found = {}
+    for i in range(len(slots)):
+        found |= {f"g_prompt.{i}": value(pool.general)[i], f"e_prompt.{i}": slots[i]}
+        found[f"e_key.{i}"] = pool.keys[i]
+    return found
+
+
+def published_masks(pool):
+    """The bookkeeping of the published pool: how many slots are open, which are frozen, which are trained."""
+    blocks, slots = pool.keys.shape[:2]
+    frozen, trained = pool.frozen.shape[1], pool.trained.shape[1]
+    place = torch.arange(slots).expand(blocks, -1)
+    return {
+        "active_sizes": torch.full((blocks, 1), frozen + trained),
+        "frozen_masks": place < frozen,
+        "trainable_masks": (place >= frozen) & (place < frozen + trained),
+    }

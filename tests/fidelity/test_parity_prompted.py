@@ -5,12 +5,24 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from golden import FLOAT64, GRADIENT, OUTPUT, TOWER, agree, close, golden, gradients_agree, leaves
-from golden_towers import PoolPrompts, clip_vit, fill, image_tower, text_tower, timm_tower, weights
+from golden_towers import (
+    AccumulatingPool,
+    WatchedPool,
+    clip_vit,
+    fill,
+    image_tower,
+    pool_of,
+    published_masks,
+    published_pool,
+    text_tower,
+    timm_tower,
+    weights,
+)
 from torch import nn
 
 from reid_core.losses import identity, similarity
 from reid_core.prompts import DeepPrompts, ShallowPrompts
-from reid_core.towers import no_prompts
+from reid_core.towers import among, no_prompts
 
 # PAD: a pool
 
@@ -32,13 +44,81 @@ def prompted(file, prompter, blocks=None):
     )
 
 
-def pool(file, accumulate=False):
-    return PoolPrompts(file.tensors("w/visual.va_prompt."), file["in/k"].item(), accumulate)
+def pool(file, kind=WatchedPool):
+    return pool_of(file.tensors("w/visual.va_prompt."), file["in/k"].item(), kind)
+
+
+class FromClass(WatchedPool):
+    """The published options of the routing that its configuration does not take."""
+
+    def query(self, x):
+        return x[:, 0]
+
+
+@golden("pad__va_pool")
+def test_a_pool_opens_and_picks_the_published_slots(file):
+    """Domain after domain, until the pool is full. Before the first the published code picks among as many as
+    it needs; ours has none to pick from, and is asked about as many."""
+    name, file = file.name, file()
+    state, k, slots = file.tensors("w/va_prompt."), file["in/k"].item(), file["in/pool"].item()
+    learned = pool_of(state, k)
+    learned.open(min(k, slots))
+    same_choice(name, file, learned, "out/domain0_before_any_allocation/")
+    learned = pool_of(state, k)
+    for number, count in enumerate(file["in/slots_per_domain"].tolist(), 1):
+        learned.open(count)
+        for key, mask in published_masks(learned).items():
+            assert np.array_equal(mask, file[f"out/domain{number}/{key}"])
+        same_choice(name, file, learned, f"out/domain{number}/")
+    assert learned.waiting.shape[1] == 0  # the test script's count, which takes every slot
+    assert (file["out/active_sizes_after_published_test_reload"] == slots).all()
+
+
+def same_choice(name, file, pool, prefix):
+    for layer in range(len(pool.keys)):
+        x = file.tensor(f"in/x_layer{layer}")
+        found = pool(layer, x, x[:, :0])
+        assert np.array_equal(pool.chosen[-1], file[f"{prefix}layer{layer}/topk_idx"])
+        assert found.shape[1] == file[f"{prefix}layer{layer}/strip_len"]
+        if f"{prefix}layer{layer}/batched" in file:
+            close(found, file[f"{prefix}layer{layer}/batched"], OUTPUT, name)
+
+
+def after_two_domains(file, kind):
+    learned = pool_of(file.tensors("w/va_prompt."), file["in/k"].item(), kind)
+    for count in file["in/slots_per_domain"][:2].tolist():
+        learned.open(count)
+    return learned
+
+
+@golden("pad__va_pool")
+def test_a_pool_may_ask_otherwise(file):
+    """By the class token, by a given feature, and with the mean of a slot's vectors as its key."""
+    name, file = file.name, file()
+    same_choice(name, file, after_two_domains(file, FromClass), "out/domain2_key_from_cls_token/")
+    given = after_two_domains(file, WatchedPool)
+    given.query = lambda x: file.tensor("in/cls_feat")
+    same_choice(name, file, given, "out/domain2_key_from_given_cls_feat/")
+    means = after_two_domains(file, WatchedPool)
+    means.keys = torch.cat([means.frozen, means.trained.detach(), means.waiting], 1).mean(2)
+    same_choice(name, file, means, "out/domain2_keys_not_learnable_mean_of_prompts/")
+
+
+@golden("pad__va_pool")
+def test_slots_of_earlier_domains_and_keys_get_no_gradient(file):
+    name, file = file.name, file()
+    learned = after_two_domains(file, WatchedPool)
+    cotangents = [file.tensor(f"in/cotangent_layer{layer}") for layer in range(len(learned.keys))]
+    made = [learned(k, file.tensor(f"in/x_layer{k}"), None) for k in range(len(cotangents))]
+    sum((one * by).sum() for one, by in zip(made, cotangents)).backward()
+    found = published_pool(learned, lambda tensor: tensor.grad)
+    for key, wanted in file.tensors("grad/frozen_slots_masked/").items():
+        close(found[key], wanted, GRADIENT, name)
+    assert not learned.keys.requires_grad and file["out/e_key_gradient_is_none"]
 
 
 @golden("pad__visual_va")
 def test_tokens_with_fresh_prompts_in_every_block_are_the_published_ones(file):
-    """The routing is this test's own: it enters the tower as any prompter does."""
     name, file = file.name, file()
     for kind, prompter in (("strip", pool(file)), ("no_prompt", no_prompts)):
         _, _, maps = prompted(file, prompter)
@@ -49,9 +129,23 @@ def test_tokens_with_fresh_prompts_in_every_block_are_the_published_ones(file):
 
 
 @golden("pad__visual_va")
+def test_prompts_that_are_only_keys_and_values_do_the_same(file):
+    """What leaves the tower is equal whether prompts pass a block as tokens or are read beside them."""
+    file = file()
+    _, _, tokens = prompted(file, pool(file, AmongTokens))
+    _, _, read = prompted(file, pool(file))
+    for key, found in tokens.items():
+        torch.testing.assert_close(read[key], found, rtol=0, atol=1e-6 * found.abs().max().item())
+
+
+class AmongTokens(WatchedPool):
+    through = staticmethod(among)
+
+
+@golden("pad__visual_va")
 def test_tokens_with_accumulating_prompts_are_the_published_ones(file):
     name, file = file.name, file()
-    prompter = pool(file, accumulate=True)
+    prompter = pool(file, AccumulatingPool)
     _, out, maps = prompted(file, prompter)
     assert np.array_equal(torch.stack(prompter.chosen), file["out/no_strip/topk_idx"])
     for key, found in maps.items():
@@ -69,7 +163,8 @@ def test_prompts_get_the_published_gradients(file):
         (found[:, 0] * file.tensor(f"in/cotangent_cls_{key}")).sum() for key, found in maps.items()
     ).backward()
     found = {f"visual.{key}": p.grad for key, p in tower.named_parameters()}
-    found |= {f"va_prompt.{key}": p.grad for key, p in prompter.named_parameters()}
+    pooled = published_pool(prompter, lambda tensor: tensor.grad)
+    found |= {f"va_prompt.{key}": gradient for key, gradient in pooled.items()}
     for key, wanted in file.tensors("grad/").items():
         close(found[key], wanted, GRADIENT, name)
 

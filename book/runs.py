@@ -147,7 +147,7 @@ def scores(told):
     """The summaries of every test, as the files have them."""
     lines = []
     for run, _, _ in told:
-        for record in run.scores:
+        for record in run.tests:
             numbers = ", ".join(f"{name} {value:.2f}" for name, value in record["summary"].items())
             test = f"{record['task']} on {catalogue.title(record['data'])}"
             lines.append([run.spec.seed, test, len(record["ap"]), numbers])

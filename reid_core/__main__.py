@@ -344,7 +344,7 @@ def initial_weights(name):
 
 def print_run(run, shelf):
     """Scores of each test in per cent, its protocol, and the cost of the run."""
-    for record in run.scores:
+    for record in run.tests:
         print(measure.score_line(record))
         print(f"  {record['protocol']}")
     print(

@@ -5,6 +5,11 @@ from reid_core.methods import clip_reid, dmpt, hpl, pad, promptsg, vladr
 from reid_core.methods.base import Paper, Variant
 from reid_core.methods.baseline import LIFELONG
 
+AS_LONG_AS_PAD = {  # its schedule of the first domain, in every domain: later ones have 25 epochs there
+    "stage2_epochs": 30,
+    "stage2_span": 30,
+    "stage2_milestones": (18, 26),
+}
 PAPERS = {
     "clip_reid": clip_reid.PAPER,
     "promptsg": promptsg.PAPER,
@@ -14,7 +19,8 @@ PAPERS = {
     "vladr": vladr.PAPER,
     "lifelong": Paper(  # the simple baselines of lifelong chapters, with CLIP-ReID's settings
         recipe=clip_reid.RECIPE,
-        variants={name: Variant(kind, rows=("full",)) for name, kind in LIFELONG.items()},
+        variants={name: Variant(kind) for name, kind in LIFELONG.items()},
+        rows={"full": {}, "PAD's epochs": AS_LONG_AS_PAD},
     ),
 }
 METHODS = {name: paper for name, paper in PAPERS.items() if paper.complete}

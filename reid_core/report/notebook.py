@@ -230,6 +230,9 @@ NAMES = {  # what tables call a variant
     "DMPT": ("dmpt", "dmpt"),
     "text model alone": ("hpl", "sentences"),
     "image model alone": ("hpl", "images"),
+    "PAD": ("pad", "released"),
+    "PAD as described": ("pad", "described"),
+    **{name: ("lifelong", name) for name in METHODS["lifelong"].variants},
 }
 
 
@@ -477,7 +480,7 @@ class Chapter:
 
     def first_scores(self, run):
         """The records that stand for a run."""
-        return run.scores[:1]
+        return run.tests[:1]
 
     def try_it(self):
         """The full row with the page's `changes`, trained where it is missing or stale, as "your run" beside
@@ -552,8 +555,8 @@ class Chapter:
 def printed_of(wanted, data):
     """{(label, metric): value} that papers print for {label: columns that pick its line of reported.csv}, on
     the data set that `data` stands for: a world stands for the real one that it imitates."""
-    there = catalogue.stands_for(data)
-    return reported.printed({label: {**columns, "dataset": there} for label, columns in wanted.items()})
+    there = reported.place_of(catalogue.stands_for(data))
+    return reported.printed({label: {**columns, **there} for label, columns in wanted.items()})
 
 
 def on_paper(row):

@@ -4,6 +4,17 @@ import pandas as pd
 
 from data_prep.catalogue import ROOT
 
+PLACE = ("dataset", "protocol")  # the columns that say what was tested
+
+
+def place_of(data):
+    """The columns of reported.csv that say where a number was measured; of an order it is the mean over its
+    seen domains."""
+    order = data.removeprefix("lifelong:")
+    if order == data:
+        return {"dataset": data}
+    return {"dataset": "seen_avg", "protocol": f"lifelong_{order.replace('order ', 'order')}"}
+
 
 def numbers(**wanted):
     """The lines of results/reported.csv, every number that the papers print, filtered by column values."""
@@ -15,7 +26,7 @@ def printed(rows, metrics=("mAP", "R1")):
     data set on which the paper prints nothing. ValueError if the other columns match no line."""
     found = {}
     for label, wanted in rows.items():
-        anywhere = {column: value for column, value in wanted.items() if column != "dataset"}
+        anywhere = {column: value for column, value in wanted.items() if column not in PLACE}
         if numbers(**anywhere).empty:  # a wrong word, not a data set that the paper leaves out
             raise ValueError(f"expected rows of reported.csv with {wanted}, found none; correct the words.")
         for row in numbers(**wanted).itertuples():

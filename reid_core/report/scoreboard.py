@@ -75,7 +75,10 @@ FIVE = (
         "CVPR 2026",
         "prompts anchor distillation in lifelong training",
         "five seen domains, order 1",
-        {"paper": "pad", "table": "seed: Main Results", "dataset": "seen_avg"},
+        {"paper": "pad", "table": "seed: Main Results", "method": "PAD", "dataset": "seen_avg"},
+        "notebooks/5_pad/chapter",
+        own=(chapters.pad.DATA, "lifelong:order 1"),
+        against=chapters.pad.PLAIN,
     ),
     Entry(
         "vladr",
@@ -187,7 +190,9 @@ def specs(entry, data, profile="laptop"):
     """A Spec per seed of the full row; none before the chapter is complete."""
     if entry.method not in METHODS:
         return []
-    variant = BASELINE[1] if entry.title == TUNED else entry.method
+    variant = BASELINE[1] if entry.title == TUNED else next(iter(METHODS[entry.method].variants))
+    if entry.title == "CLIP-ReID":
+        variant = "clip_reid"
     if entry.joined:
         data = f"{entry.joined[data == REAL]}+{data}"
     if entry.own:

@@ -132,8 +132,10 @@ def freedom(luck, people, seeds):
 class ByIdentity(NamedTuple):
     """A metric of several runs on the same queries, summed over the queries of each identity."""
 
-    sums: np.ndarray  # (runs, identities), each query in 0..1
-    counts: np.ndarray  # (identities,) queries
+    sums: np.ndarray  # (runs, identities), each query in 0..1 times its weight
+    counts: (
+        np.ndarray
+    )  # (identities,) queries, each by its weight: 1 unless the record is an average of tests
 
 
 def per_query(record, metric):
@@ -157,13 +159,15 @@ def by_identity(asked, metric="mAP"):
     for run, task in asked:
         scores = run.record(task)
         pids, place = np.unique(scores["pids"], return_inverse=True)  # (identities,), (queries,)
-        counts = np.bincount(place)  # (identities,)
+        weights = scores.get("weights", np.ones(len(place)))  # (queries,)
+        counts = np.bincount(place, weights)  # (identities,)
         first = first or (pids, counts)
         if not np.array_equal(first[0], pids) or not np.array_equal(first[1], counts):
             raise ValueError(
                 "expected runs on the same queries, found different ones; compare runs of one data set."
             )
-        sums.append(np.bincount(place, per_query(scores, metric)))  # (identities,), the metric as weights
+        # (identities,)
+        sums.append(np.bincount(place, weights * per_query(scores, metric)))
     return ByIdentity(np.stack(sums), first[1])
 
 

@@ -21,7 +21,7 @@ from reid_core.data import load_data
 from reid_core.methods import METHODS
 from reid_core.methods.base import LifelongMethod
 from reid_core.recipe import profile_called
-from reid_core.runs import provenance, records
+from reid_core.runs import averages, provenance, records
 
 FORMAT = 2
 SEEDS = 2**63  # of a training: from 0 to this, which is what torch's generator takes
@@ -185,6 +185,13 @@ class Run:
         """Why the run is stale, or "", without training anything (`provenance.outdated`); cached."""
         return provenance.outdated(self)
 
+    @functools.cached_property
+    def tests(self):
+        """The records that a page asks for, the first of which stands for the run: the scores; of an order,
+        what is left of it at its end (`averages.of_order`)."""
+        in_turn = self.spec.data.startswith(catalogue.LIFELONG)
+        return averages.of_order(self.scores, self.data["name"]) if in_turn else self.scores
+
     @property
     def key(self):
         """A digest of spec, data and scores, which the run's visuals carry too."""
@@ -236,17 +243,17 @@ class Run:
     def record(self, test=None):
         """The record of a test: "image to image", or "image to image on world_msmt" for another data set
         than the run's own; None: the first. ValueError if the run has no such test."""
-        for record in self.scores:  # in the order of the tests, so None is the method's first
+        for record in self.tests:  # in their order, so None is the method's first
             if test is None or asked_by(test, record, self.data["name"]):
                 return record
         raise ValueError(
             f"expected a test {test!r} in the run {self.spec.name}, found "
-            f"{', '.join(map(title_of, self.scores))}; correct the name."
+            f"{', '.join(map(title_of, self.tests))}; correct the name."
         )
 
     def has(self, test):
         """Whether the run holds this test."""
-        return any(asked_by(test, record, self.data["name"]) for record in self.scores)
+        return any(asked_by(test, record, self.data["name"]) for record in self.tests)
 
     def protocol(self, test=None):
         """The protocol of a test in words; "" in runs older than this field."""

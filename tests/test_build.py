@@ -428,7 +428,7 @@ def test_the_scoreboard_gives_a_stale_run_no_verdict(fresh, monkeypatch):
 def test_the_titles_of_the_scoreboard_lead_to_the_landing_pages_of_their_chapters(shelves):
     places = re.findall(r'<a href="\.\./([^"]+)\.html">', scoreboard.board())
     assert places == ["notebooks/1_clip_reid/chapter"] * 2 + [
-        f"notebooks/{name}/chapter" for name in ("2_promptsg", "3_hpl", "4_dmpt")
+        f"notebooks/{name}/chapter" for name in ("2_promptsg", "3_hpl", "4_dmpt", "5_pad")
     ]
     assert all((ROOT / f"{place}.ipynb").exists() for place in places)
 

@@ -20,7 +20,13 @@ from reid_core.runs import provenance
 from reid_core.runs.run import BOOK, Spec
 
 ROOT = Path(__file__).resolve().parents[1]
-FOLDERS = {"CLIP-ReID": "1_clip_reid", "PromptSG": "2_promptsg", "HPL": "3_hpl", "DMPT": "4_dmpt"}
+FOLDERS = {
+    "CLIP-ReID": "1_clip_reid",
+    "PromptSG": "2_promptsg",
+    "HPL": "3_hpl",
+    "DMPT": "4_dmpt",
+    "PAD": "5_pad",
+}
 CLAIMED = [(name, claim) for name, found in chapters.CLAIMS.items() for claim in found]
 WORLD = {"origin": "world", "name": "toy"}
 

@@ -190,7 +190,8 @@ def node_of(tensor):
     """The node of the graph that made a tensor; for a leaf, the node that would gather its gradient."""
     if not tensor.requires_grad:
         return None
-    return tensor.grad_fn or tensor.view_as(tensor).grad_fn.next_functions[0][0]
+    with torch.enable_grad():  # a teacher runs without gradients, and is asked about its inputs all the same
+        return tensor.grad_fn or tensor.view_as(tensor).grad_fn.next_functions[0][0]
 
 
 def tensors(value):

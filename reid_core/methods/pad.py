@@ -210,10 +210,9 @@ class PAD(PublishedViews, LifelongMethod):
         self.words = GrowingTable(shape, r.ta_init_std)
         self.teacher_words = GrowingTable(shape)  # what TEXKD holds on to
         self.gamma = nn.Parameter(torch.tensor(float(r.texkd_gamma)), r.texkd_gamma_learnable)
-        # no domain yet
-        self.heads = nn.ModuleList(
-            Head(width, 0, bias=r.bn_bias_trainable) for width in self.image.widths[1:]
-        )
+        with chance_of("heads"):  # each domain will have new classifiers; f11 has none
+            heads = [Head(width, data.classes, bias=r.bn_bias_trainable) for width in self.image.widths[1:]]
+        self.heads = nn.ModuleList(heads)
         self.teacher = copy.deepcopy(self.image)  # in no group: it never gets a gradient
         self.teacher_prompts = copy.deepcopy(self.prompts)
         for name in ("bank", "teacher_bank"):  # (C, E) of the domain, and what the text teacher says
@@ -501,7 +500,7 @@ class PADReleased(PAD):
     def fill_bank(self):
         """The sentences (C, E) of all identities: tower and words are frozen in stage 2."""
         bank = in_chunks(self.sentences, len(self.words()), self.bank.device)
-        self.bank = bank.roll(self.recipe.sentences_moved, 0)  # the control: another's sentence
+        self.bank = bank.roll(self.recipe.sentences_moved, 0)  # the control: shuffled prompts
 
     def image_terms(self, features, labels):
         """L_ID, L_tri, and L_i2t against the sentences of all identities of the domain."""
@@ -695,7 +694,6 @@ PAPER = Paper(
     tables={
         "seed: Ablation Study": tuple(LADDER),
         "card 9.6: text KD strength": tuple(STRENGTHS),
-        "Table S6": ("unfrozen blocks=4",),
     },
     test_only=("eval_active_slots",),
 )

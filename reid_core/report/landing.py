@@ -9,10 +9,12 @@ from reid_core.analysis import visuals
 from reid_core.data import load_data
 from reid_core.report import ablations, figures, forest, heatmaps, images, tables
 from reid_core.report.notebook import NAMES
+from reid_core.report.orders import OrderChapter
 from reid_core.runs import intervals
 from reid_core.runs.run import Spec
 
 SIZE = (2.0, 1.5)  # inches of a picture
+BARS = 5  # that one has room for
 PAGES = {"idea": "Idea", "reproduce": "Reproduction", "ablate": "Ablations", "look": "Explanations"}
 STYLE = (
     "<style>.doors{display:grid;grid-template-columns:repeat(auto-fit,minmax(9.5rem,1fr));gap:.7rem;"
@@ -56,7 +58,8 @@ def plain(said=""):
 def scores(chapter):
     """The mAP of the whole methods, with intervals; pale where runs are stale."""
     figure, axis = plain()
-    for y, (name, row) in enumerate(chapter.whole().items()):
+    whole = list(chapter.whole().items())[-BARS:]
+    for y, (name, row) in enumerate(whole):
         runs = ablations.found(row.specs, chapter.page.shelf, row.task)
         stale = any(run.outdated for run in runs)
         word = f": {tables.STALE if stale else tables.NOT_RUN}" if stale or not runs else ""
@@ -86,8 +89,19 @@ def effects(chapter):
     return figure
 
 
+def squares(scores):
+    """Scores (T, T) as colours, a row per stage and a column per domain."""
+    figure, axis = plain()
+    axis.imshow(scores, vmin=0, vmax=100, cmap="viridis")
+    return figure
+
+
 def heat(chapter):
-    """The first example of the chapter's explanations: the image, and the relevance of the method over it."""
+    """The first example of the chapter's explanations: the image, and the relevance of the method over it; of
+    an order, what its method has kept of each domain."""
+    if isinstance(chapter, OrderChapter):
+        kept = chapter.matrices().get(chapter.name)
+        return squares(kept[0]) if kept else plain(tables.NOT_RUN)[0]
     spec = Spec(*NAMES[chapter.name], "full", chapter.page.data, chapter.page.profile, chapter.page.seed)
     one = visuals.fresh(spec, chapter.page.shelf)
     if one is None:

@@ -304,8 +304,12 @@ class Chapter:
 
     def architecture(self, caption, alt, stage=-1):
         """The data flow of a stage, the last one unless told, as one forward pass recorded it."""
-        method, _ = Spec(*NAMES[self.name], "full", self.page.data, self.page.profile).build()
+        method = self.begun()
         return figure(dataflow.draw(dataflow.record(method, method.stages()[stage])), caption, alt)
+
+    def begun(self):
+        """The chapter's method before training."""
+        return Spec(*NAMES[self.name], "full", self.page.data, self.page.profile).build()[0]
 
     def box(self, name):
         """The three sentences that open a page."""

@@ -9,6 +9,7 @@ from matplotlib import pyplot as plt
 
 from data_prep import catalogue
 from reid_core import lifelong
+from reid_core.data import load_data
 from reid_core.report import ablations, figures, overall, reported, tables
 from reid_core.report.chapters import pad
 from reid_core.report.notebook import Chapter, figure, folded, missing, on_paper, together
@@ -24,16 +25,7 @@ WHOLE = {  # what a page calls a whole method -> its label
 DRAWN = ("sequential fine-tuning", "joint training", "full fine-tuning (S0)", "PAD", pad.DESCRIBED)
 LINES = dict(zip(DRAWN, ("-", ":", "--", "-", "-.")))  # never colour alone
 SHADES = dict(zip(DRAWN, ("#777777", "#777777", figures.COLOURS["clip_reid"])))
-PRINTED = {  # what the paper prints of a whole method, on the means over seen and over unseen domains
-    "full fine-tuning (S0)": {"paper": "pad", "table": "seed: Ablation Study", "row": pad.PLAIN},
-    "PAD": {"paper": "pad", "table": "card 9.2: averages of PAD Table 1/2 (recovered rows)", "method": "PAD"},
-}
 SIDES = {"seen": (SEEN, "seen_avg"), "unseen": (UNSEEN, "unseen_avg")}  # -> (test, column of reported.csv)
-CONTEXT = {  # tables of reported.csv that stand beside ours as context
-    "averages of Tables 1 and 2": "card 9.2: averages of PAD Table 1/2 (recovered rows)",
-    "earlier methods on order 1": "card 9.3: prior work, order-1",
-    "earlier methods on order 2": "card 9.4: prior work, order-2",
-}
 
 
 class OrderChapter(Chapter):
@@ -49,6 +41,14 @@ class OrderChapter(Chapter):
         super().__init__(page, name)
         if page.profile != "smoke" and page.data == pad.DATA:
             self.away = pad.ORDER_2
+
+    def begun(self):
+        """The chapter's method in its second domain, before that is learned."""
+        method, first = self.specs()[0].build()
+        second = load_data(catalogue.order(self.page.data)[1], self.page.profile)
+        for number, domain in enumerate((first, second), 1):
+            method.begin_domain(domain, number)
+        return method
 
     def whole(self, on=None):
         """{what a page calls it: ablations.Row} of whole methods."""
@@ -77,7 +77,7 @@ class OrderChapter(Chapter):
     def printed_whole(self, side, real):
         """{(method, metric): value} that the paper prints of whole methods, on one side of an order."""
         found = {}
-        for name, columns in PRINTED.items():
+        for name, columns in pad.PRINTED.items():
             there = {**reported.place_of(real), "dataset": SIDES[side][1]}
             found |= reported.printed({name: {**columns, **there}})
         return found
@@ -169,7 +169,7 @@ class OrderChapter(Chapter):
     def competitors(self):
         """What the paper and others print, folded: context, not measured here."""
         parts = []
-        for words, title in CONTEXT.items():
+        for words, title in pad.CONTEXT.items():
             lines = reported.numbers(paper="pad", table=title)
             lines = lines[lines.dataset.isin(["seen_avg", "unseen_avg"])]
             told = f"{words[0].upper()}{words[1:]}, as printed: context, not re-implemented here"

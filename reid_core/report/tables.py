@@ -341,12 +341,25 @@ def used_value(line, recipe):
     if not found or not hasattr(recipe, f"{found[1]}span"):
         return short(line.used)
     epochs = getattr(recipe, f"{found[1]}epochs")
-    part = epochs / getattr(recipe, f"{found[1]}span")
+    span = getattr(recipe, f"{found[1]}span")
+    if isinstance(span, tuple):  # by the place in an order: first domain; later domains
+        several = zip(by_place(line.used, span), by_place(epochs, span), span)
+        return "; ".join(in_epochs(*one) for one in several)
+    return in_epochs(line.used, epochs, span)
+
+
+def by_place(value, span):
+    """The values of a setting that has one for each place of an order, like `span`, or one for all."""
+    return value if isinstance(value, tuple) else (value,) * len(span)
+
+
+def in_epochs(value, epochs, span):
+    """What a schedule of `span` epochs counts in, as text, in a run of so many epochs."""
+    part = epochs / span
     if part == 1:
-        return short(line.used)
-    many = line.used if isinstance(line.used, tuple) else (line.used,)
-    own = ", ".join(f"{part * one:.3g}" for one in many)
-    return f"{own} of {epochs}"
+        return short(value)
+    many = value if isinstance(value, tuple) else (value,)
+    return f"{', '.join(f'{part * one:.3g}' for one in many)} of {epochs}"
 
 
 def stage_table(method, caption):

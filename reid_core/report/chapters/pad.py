@@ -22,6 +22,15 @@ SIMPLE = {  # what a page calls a simple baseline -> its label
     "joint training": f"joint, {EPOCHS}",
 }
 SEQUENTIAL, JOINT = SIMPLE["sequential fine-tuning"], SIMPLE["joint training"]
+PRINTED = {  # what the paper prints of a whole method, on the means over seen and over unseen domains
+    "full fine-tuning (S0)": {"paper": "pad", "table": "seed: Ablation Study", "row": PLAIN},
+    "PAD": {"paper": "pad", "table": "card 9.2: averages of PAD Table 1/2 (recovered rows)", "method": "PAD"},
+}
+CONTEXT = {  # tables of reported.csv that stand beside ours as context
+    "averages of Tables 1 and 2": "card 9.2: averages of PAD Table 1/2 (recovered rows)",
+    "earlier methods on order 1": "card 9.3: prior work, order-1",
+    "earlier methods on order 2": "card 9.4: prior work, order-2",
+}
 PAPER = Paper(
     title="Prompt-Anchored Vision-Text Distillation for Lifelong Person Re-identification",
     authors="Wen Wen, Hao Chen, Shiliang Zhang",

@@ -116,8 +116,9 @@ def check_device(name):
 
 
 def passes(data, images):
-    """How often an epoch goes through the training split, so that it has about `images` or more."""
-    return max(1, round(images / max(len(data.train), 1)))
+    """How often an epoch goes through the training split, so that it has about `images` or more; those of a
+    shot, one for each spectrum, count one by one."""
+    return max(1, round(images / max(data.train.paths.size, 1)))
 
 
 def probe_losses(method, domains=(), batches=PROBED):

@@ -10,6 +10,7 @@ from matplotlib import pyplot as plt
 
 from data_prep import catalogue
 from reid_core import lifelong
+from reid_core.analysis import bench
 from reid_core.report import chapters, landing, orders
 from reid_core.report import page as page_of
 from reid_core.report.chapters import pad
@@ -120,6 +121,8 @@ def test_nothing_of_the_chapter_needs_a_run(shelves):
         page.assumed(),
         page.recipe(),
         page.competitors(),
+        page.storage(),
+        page.overhead(),
         *map(page.question, chapters.QUESTIONS["PAD"]),
     ):
         assert shown.data
@@ -175,6 +178,19 @@ def test_the_simple_baselines_have_at_least_as_many_epochs_as_pad():
     page = chapter()
     theirs = page.specs(pad.SEQUENTIAL)[0].recipe().stage2_epochs
     assert theirs >= max(page.specs("full")[0].recipe().stage2_epochs)
+
+
+def test_storage_and_time_of_prompts_are_those_of_the_bench(shelves, monkeypatch):
+    kept = {
+        "ratios": {"without prompts": 1.0, "as tokens": 1.31},
+        "stored": {"CUHK-SYSU": {"words": 11329536, "pool": 2377728, "stage 1": 7.81, "stage 2": 26.07}},
+        "model": "ViT",
+        "device": "a processor",
+    }
+    monkeypatch.setattr(bench, "kept", lambda name: kept)
+    told = chapter().storage().data
+    assert "13.71" in told and "26.1" in told and "7.8" in told
+    assert "1.31" in chapter().overhead().data
 
 
 def test_smoke_trains_on_two_domains_of_the_order():

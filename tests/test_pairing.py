@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from reid_core import train
-from reid_core.data import Loader
+from reid_core.data import Loader, load_data
 from reid_core.methods.base import chance_of
 from reid_core.runs.run import Spec
 
@@ -86,3 +86,11 @@ def test_an_epoch_of_a_small_set_goes_through_it_several_times(world):
     assert any((a.index != b.index).any() for a, b in zip(once, thrice[len(once) :])), (
         "another order each time"
     )
+
+
+def test_an_epoch_counts_the_images_of_all_spectra():
+    """Three images of a shot take as long as three shots of one."""
+    shots = load_data("world_rgbnt201", "smoke")
+    many = len(shots.train)
+    assert shots.train.paths.shape[1] == 3
+    assert [train.passes(shots, n) for n in (many, 3 * many, 6 * many)] == [1, 1, 2]

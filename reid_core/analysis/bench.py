@@ -23,11 +23,12 @@ from PIL import Image
 from reid_core import metrics, processor
 from reid_core.data import Batch, Loader, PixelStore, load_data
 from reid_core.loading import load_clip, open_model
-from reid_core.methods import base, dmpt, hpl, promptsg
+from reid_core.methods import base, dmpt, hpl, pad, promptsg
 from reid_core.precision import attention_backend, pick_device
 from reid_core.runs import records
 from reid_core.runs.provenance import git
 from reid_core.runs.run import BOOK
+from reid_core.towers import no_prompts
 
 ON_GPU = ", on a GPU"
 
@@ -292,6 +293,47 @@ def prompt_tuning(device, name="ViT-B-16-quickgelu", shots=4, rounds=3):
     for one in rows.values():
         one["seconds"] = round(one["seconds"] / longest, 3)
     return {"rows": rows, "batch": shots, "model": name}
+
+
+SEEN = {  # training identities of the five seen domains, in PAD's first order
+    "Market-1501": 751,
+    "CUHK-SYSU": 5532,
+    "DukeMTMC": 702,
+    "MSMT17": 1041,
+    "CUHK03": 767,
+}
+
+
+def growing_pool(device, name="ViT-B-16-quickgelu", batch=16, rounds=5):
+    """What PAD's prompts cost at test, relative to the tower without them: as tokens of every block, which is
+    the published way, and as keys and values; and what its prompts store in each domain."""
+    recipe = pad.PAPER.recipe_of("released", "full").but(backbone=name, pretrained="random")
+    rows = np.arange(64) % 16
+    domain = SimpleNamespace(classes=16, labels=rows, train=rows, manifest=SimpleNamespace(name=""))
+    method = pad.PADReleased(recipe, domain)
+    stored = {}
+    for number, (title, classes) in enumerate(SEEN.items(), 1):
+        domain = SimpleNamespace(**{**vars(domain), "classes": classes})
+        method.begin_domain(domain, number)
+        first, second = pad.trained_share(method).values()
+        stored[title] = {**pad.storage(method), "stage 1": round(first, 2), "stage 2": round(second, 2)}
+        print(f"{title}: {stored[title]}")
+    method.to(device).eval()
+    ways = {
+        "without prompts": no_prompts,
+        "as tokens": lambda index, x, prompts: method.prompts(index, x, prompts),
+        "as keys and values": method.prompts,
+    }
+    images = torch.randn(batch, 3, *method.size, device=device)
+    times = {}
+    with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16):
+        for way, prompter in ways.items():
+            work = functools.partial(method.image, images, prompter=prompter)
+            times[way] = [timed(work, device) for _ in range(rounds + 1)][1:]  # the first warms up
+    base_line = times["without prompts"]
+    ratios = {way: round(median_ratio(some, base_line), 2) for way, some in times.items()}
+    print(f"an image of {name} at test, batch {batch}, bf16: {listed(ratios)}")
+    return {"ratios": ratios, "stored": stored, "batch": batch, "model": name}
 
 
 def step_of(method, stage, shots, rounds, device):
@@ -567,6 +609,7 @@ PARTS = {
     "prompts": prompts,
     "joint_prompts": joint_prompts,
     "prompt_tuning": prompt_tuning,
+    "growing_pool": growing_pool,
     "pixels": pixels,
     "index": index,
     "contention": contention,

@@ -115,7 +115,8 @@ class World:
             folder,
             seed=self.seed,
             precision=pace.precision,
-            epoch_images=pace.epoch_images,
+            # the gates of sets of three spectra were fixed with epochs of as many shots
+            epoch_images=pace.epoch_images * data.train.paths.shape[1],
             key=key,
             log=silent,
         )

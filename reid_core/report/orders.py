@@ -9,6 +9,7 @@ from matplotlib import pyplot as plt
 
 from data_prep import catalogue
 from reid_core import lifelong
+from reid_core.analysis import bench
 from reid_core.data import load_data
 from reid_core.report import ablations, figures, overall, reported, tables
 from reid_core.report.chapters import pad
@@ -165,6 +166,38 @@ class OrderChapter(Chapter):
     def curves(self):
         """The learning curves of an order are its scores over time."""
         return self.courses()
+
+    def storage(self):
+        """What prompts take and what learns in each domain, at the paper's size."""
+        told = bench.kept("growing_pool")
+        if not told:
+            return missing("Storage of prompts (python -m reid_core bench growing_pool)")
+        lines = []
+        for title, one in told["stored"].items():
+            total = one["words"] + one["pool"]
+            cells = [f"{total / 1e6:.2f}", f"{2 * total / 2**20:.1f}"]
+            lines.append([title, *cells, f"{one['stage 1']:.1f}", f"{one['stage 2']:.1f}"])
+        heads = [
+            "domain",
+            "prompts, M numbers",
+            "MiB in half precision",
+            "learns in stage 1, %",
+            "in stage 2, %",
+        ]
+        caption = (
+            f"{told['model']}: words of the domain's identities and the whole pool. The paper prints "
+            "13.71 M, 26.1 MiB, and 1 to 1.6 % (stage 1)"
+        )
+        return tables.table(heads, lines, caption)
+
+    def overhead(self):
+        """How much longer an image takes at test with prompts."""
+        told = bench.kept("growing_pool")
+        if not told:
+            return missing("Time of prompts at test (python -m reid_core bench growing_pool)")
+        lines = [[way, f"{ratio:.2f}"] for way, ratio in told["ratios"].items()]
+        caption = f"Time of an image at test, the tower alone = 1: {told['model']}, {told['device']}"
+        return tables.table(["prompts", "time"], lines, caption)
 
     def competitors(self):
         """What the paper and others print, folded: context, not measured here."""

@@ -14,16 +14,16 @@ import numpy as np
 
 from reid_core import checkpoint, train
 
-RECORDS = "records.json"
+HISTORY = "history.json"
 
 
-def learn(method, domains, folder, *, tests, seed=0, key="", log=print, **how):
+def learn(method, domains, folder, *, tests, tested="", seed=0, key="", log=print, **how):
     """Train a `LifelongMethod` on `domains` (ReidData) in their order; returns (records, history).
 
-    After each domain `tests(method, number)` gives a list of records, a dict each. What a prefix of the order
-    has left behind lies under a name of its own in `folder`: an order that begins alike takes it up there,
-    and so does a run that was interrupted, between two domains or within one. `how` is passed on to
-    `train.fit`.
+    After each domain `tests(method, number)` gives a list of records, a dict each; `tested` names what it
+    tests. What a prefix of the order has left behind lies under a name of its own in `folder`: an order that
+    begins alike takes it up there, and so does a run that was interrupted, between two domains or within one.
+    `how` is passed on to `train.fit`.
     """
     records = []
     history = []
@@ -31,31 +31,40 @@ def learn(method, domains, folder, *, tests, seed=0, key="", log=print, **how):
         place = prefix_folder(folder, key, domains[:number])
         train.seed_all(seed)  # new heads and tables begin alike, however the run came here
         method.begin_domain(domain, number)
-        if not (place / RECORDS).exists():
-            learn_one(method, number, place, tests, seed=seed, key=key, log=log, **how)
+        if not (place / HISTORY).exists():
+            learn_one(method, place, seed=seed, key=key, log=log, **how)
         told = take_up(method, place)
-        records += told["records"]
-        history += [{**line, "domain": number} for line in told["history"]]
+        history += [{**line, "domain": number} for line in told]
+        records += kept_records(place, tested, lambda number=number: tests(method, number))
     return records, history
 
 
-def learn_one(method, number, place, tests, *, key, log, **how):
-    """Train on the domain that has begun, consolidate, test, and write down what is left behind; the records
+def learn_one(method, place, *, key, log, **how):
+    """Train on the domain that has begun, consolidate, and write down what is left behind; the history
     last."""
     history = train.fit(method, method.data, place, key=key, log=log, **how)
     method.end_domain()
     train.save_weights(method, place, key)
-    told = {"records": tests(method, number), "history": history}
-    checkpoint.write(place / RECORDS, json.dumps(told).encode())
-    checkpoint.clear(place)  # not before the records are there: they say that this domain is done
+    checkpoint.write(place / HISTORY, json.dumps(history).encode())
+    checkpoint.clear(place)  # not before the history is there: it says that this domain is done
 
 
 def take_up(method, place):
-    """Bring a method to where a prefix of an order has left it; heads and tables take the file's size."""
+    """Bring a method to where a prefix of an order has left it, and give its history; heads and tables take
+    the file's size."""
     state, _ = checkpoint.read_tensors(place / train.WEIGHTS)
     device = next(method.parameters()).device
     train.load_state(method, {name: value.to(device) for name, value in state.items()}, place)
-    return json.loads((place / RECORDS).read_text(encoding="utf-8"))
+    return json.loads((place / HISTORY).read_text(encoding="utf-8"))
+
+
+def kept_records(place, tested, test):
+    """The records of a prefix: those that an earlier run kept of the same tests, or those that `test` gives
+    now. Orders that begin alike may be tested on different sets."""
+    path = place / f"records-{hashlib.sha256(tested.encode()).hexdigest()[:12]}.json"
+    if not path.exists():
+        checkpoint.write(path, json.dumps(test()).encode())
+    return json.loads(path.read_text(encoding="utf-8"))
 
 
 def prefix_folder(folder, key, domains):

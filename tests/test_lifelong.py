@@ -6,8 +6,9 @@ import torch
 
 from data_prep import catalogue
 from reid_core import lifelong, train
+from reid_core.analysis import visuals
 from reid_core.contract import interrupted, same_state
-from reid_core.data import load_data
+from reid_core.data import load_data, still_batches
 from reid_core.evaluate import run_tests
 from reid_core.methods.base import freeze_all_but, total
 from reid_core.methods.baseline import LIFELONG, LearningWithoutForgetting, Replay, Sequential, exemplars
@@ -145,6 +146,16 @@ def test_an_order_is_a_run_like_any_other(shelves, monkeypatch):
     assert matrix.shape == (2, 2) and lifelong.forgetting(matrix).shape == (1,)
     other = measure.measure(spec._replace(data="lifelong:other"), log=lambda text: None)
     assert len(fits) == 3 and other.scores[0]["summary"] == run.scores[0]["summary"]
+    assert lifelong.score_matrix(other.scores, ["world_a", "world_d"]).shape == (2, 2), (
+        "tested on its own sets"
+    )
+    method, _ = visuals.trained(spec)
+    with torch.no_grad():
+        batch = next(still_batches(load_data("world_a", "smoke"), "query", method.size, method.test_view()))
+        assert method.embed(batch, "f12+fp").isfinite().all(), "the model after the last domain can be used"
+    alone = measure.measure(spec._replace(data="world_a"), log=lambda text: None)
+    assert len(fits) == 3, "the first domain of an order is a run of its own, and not trained again"
+    assert alone.record()["data"] == "world_a" and alone.record()["after"] == ""
 
 
 def test_an_order_asks_for_a_lifelong_method():

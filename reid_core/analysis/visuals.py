@@ -517,7 +517,7 @@ def fresh(spec, shelf):
 
 
 def for_page(page, wanted):
-    """({label: Visuals or None}, data) of {label: (method, variant, row)}: those beside the fresh runs of the
+    """({label: Visuals or None}, data) of `wanted` (`specs_of`): those beside the fresh runs of the
     page's shelf; with `page.retrain`, of runs that are trained now. Where there are none at all, those of the
     image tower before training (zero-shot) are computed, under the label UNTRAINED."""
     specs = specs_of(page, wanted)
@@ -526,7 +526,7 @@ def for_page(page, wanted):
             run = measure.measure(spec)
             keep(*trained(run.spec), run, OWN)
     found = {label: fresh(spec, page.shelf) for label, spec in specs.items()}
-    *_, (last, _, _) = wanted.values()
+    *_, (last, *_) = wanted.values()
     untrained = Spec(*METHODS[last].untrained, page.data, page.profile, page.seed)
     method, data = untrained.build()
     if not any(found.values()):
@@ -537,8 +537,11 @@ def for_page(page, wanted):
 
 def specs_of(page, wanted):
     """{label: Spec} of {label: (method, variant, row)} in the profile, on the data and with the seed of a
-    page."""
-    return {label: Spec(*parts, page.data, page.profile, page.seed) for label, parts in wanted.items()}
+    page; a fourth part names other data, whose queries are the same."""
+    return {
+        label: Spec(*parts[:3], *(parts[3:] or (page.data,)), page.profile, page.seed)
+        for label, parts in wanted.items()
+    }
 
 
 def caveat(page, found):

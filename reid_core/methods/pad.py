@@ -696,4 +696,6 @@ PAPER = Paper(
         "card 9.6: text KD strength": tuple(STRENGTHS),
     },
     test_only=("eval_active_slots",),
+    pictured=("full", "S0: Freeze=0;VA=0;TEXKD=0;VISKD=0"),
+    untrained=("lifelong", "sequential", "full"),
 )

@@ -71,7 +71,7 @@ class Explanations:
         """{label: colour}: a method's own in the whole book, paler for an ablation row, grey if untrained."""
         told = {visuals.UNTRAINED: "0.8"}
         for label, spec in self.specs.items():
-            red, green, blue = matplotlib.colors.to_rgb(figures.COLOURS[spec.variant])
+            red, green, blue = matplotlib.colors.to_rgb(figures.colour_of(spec))
             paler = [(1 + value) / 2 for value in (red, green, blue)]
             told[label] = (red, green, blue) if spec.row == "full" else paler
         return told

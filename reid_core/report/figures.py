@@ -68,6 +68,11 @@ def losses(history, colour=None):
 GREY = "0.5"  # of the baseline where it stands beside one method
 
 
+def colour_of(spec):
+    """The colour of a spec's method in the whole book; grey for a simple baseline."""
+    return COLOURS.get(spec.variant, COLOURS.get(spec.method, GREY))
+
+
 def curves(found, term="identity", test=None):
     """A loss over epochs, a line for each of {label: runs}, with the run's mAP in a test at its end; the
     first of several labels is the baseline, in grey."""

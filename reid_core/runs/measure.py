@@ -107,15 +107,18 @@ def epochs_before(spec):
 
 
 def in_order(method, data, spec, place, how):
-    """(records, history) of a lifelong training, tested after each domain on all test sets of the order.
-    Orders with the same first domains share the training on these."""
+    """(records, history) of a lifelong training, tested after each domain on all test sets of the order; of
+    one data set alone, on its own. Orders with the same first domains share the training on these. The
+    weights after the last domain lie where those of any run do."""
     names = order_of(spec)  # with the world's seed; records hold them without
     domains = [load_data(name, spec.profile) for name in names]
     sets = test_sets(spec)
 
+    tested_on = " ".join(f"{one.data} {one.number} {one.after}" for one in sets)
+
     def tests(learned, number):
         after = catalogue.bare(names[number - 1])
-        own = [one for one in sets if one.after == after]
+        own = [one for one in sets if one.after in ("", after)]  # "": the data are no order
         return tested(learned, None, spec, own, how["log"])
 
     shared = place.parent / f"orders-{spec.profile}-s{spec.seed}"
@@ -123,7 +126,9 @@ def in_order(method, data, spec, place, how):
     if how["device"]:
         method.to(how["device"])
     with records.turn_at(shared):  # another order may be training what this one begins with
-        return lifelong.learn(method, domains, shared, tests=tests, **prefix)
+        told = lifelong.learn(method, domains, shared, tests=tests, tested=tested_on, **prefix)
+    train.save_weights(method, place, run_key(spec, method, data))
+    return told
 
 
 def order_of(spec):

@@ -12,6 +12,7 @@ DESCRIBED = "PAD as described"  # the label of the other variant
 DATA = f"{catalogue.LIFELONG}world"
 ORDER_2 = f"{catalogue.LIFELONG}world order 2"
 SHORT = f"{catalogue.LIFELONG}world in short"  # what the profile smoke trains on
+FIRST = catalogue.order(DATA)[:1]
 EPOCHS = "PAD's epochs"  # the row of the simple baselines
 LADDER, STRENGTHS, BLOCKS = (tuple(rows) for rows in (pad.LADDER, pad.STRENGTHS, pad.BLOCKS))
 PLAIN, FROZEN, PROMPTED, WORDED, HELD, WHOLE = LADDER  # S0 to S5
@@ -46,6 +47,7 @@ HEADLINES = (
     *(Part("lifelong", name, (EPOCHS,), (DATA,), SEEDS) for name in ENDS),
 )
 PARTS = (
+    Part("pad", "released", FULL, FIRST, SEEDS[:1]),  # looked at beside the model after the last domain
     *(Part("lifelong", name, (EPOCHS,), (DATA,)) for name in LIFELONG if name not in ENDS),
     Part("pad", "released", STRENGTHS, (DATA,)),
     Part("pad", "released", (*BLOCKS, *pad.READINGS), (DATA,)),

@@ -7,6 +7,7 @@ number to the file that it comes from, and a link back.
 import functools
 import json
 import re
+import shlex
 import shutil
 
 import decisions
@@ -140,7 +141,8 @@ def command(run):
     row, *changes = spec.row.split(" + ")
     words = [f"python -m reid_core train {spec.method}", f"--variant {spec.variant}"]
     words += [f'--row "{row}"'] * (row != "full") + [f"--set {change}" for change in changes]
-    return " ".join([*words, f"--data {spec.data} --profile {spec.profile} --seed {spec.seed}"])
+    data = shlex.quote(spec.data) if " " in spec.data else spec.data
+    return " ".join([*words, f"--data {data} --profile {spec.profile} --seed {spec.seed}"])
 
 
 def scores(told):

@@ -95,7 +95,12 @@ def cached(shelf, profile, seed, name):
 
 def fingerprint(name, profile, seed):
     """The fingerprint of a world, which needs no picture of it."""
-    return planned(name, profile, whole(seed), SIZE)[2]["fingerprint"]
+    return print_of_world(name, profile, whole(seed), SIZE)
+
+
+@functools.lru_cache(maxsize=128)  # a text each: a lifelong run asks for twelve worlds
+def print_of_world(name, profile, seed, size):
+    return planned(name, profile, seed, size)[2]["fingerprint"]
 
 
 @functools.lru_cache(maxsize=4)

@@ -42,6 +42,12 @@ def market(world, tmp_path):
     return copy
 
 
+def pytest_collection_modifyitems(items):
+    """Files with slow tests first: at the end, one process would work on them and the others wait."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
+
+
 def pytest_sessionfinish(session, exitstatus):
     """`REID_WRITE_PARITY=1 pytest tests` writes results/parity.json, from which the book's parity page is
     made. It must see all tests: not with -n, which deals them out to several processes."""

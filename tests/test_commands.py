@@ -3,6 +3,7 @@
 import contextlib
 import importlib
 import io
+import json
 import os
 import random
 import shutil
@@ -21,6 +22,7 @@ from reid_core.loading import open_model
 ROOT = Path(__file__).resolve().parents[1]
 pytestmark = pytest.mark.slow
 TRAIN = ["-m", "reid_core", "train", "clip_reid", "--profile", "smoke"]
+FEW = ["--data", "world_market@8", "--set", "stage2_ids_per_batch=8", "--set", "image_height=64"]
 
 
 @pytest.fixture(scope="module")
@@ -160,39 +162,54 @@ def test_weights_of_another_architecture(place, tmp_path):
 
 
 def test_a_loss_that_is_not_finite(place):
-    done = typed(*TRAIN[1:], "--set", "stage2_head_lr=1e30", "--set", "stage2_epochs=4", place=place)
+    done = typed(*TRAIN[1:], *FEW, "--set", "stage2_head_lr=1e30", "--set", "stage2_epochs=4", place=place)
     one_sentence(done, "finite losses", "in image encoder", "the last good checkpoint is")
 
 
 @pytest.mark.parametrize("epochs", [1, 2])
 def test_a_training_that_diverges_is_one_sentence_and_leaves_no_result(epochs, place):
     """Also where every loss was finite: the last step alone was too long."""
-    done = typed(*TRAIN[1:], "--set", "stage2_lr=1e30", "--set", f"stage2_epochs={epochs}", place=place)
+    change = ["--set", "stage2_lr=1e30", "--set", f"stage2_epochs={epochs}"]
+    done = typed(*TRAIN[1:], *FEW, *change, place=place)
     one_sentence(done, "finite", "the learning rate" if epochs == 2 else "the training diverged")
     assert not list((place / "results").rglob("*1e30*/*.json"))
 
 
-KILLER = """
-import os, signal, sys
+STARTS = """
+import json, os, signal, sys
 from reid_core import checkpoint, train
 from reid_core.__main__ import main
-kill_step, kill_write = map(int, sys.argv[1:3])
-steps, writes = [0], [0]
-real_step, real_write = train.Trainer.step, checkpoint.write
-def step(self, *args):
-    steps[0] += 1
-    if steps[0] == kill_step: os.kill(os.getpid(), signal.SIGKILL)
-    return real_step(self, *args)
-def write(path, data):
-    writes[0] += 1
-    if writes[0] == kill_write:
-        with open(str(path) + ".part", "wb") as file: file.write(bytes(data)[: len(data) // 2])
-        os.kill(os.getpid(), signal.SIGKILL)
-    return real_write(path, data)
-train.Trainer.step, checkpoint.write = step, write
-main(sys.argv[3:])
+starts, words = json.loads(sys.argv[1]), sys.argv[2:]
+
+def begin(place, kill_step, kill_write):
+    steps, writes = [0], [0]
+    real_step, real_write = train.Trainer.step, checkpoint.write
+    def step(self, *args):
+        steps[0] += 1
+        if steps[0] == kill_step: os.kill(os.getpid(), signal.SIGKILL)
+        return real_step(self, *args)
+    def write(path, data):
+        writes[0] += 1
+        if writes[0] == kill_write:
+            with open(str(path) + ".part", "wb") as file: file.write(bytes(data)[: len(data) // 2])
+            os.kill(os.getpid(), signal.SIGKILL)
+        return real_write(path, data)
+    train.Trainer.step, checkpoint.write = step, write
+    os.environ["REID_BUILD"] = place
+    main(words)
+
+for start in starts:
+    process = os.fork()
+    if not process:
+        code = 1
+        try:
+            begin(*start)
+            code = 0
+        finally:
+            os._exit(code)
+    print("ended", os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]), flush=True)
 """
-KILLED = [*TRAIN[2:], "--variant", "clip_reid", "--set", "stage2_epochs=6", "--checkpoint-every", "1"]
+KILLED = [*TRAIN[2:], *FEW, "--variant", "clip_reid", "--set", "stage2_epochs=6", "--checkpoint-every", "1"]
 
 
 def weights(folder):
@@ -204,11 +221,12 @@ def test_a_run_killed_at_three_steps_and_within_a_write_ends_with_the_same_bits(
     """The last kill leaves a truncated checkpoint as well: it is reported, and the one before is used."""
     for name in ("whole", "killed"):
         copy_world(world, tmp_path / name)
-    assert python("-m", "reid_core", *KILLED, place=tmp_path / "whole").returncode == 0
     steps = random.Random(20261121).choices(range(2, 5), k=3)
-    for step, write in [(steps[0], 0), (steps[1], 0), (0, 2), (steps[2], 0)]:
-        done = python("-c", KILLER, step, write, *KILLED, place=tmp_path / "killed")
-        assert done.returncode == -signal.SIGKILL, done.stderr[-800:]
+    kills = [(steps[0], 0), (steps[1], 0), (0, 2), (steps[2], 0)]
+    starts = [(str(tmp_path / "whole"), 0, 0), *((str(tmp_path / "killed"), *kill) for kill in kills)]
+    done = python("-c", STARTS, json.dumps(starts), *KILLED)
+    ended = [int(line.split()[1]) for line in done.stdout.splitlines() if line.startswith("ended")]
+    assert ended == [0, *[-signal.SIGKILL] * len(kills)], done.stderr[-800:]
     last = max((tmp_path / "killed" / "runs").rglob("state-*.pt"))
     last.write_bytes(last.read_bytes()[:-1000])
     done = python("-m", "reid_core", *KILLED, place=tmp_path / "killed")

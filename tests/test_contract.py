@@ -26,8 +26,10 @@ SMOKE = PROFILES["smoke"]
 KINDS = [(name, variant) for name, paper in METHODS.items() for variant in paper.variants]
 
 
-FEW = 8  # identities: a promise needs no more, and costs half of all
+FEW = 4  # identities: a promise needs no more, and costs a quarter of all
 SMALL = {
+    "image_height": 64,
+    "image_width": 32,
     "ids_per_batch": FEW // 2,  # two steps of an epoch: one can be interrupted
     "stage2_ids_per_batch": FEW,
     "stage1_batch": 4 * FEW,

@@ -21,7 +21,8 @@ from reid_core.runs.run import Spec
 from reid_core.samplers import SamplerRng
 
 NAME = "world_text+world_msmt"
-SPEC = Spec("hpl", "hpl", "full", NAME, "smoke")
+SMALL = ("image_height=64", "image_width=32", "batch_t2i_pairs=32", "batch_i2i_images=32")
+SPEC = Spec("hpl", "hpl", " + ".join(["full", *SMALL]), NAME, "smoke")
 TOLD = "A woman in a red coat carrying a box."
 
 

@@ -1,5 +1,7 @@
 """Domains in an order: what is measured, what the simple baselines keep, and that an order resumes."""
 
+import functools
+
 import numpy as np
 import pytest
 import torch
@@ -17,12 +19,20 @@ from reid_core.recipe import PROFILES
 from reid_core.runs import measure
 from reid_core.runs.run import OWN, Spec
 
-RECIPE_ = RECIPE.at(PROFILES["smoke"]).but(stage2_epochs=1, stage2_ids_per_batch=4)
+SMALL = {"stage2_epochs": 1, "stage2_ids_per_batch": 2, "image_height": 64, "image_width": 32}
+RECIPE_ = RECIPE.at(PROFILES["smoke"]).but(**SMALL)
+ORDER = ("world_a@8", "world_b@8")  # eight identities to learn in each: four steps
 
 
 @pytest.fixture(scope="module")
 def domains():
-    return [load_data(f"world_{name}", "smoke") for name in "abf"[:2]]
+    return [load_data(name, "smoke") for name in ORDER]
+
+
+@pytest.fixture(scope="module")
+def whole(domains, tmp_path_factory):
+    """kind -> what `learned` gives of it in one go through both domains."""
+    return functools.cache(lambda kind: learned(kind, domains, tmp_path_factory.mktemp("whole")))
 
 
 def test_a_missing_score_is_one_sentence():
@@ -64,8 +74,8 @@ def learned(kind, domains, folder, shown=None, **more):
 
 
 @pytest.mark.parametrize("name", LIFELONG)
-def test_every_simple_baseline_goes_through_two_domains(name, domains, tmp_path):
-    method, records, history = learned(LIFELONG[name], domains, tmp_path)
+def test_every_simple_baseline_goes_through_two_domains(name, whole):
+    method, records, history = whole(LIFELONG[name])
     matrix = lifelong.score_matrix(records, ["world_a", "world_b"])
     assert matrix.shape == (2, 2) and np.isfinite(matrix).all() and (matrix > 0).all()
     assert [line["domain"] for line in history] == [1, 2]
@@ -76,24 +86,26 @@ def test_every_simple_baseline_goes_through_two_domains(name, domains, tmp_path)
     assert method.position == 2
 
 
-def test_an_order_that_begins_alike_is_taken_up_and_ends_alike(domains, tmp_path, monkeypatch):
+def test_an_order_that_begins_alike_is_taken_up_and_ends_alike(domains, whole, tmp_path, monkeypatch):
     _, records, _ = learned(Sequential, domains[:1], tmp_path, domains)
     fits, real = [], train.fit
     monkeypatch.setattr(train, "fit", lambda *args, **how: fits.append(args[2]) or real(*args, **how))
     both, more, _ = learned(Sequential, domains, tmp_path)
     assert len(fits) == 1, "the first domain was not trained again"
     assert more[: len(records)] == records
-    whole, again, _ = learned(Sequential, domains, tmp_path / "afresh")
-    assert again == more and same_state(whole, both)
+    afresh, again, _ = whole(Sequential)
+    assert again == more and same_state(afresh, both)
 
 
 @pytest.mark.parametrize("stop_after", [1, 5])
 @pytest.mark.parametrize("kind", [LearningWithoutForgetting, Replay])
-def test_an_order_interrupted_within_a_domain_ends_with_the_same_bits(kind, stop_after, domains, tmp_path):
-    whole, records, _ = learned(kind, domains, tmp_path / "whole")
-    interrupted(lambda: learned(kind, domains, tmp_path / "broken", checkpoint_every=1), stop_after)
-    again, resumed, _ = learned(kind, domains, tmp_path / "broken", checkpoint_every=1)
-    assert same_state(whole, again) and resumed == records
+def test_an_order_interrupted_within_a_domain_ends_with_the_same_bits(
+    kind, stop_after, domains, whole, tmp_path
+):
+    method, records, _ = whole(kind)
+    interrupted(lambda: learned(kind, domains, tmp_path, checkpoint_every=1), stop_after)
+    again, resumed, _ = learned(kind, domains, tmp_path, checkpoint_every=1)
+    assert same_state(method, again) and resumed == records
 
 
 def test_heads_that_grew_teach_the_new_identities_and_keep_the_old_rows(domains):
@@ -126,8 +138,8 @@ def test_the_memory_of_replay_has_its_size_and_is_the_same_every_time(domains):
 
 def test_an_order_is_a_run_like_any_other(shelves, monkeypatch):
     """From its name to records after each domain; the second order begins alike and trains once less."""
-    monkeypatch.setitem(catalogue.ORDERS, "world", ("world_a", "world_b"))
-    monkeypatch.setitem(catalogue.ORDERS, "other", ("world_a", "world_d"))
+    monkeypatch.setitem(catalogue.ORDERS, "world", ORDER)
+    monkeypatch.setitem(catalogue.ORDERS, "other", ("world_a@8", "world_d@8"))
     monkeypatch.setattr(catalogue, "WORLD_UNSEEN", ("world_f",))
     monkeypatch.setattr(catalogue, "UNSEEN", ("world_f",))
     place = catalogue.ROOT / "build" / "world"
@@ -136,26 +148,27 @@ def test_an_order_is_a_run_like_any_other(shelves, monkeypatch):
     (catalogue.build_folder() / "world").symlink_to(place)
     fits, real = [], train.fit
     monkeypatch.setattr(train, "fit", lambda *args, **how: fits.append(args[2]) or real(*args, **how))
-    spec = Spec("lifelong", "sequential", "full + stage2_epochs=1", "lifelong:world", "smoke")
+    row = " + ".join(["full", *(f"{name}={value}" for name, value in SMALL.items())])
+    spec = Spec("lifelong", "sequential", row, "lifelong:world", "smoke")
     run = measure.measure(spec, log=lambda text: None)
     assert [(one["after"], one["data"]) for one in run.scores] == [
-        (after, data) for after in ("world_a", "world_b") for data in ("world_a", "world_b", "world_f")
+        (after, data) for after in ORDER for data in (*ORDER, "world_f")
     ]
     assert OWN.find(spec) == run and run.data["name"] == "lifelong:world" and len(fits) == 2
-    matrix = lifelong.score_matrix(run.scores, ["world_a", "world_b"])
+    matrix = lifelong.score_matrix(run.scores, ORDER)
     assert matrix.shape == (2, 2) and lifelong.forgetting(matrix).shape == (1,)
     other = measure.measure(spec._replace(data="lifelong:other"), log=lambda text: None)
     assert len(fits) == 3 and other.scores[0]["summary"] == run.scores[0]["summary"]
-    assert lifelong.score_matrix(other.scores, ["world_a", "world_d"]).shape == (2, 2), (
+    assert lifelong.score_matrix(other.scores, ["world_a@8", "world_d@8"]).shape == (2, 2), (
         "tested on its own sets"
     )
     method, _ = visuals.trained(spec)
     with torch.no_grad():
-        batch = next(still_batches(load_data("world_a", "smoke"), "query", method.size, method.test_view()))
+        batch = next(still_batches(load_data(ORDER[0], "smoke"), "query", method.size, method.test_view()))
         assert method.embed(batch, "f12+fp").isfinite().all(), "the model after the last domain can be used"
-    alone = measure.measure(spec._replace(data="world_a"), log=lambda text: None)
+    alone = measure.measure(spec._replace(data=ORDER[0]), log=lambda text: None)
     assert len(fits) == 3, "the first domain of an order is a run of its own, and not trained again"
-    assert alone.record()["data"] == "world_a" and alone.record()["after"] == ""
+    assert alone.record()["data"] == ORDER[0] and alone.record()["after"] == ""
 
 
 def test_an_order_asks_for_a_lifelong_method():

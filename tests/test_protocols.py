@@ -1,6 +1,8 @@
 """Every protocol, chosen by the data set: small trees, a method that sees mean colours, and the ranking
 written out."""
 
+import functools
+
 import numpy as np
 import pytest
 import torch
@@ -59,23 +61,28 @@ def scored(name, tmp_path, method=Colours):
     return data, next(iter(evaluate.run_tests(method(), data).values()))
 
 
-def by_hand(data, asked, shown, column=None):
-    """Average precision of each query of a draw, the long way."""
+@functools.lru_cache(maxsize=1)  # a data set has twenty draws
+def nearness(data):
     seen = [
         F.normalize(Colours().see(batch), dim=1).detach()
         for split in ("query", "gallery")
         for batch in evaluate.still_batches(data, split, (8, 4), Augmentation("bilinear"))
     ]
-    near, found = (seen[0] @ seen[1].T).numpy(), []
+    return (seen[0] @ seen[1].T).tolist()
+
+
+def by_hand(data, asked, shown, column=None):
+    """Average precision of each query of a draw, the long way."""
+    near, found = nearness(data), []
+    pids, other_pids = data.gallery.pids.tolist(), data.query.pids.tolist()
+    marks, other_marks = (getattr(side, column or "pids").tolist() for side in (data.gallery, data.query))
     for q in asked:
         kept = [
             g
-            for g in sorted(shown, key=lambda g: -near[q, g])
-            if column is None
-            or data.gallery.pids[g] != data.query.pids[q]
-            or getattr(data.gallery, column)[g] != getattr(data.query, column)[q]
+            for g in sorted(shown, key=lambda g: -near[q][g])
+            if column is None or pids[g] != other_pids[q] or marks[g] != other_marks[q]
         ]
-        hits = [k + 1 for k, g in enumerate(kept) if data.gallery.pids[g] == data.query.pids[q]]
+        hits = [k + 1 for k, g in enumerate(kept) if pids[g] == other_pids[q]]
         found.append(np.mean([(k + 1) / hit for k, hit in enumerate(hits)]))
     return found
 

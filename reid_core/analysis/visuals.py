@@ -11,7 +11,6 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from sklearn.manifold import TSNE
 from threadpoolctl import threadpool_limits
 
 from reid_core import checkpoint, evaluate, loading, train
@@ -149,6 +148,8 @@ def spread_out(features):
 def tsne(features, seed=0):
     """t-SNE (van der Maaten and Hinton 2008) of (N, D) by cosine, initialised by the first principal
     components: (N, 2)."""
+    from sklearn.manifold import TSNE  # here, since the import takes half a second
+
     width = min(30, (len(features) - 1) / 3)  # the usual 30, or what so few points allow
     found = TSNE(init="pca", perplexity=width, metric="cosine", random_state=seed, n_jobs=1)
     with threadpool_limits(1):  # the same sums in the same order, and no threads that wait for each other

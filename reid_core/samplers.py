@@ -120,6 +120,11 @@ class CameraBatches:
         self.pids, self.camids = np.asarray(pids), np.asarray(camids)
         self.P, self.K, self.steps = identities, images, steps
         self.identities = list(dict.fromkeys(self.pids.tolist()))
+        if len(self.identities) < identities:  # no pass would ever fill a batch
+            raise ValueError(
+                f"expected at least {identities} identities for a batch, found {len(self.identities)}; lower "
+                "the recipe's number or add data."
+            )
 
     def epoch(self, rng):
         batches = []

@@ -86,3 +86,9 @@ def test_others_of_a_camera_group_come_from_other_cameras_where_there_are_any():
 
 def test_camera_batches_go_round_until_enough_are_drawn():
     assert len(CameraBatches(PIDS, np.arange(len(PIDS)) % 3, 4, 4, steps=11).epoch(SamplerRng(0))) == 11
+
+
+def test_too_few_identities_for_a_batch_of_cameras_is_one_sentence():
+    """No pass would ever fill a batch: an epoch would go on for ever."""
+    with pytest.raises(ValueError, match="expected at least 99 identities for a batch, found"):
+        CameraBatches(PIDS, np.zeros(len(PIDS), int), 99, 4, steps=1)

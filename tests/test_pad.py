@@ -368,3 +368,19 @@ def test_a_checkpoint_of_another_order_is_not_taken_up(domains, tmp_path):
     one = lifelong.prefix_folder(tmp_path, "key", domains)
     two = lifelong.prefix_folder(tmp_path, "key", domains[::-1])
     assert one != two and lifelong.prefix_folder(tmp_path, "other", domains) != one
+
+
+def test_distillation_is_computed_in_float32_under_autocast(domains):
+    """A scale of a hundred makes half a nat of what bfloat16 rounds of a cosine."""
+    torch.manual_seed(0)
+    images, student, teacher = torch.randn(8, 64), torch.randn(12, 64), torch.randn(12, 64)
+    how = (torch.tensor(7.0), 0.07)
+    exact = pad.cosine_distillation(images, student, teacher, *how)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert pad.cosine_distillation(images, student, teacher, *how) == exact
+
+
+def test_a_word_that_names_no_choice_is_one_sentence(domains):
+    for name in ("freeze_policy", "eval_active_slots", "featkd_reduction", "texkd_teacher"):
+        with pytest.raises(ValueError, match=f"expected {name} among .*, found 'nothing'"):
+            build("released", domains[:1], **{name: "nothing"})

@@ -239,10 +239,9 @@ class PAD(PublishedViews, LifelongMethod):
     def choose(self):
         """What the remaining words of the recipe stand for."""
         r = self.recipe
-        slots = {"opened": "forward", "all": "with_waiting"}
-        self.tested = one_of(
-            slots, r.eval_active_slots, "eval_active_slots"
-        )  # the prompter of tests, by name
+        prompters = {"opened": "forward", "all": "with_waiting"}  # methods of the pool
+        self.tested = one_of(prompters, r.eval_active_slots, "eval_active_slots")
+        one_of(dict.fromkeys(("last blocks", "none")), r.freeze_policy, "freeze_policy")
         reductions = {"mean": feature_distillation, "unit": unit_distillation}
         self.feature_gap = one_of(reductions, r.featkd_reduction, "featkd_reduction")
         still = (self.remembered_sentences, nothing)
@@ -413,10 +412,8 @@ class PAD(PublishedViews, LifelongMethod):
         """L_TEXKD: which of the sentences (n, E) of rows `ids` an image is near, as the teacher says it."""
         r = self.recipe
         image = image if r.texkd_image_gradient else image.detach()
-        student, teacher = (
-            self.gamma * similarity(image, text) for text in (sentences, self.teacher_says(ids))
-        )
-        return logit_distillation(student, teacher, r.texkd_temperature)
+        both = (sentences, self.teacher_says(ids))
+        return cosine_distillation(image, *both, self.gamma, r.texkd_temperature)
 
     def held_features(self, batch, features, bank):
         """L_featKD, and L_logitKD on the domain's sentences (C, E), against the teacher."""
@@ -545,7 +542,7 @@ class PADDescribed(PAD):
             [*self.visual_groups(), prompts],
             start=self.meet_teacher,
             prepare=self.fill_teacher_bank if self.words_held else nothing,
-            after_step=self.follow if self.later else nothing,
+            after_step=self.follow if self.words_held or self.visual_held else nothing,
         )
         return [stage]
 
@@ -604,6 +601,13 @@ def unit_distillation(student, teacher):
     """Squared distance of unit vectors, mean over rows and over pairs of tensors: L_featKD as the document
     prints it."""
     return torch.stack([squared_distance(s, t.detach()) for s, t in zip(student, teacher)]).mean()
+
+
+@in_float32
+def cosine_distillation(images, student, teacher, scale, temperature):
+    """L_TEXKD: scaled cosines of images (B, E) with sentences (n, E) of the student and of the teacher."""
+    logits = [scale * similarity(images, sentences) for sentences in (student, teacher)]
+    return logit_distillation(*logits, temperature)
 
 
 @in_float32

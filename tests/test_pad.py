@@ -243,6 +243,19 @@ def test_the_stages_draw_other_identities_beside_those_of_the_batch(domains):
     assert len(pad.drawn(batch, 6, 10, labels)) == 6 and len(pad.drawn(batch, 50, 10)) == 10
 
 
+def test_the_slots_that_images_pick_are_shared_out_among_the_domains_that_opened_them(domains):
+    method = build("released", domains)
+    slots = method.traits(domains[1])["slots"]
+    assert len(slots) == 2 and sum(slots) == pytest.approx(100) and min(slots) > 0
+    method.prompts.keys = torch.zeros_like(method.prompts.keys)
+    method.prompts.keys[:, :8, 0] = -1  # none is near to what points the other way
+    method.prompts.keys[:, 8:, 0] = 1
+    method.prompts.query = lambda x: torch.eye(x.shape[2])[:1].expand(len(x), -1)
+    assert method.traits(domains[1])["slots"] == pytest.approx([0, 100])
+    row = "S1: Freeze=1;VA=0;TEXKD=0;VISKD=0"
+    assert build("released", domains, row).traits(domains[1]) == {}
+
+
 def test_gamma_is_a_constant_in_the_code_and_learns_in_the_document(domains):
     for variant, learns in (("released", False), ("described", True)):
         method = build(variant, domains)

@@ -122,6 +122,7 @@ def test_nothing_of_the_chapter_needs_a_run(shelves):
         page.recipe(),
         page.competitors(),
         page.storage(),
+        page.slots(),
         page.overhead(),
         *map(page.question, chapters.QUESTIONS["PAD"]),
     ):
@@ -178,6 +179,18 @@ def test_the_simple_baselines_have_at_least_as_many_epochs_as_pad():
     page = chapter()
     theirs = page.specs(pad.SEQUENTIAL)[0].recipe().stage2_epochs
     assert theirs >= max(page.specs("full")[0].recipe().stage2_epochs)
+
+
+def test_whose_slots_images_pick_is_told_of_runs_that_kept_it(shelves):
+    assert "not run" in chapter().slots().data
+    for seed in range(2):
+        run = in_order(chapter().specs("full")[seed], matrix_of(0.4))
+        for one in run.scores:
+            one["traits"] = {"slots": [50.0, 20.0, 10.0, 15.0, 5.0]}
+        recipe = {**run.recipe, "new_slots": 8, "pool_size": 36}
+        BOOK.write(dataclasses.replace(run, recipe=recipe))
+    told = chapter().slots().data
+    assert "at random would give 22, 22, 22, 22, 11" in told and ">50" in told
 
 
 def test_storage_and_time_of_prompts_are_those_of_the_bench(shelves, monkeypatch):

@@ -202,6 +202,11 @@ class LifelongMethod(Method):
         run. What needs the device or earlier weights belongs into `Stage.start`."""
         raise NotImplementedError
 
+    def traits(self, data):
+        """{name: list of numbers} of what the model does with the queries of a test set and that is no score;
+        a run keeps it beside the scores."""
+        return {}
+
     def end_domain(self):
         """Consolidate what was learned, after its stages ran; weights are written after this."""
 

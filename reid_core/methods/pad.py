@@ -27,6 +27,7 @@ import torch
 from torch import nn
 
 from reid_core.augment import HALF
+from reid_core.data import still_batches
 from reid_core.layers import Head
 from reid_core.loading import TEXT_TOWERS, load_clip
 from reid_core.losses import (
@@ -374,6 +375,25 @@ class PAD(PublishedViews, LifelongMethod):
         """f11, f12, fp of the student, (B, D) each; no sentence is read (D22)."""
         prompter = getattr(self.prompts, self.tested)
         return dict(zip(("f11", "f12", "fp"), seen(self.image, prompter, batch)))
+
+    @torch.no_grad()
+    def traits(self, data):
+        """{"slots": per cent of all picks, over query images and blocks, that fall on the slots of each
+        domain so far}; nothing without a pool."""
+        if not self.recipe.va_prompts:
+            return {}
+        opened = self.prompts.frozen.shape[1] + self.prompts.trained.shape[1]
+        picked = []
+
+        def noting(index, x, prompts):
+            picked.append(self.prompts.nearest(index, x, opened).flatten())
+            return self.prompts(index, x, prompts)
+
+        for batch in still_batches(data, "query", self.size, self.test_view(), self.bank.device):
+            seen(self.image, noting, batch)
+        domains = torch.cat(picked) // self.recipe.new_slots  # of the domain that opened it, from 0
+        counts = domains.bincount(minlength=self.position).float()
+        return {"slots": (100 * counts / counts.sum()).tolist()}
 
     def retrieval_tasks(self):
         return {"image to image": Task(TESTED, TESTED)}

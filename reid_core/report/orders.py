@@ -15,6 +15,7 @@ from reid_core.report import ablations, figures, overall, reported, tables
 from reid_core.report.chapters import pad
 from reid_core.report.notebook import Chapter, figure, folded, missing, on_paper, together
 from reid_core.report.tables import Head
+from reid_core.runs import averages
 from reid_core.runs.averages import SEEN, UNSEEN
 
 WHOLE = {  # what a page calls a whole method -> its label
@@ -167,6 +168,36 @@ class OrderChapter(Chapter):
         """The learning curves of an order are its scores over time."""
         return self.courses()
 
+    def slots(self):
+        """Whose slots the images of each seen domain pick after the last one, folded: mean over seeds."""
+        order = catalogue.order(self.page.data)
+        runs = [
+            run
+            for run in ablations.found(self.row("full").specs, self.page.shelf)
+            if all("traits" in one for one in averages.final(run.scores))
+        ]
+        if not runs:
+            return missing("Slots that images pick")
+        lines = []
+        for name in map(catalogue.bare, order):
+            kept = [one["traits"]["slots"] for run in runs for one in own_records(run, name)]
+            cells = [
+                tables.Cell(f"{share:.0f}", tables.kind_of(runs), tuple(runs)) for share in np.mean(kept, 0)
+            ]
+            lines.append([catalogue.title(name), *cells])
+        spec = runs[0].recipe
+        chance = [
+            min(spec["new_slots"], max(0, spec["pool_size"] - k * spec["new_slots"]))
+            for k in range(len(order))
+        ]
+        shares = ", ".join(f"{100 * one / sum(chance):.0f}" for one in chance)
+        caption = (
+            f"Per cent of picks over blocks and query images; picks at random would give {shares}. Keys are "
+            "never trained"
+        )
+        heads = ["images of", *(f"slots opened by {catalogue.title(name)}" for name in order)]
+        return folded("Whose slots images pick", tables.table(heads, lines, caption))
+
     def storage(self):
         """What prompts take and what learns in each domain, at the paper's size."""
         told = bench.kept("growing_pool")
@@ -208,6 +239,11 @@ class OrderChapter(Chapter):
             told = f"{words[0].upper()}{words[1:]}, as printed: context, not re-implemented here"
             parts.append(folded(told, tables.context(lines, told)))
         return together(*parts)
+
+
+def own_records(run, name):
+    """The records of a set after the last domain of a run."""
+    return [one for one in averages.final(run.scores) if one["data"] == name]
 
 
 MEASURES = {  # heading -> (T, T) scores -> a number

@@ -179,7 +179,11 @@ def tested(method, data, spec, sets, log=print):
             log(f"not tested on {one.data}: {missing}")
             continue
         found = evaluate.run_tests(method, shown, number=one.number)
-        told += [record(one, task, scores) for task, scores in found.items()]
+        made = [record(one, task, scores) for task, scores in found.items()]
+        traits = method.traits(shown) if isinstance(method, LifelongMethod) else {}
+        if traits:
+            made[0]["traits"] = traits
+        told += made
     return told
 
 

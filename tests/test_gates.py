@@ -121,6 +121,7 @@ def test_a_measure_of_another_world_is_stale(few_measures, world, monkeypatch):
 def test_the_mark_of_the_scenes_changes_with_what_is_said_and_with_the_sizes(monkeypatch):
     def mark():
         gates.scenes.cache_clear(), gates.build.planned.cache_clear()
+        gates.build.print_of_world.cache_clear()
         return gates.scenes("laptop", ("world_text",))
 
     before = mark()
@@ -133,6 +134,7 @@ def test_the_mark_of_the_scenes_changes_with_what_is_said_and_with_the_sizes(mon
     monkeypatch.setattr(gates.cast, "captions", lambda *shot: ("a person",))
     silent = mark()
     gates.scenes.cache_clear(), gates.build.planned.cache_clear()
+    gates.build.print_of_world.cache_clear()
     assert silent not in (before, smaller)
 
 

@@ -62,9 +62,9 @@ def test_a_renderer_that_draws_other_pixels_makes_another_world(monkeypatch):
     before = build.fingerprint("world_h", "smoke", 0)
     real = exact.noise
     monkeypatch.setattr(exact, "noise", lambda seed, shape: real(seed + 1, shape))
-    build.canonical.cache_clear(), build.planned.cache_clear()
+    build.canonical.cache_clear(), build.planned.cache_clear(), build.print_of_world.cache_clear()
     after = build.fingerprint("world_h", "smoke", 0)
-    build.canonical.cache_clear(), build.planned.cache_clear()
+    build.canonical.cache_clear(), build.planned.cache_clear(), build.print_of_world.cache_clear()
     assert before != after
 
 

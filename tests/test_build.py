@@ -82,6 +82,20 @@ def test_a_cell_without_end_is_a_failure_like_others(tmp_path, monkeypatch):
     assert pages_build.execute(SOURCE, "out", "smoke").startswith("CellTimeoutError: ")
 
 
+def test_a_notebook_whose_kernel_gives_no_answer_is_run_once_more(tmp_path, monkeypatch):
+    """An answer that gets lost is no cell without end: the second time it comes."""
+    notebook(tmp_path / SOURCE, "1")
+    monkeypatch.chdir(tmp_path)
+    told = iter(["CellTimeoutError: no answer", ""])
+
+    def failing(source, copy, profile):
+        notebook(copy, "1", executed=True)
+        return next(told)
+
+    monkeypatch.setattr(pages_build, "failure_of", failing)
+    assert pages_build.execute(SOURCE, "out", "smoke") == "" and not list(told)
+
+
 def test_make_test_waits_for_no_dead_kernel():
     (limit,) = re.findall(r"--nbval-cell-timeout (\d+)", (ROOT / "Makefile").read_text(encoding="utf-8"))
     assert int(limit) <= 300

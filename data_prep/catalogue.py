@@ -202,7 +202,7 @@ def order(name):
 
 def unseen(name):
     """The names of the data sets that an order is tested on without having trained on them; "lifelong:order
-    1#pad_jun" names the protocol of all of them."""
+    1#pad_jun" names the protocol of all of them. A short order of the world has one."""
     first, mark = order_parts(name)
     short = len(ORDERS[first]) < len(ORDERS["world"])
     return seeded(WORLD_UNSEEN[: 1 if short else None] if is_world(first) else UNSEEN, mark)

@@ -8,8 +8,9 @@ from torch import nn
 
 from data_prep import catalogue
 from reid_core import lifelong, train
+from reid_core.analysis import explain
 from reid_core.contract import first_batch, interrupted, same_state
-from reid_core.data import load_data
+from reid_core.data import load_data, still_batches
 from reid_core.methods import METHODS, pad
 from reid_core.methods.base import freeze_all_but, total
 from reid_core.optim import make_optimisers
@@ -397,3 +398,15 @@ def test_a_word_that_names_no_choice_is_one_sentence(domains):
     for name in ("freeze_policy", "eval_active_slots", "featkd_reduction", "texkd_teacher"):
         with pytest.raises(ValueError, match=f"expected {name} among .*, found 'nothing'"):
             build("released", domains[:1], **{name: "nothing"})
+
+
+def test_a_model_with_a_pool_is_explained_as_any_other(domains):
+    """Prompts are keys and values of each block: in every map they stand behind the patches, and are cut
+    off."""
+    method = build("released", domains).eval()
+    batch = next(still_batches(domains[0], "query", method.size, method.test_view(), batch=2))
+    with torch.no_grad():
+        target = method.embed(batch, "f12+fp") + 0.1
+    for how in explain.HOW.values():
+        found = how(method, batch, explain.nearness(target), "f12+fp")
+        assert found.shape == (2, *method.image.grid) and found.isfinite().all() and found.max() > 0

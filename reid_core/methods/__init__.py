@@ -5,10 +5,10 @@ from reid_core.methods import clip_reid, dmpt, hpl, pad, promptsg, vladr
 from reid_core.methods.base import Paper, Variant
 from reid_core.methods.baseline import LIFELONG
 
-AS_LONG_AS_PAD = {  # its schedule of the first domain, in every domain: later ones have 25 epochs there
-    "stage2_epochs": 30,
-    "stage2_span": 30,
-    "stage2_milestones": (18, 26),
+# PAD's schedule of the first domain, in every domain: its later ones are shorter
+AS_LONG_AS_PAD = {
+    name: getattr(pad.PAPER.recipe.on("", position=1), name)
+    for name in ("stage2_epochs", "stage2_span", "stage2_milestones")
 }
 PAPERS = {
     "clip_reid": clip_reid.PAPER,

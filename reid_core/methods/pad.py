@@ -550,9 +550,6 @@ class PADDescribed(PAD):
         r = self.settings
         weights = {"image to text": r.supcon_weight, "text to image": r.supcon_weight}
         weights |= {"identity": r.id_weight, "triplet": r.triplet_weight}
-        self.parts = [self.own_terms]
-        self.parts += [self.held_words] if self.words_held else []
-        self.parts += [self.held_images] if self.visual_held else []
         words = [self.words, *([self.gamma] if r.texkd_gamma_learnable else [])]
         prompts = Group(members=words, lr=r.lr_va_prompt, weight_decay=r.weight_decay_prompts)
         stage = self.visual_stage(
@@ -566,6 +563,11 @@ class PADDescribed(PAD):
         )
         return [stage]
 
+    def parts(self):
+        """What L_overall is made of in this domain: functions of (batch, features, bank) to {term: loss}."""
+        held = [self.held_words] * bool(self.words_held) + [self.held_images] * bool(self.visual_held)
+        return [self.own_terms, *held]
+
     def follow(self, carry):
         """Both teachers."""
         self.follow_student(carry)
@@ -577,7 +579,7 @@ class PADDescribed(PAD):
         own = torch.arange(self.first, len(self.words()), device=batch.labels.device)
         bank = self.sentences(own)  # (C, E), of the domain's identities
         terms = {}
-        for part in self.parts:
+        for part in self.parts():
             terms |= part(batch, features, bank)
         return Losses(terms)
 

@@ -52,6 +52,21 @@ class OrderChapter(Chapter):
             method.begin_domain(domain, number)
         return method
 
+    @property
+    def order(self):
+        """The names of the page's domains, in their order, as records have them."""
+        return [catalogue.bare(one) for one in catalogue.order(self.page.data)]
+
+    @property
+    def titles(self):
+        """The domains as captions call them."""
+        return [catalogue.title(one) for one in self.order]
+
+    def stages_of(self, label):
+        """(runs of a label, the (T, T) scores of each)."""
+        runs = ablations.found(self.row(label).specs, self.page.shelf)
+        return runs, [lifelong.score_matrix(run.scores, self.order) for run in runs]
+
     def whole(self, on=None):
         """{what a page calls it: ablations.Row} of whole methods."""
         return {name: self.row(label, on) for name, label in WHOLE.items()}
@@ -93,35 +108,30 @@ class OrderChapter(Chapter):
 
     def domains(self):
         """mAP of whole methods on each seen domain after the last one, folded."""
-        names = catalogue.order(self.page.data)
+        asked = [f"image to image on {one}" for one in self.order]
         lines = []
         for name, row in self.whole().items():
             runs = ablations.found(row.specs, self.page.shelf)
-            asked = [f"image to image on {catalogue.bare(one)}" for one in names]
             lines.append([name, *(tables.ours(runs, task=test) for test in asked)])
-        heads = [Head("method"), *(Head(catalogue.title(one), "mAP after the last domain") for one in names)]
+        heads = [Head("method"), *(Head(title, "mAP after the last domain") for title in self.titles)]
         told = "Each seen domain after the last one"
         return folded(told, tables.table(heads, lines, told))
 
     def matrices(self):
         """{what a page calls it: (T, T) scores, mean over seeds} of the methods that pages draw, and how many
         runs of each there are."""
-        order = [catalogue.bare(one) for one in catalogue.order(self.page.data)]
         found = {}
         for name in DRAWN:
-            runs = ablations.found(self.row(WHOLE[name]).specs, self.page.shelf)
+            runs, several = self.stages_of(WHOLE[name])
             if runs:
-                several = [lifelong.score_matrix(run.scores, order) for run in runs]
                 found[name] = (np.mean(several, 0), runs)
         return found
 
     def forgetting(self):
         """The measures of lifelong learning, means over seeds, of whole methods."""
-        order = [catalogue.bare(one) for one in catalogue.order(self.page.data)]
         lines = []
-        for name, row in self.whole().items():
-            runs = ablations.found(row.specs, self.page.shelf)
-            several = [lifelong.score_matrix(run.scores, order) for run in runs]
+        for name, label in WHOLE.items():
+            runs, several = self.stages_of(label)
             lines.append([name, *(mean_cell(measure, several, runs) for measure in MEASURES.values())])
         caption = (
             "mAP, means over seeds. Forgetting: best score since a domain was learned, minus that at the "
@@ -137,8 +147,7 @@ class OrderChapter(Chapter):
         worst = {name: lifelong.forgetting(matrix) for name, (matrix, _) in found.items()}
         told = [f"{name} {values.mean():.1f}" for name, values in worst.items() if len(values)]
         caption = f"Mean forgetting in points of mAP: {', '.join(told)}{self.aged(found)}"
-        names = [catalogue.title(one) for one in catalogue.order(self.page.data)]
-        drawn = maps_of_scores({name: matrix for name, (matrix, _) in found.items()}, names)
+        drawn = maps_of_scores({name: matrix for name, (matrix, _) in found.items()}, self.titles)
         return figure(drawn, caption, "A square per method: rows are stages, columns domains, cells mAP")
 
     def courses(self):
@@ -147,14 +156,13 @@ class OrderChapter(Chapter):
         if not found:
             return missing("Scores over time")
         unseen = [catalogue.bare(one) for one in catalogue.unseen(self.page.data)]
-        order = [catalogue.bare(one) for one in catalogue.order(self.page.data)]
         lines = {}
         for name, (matrix, runs) in found.items():
-            apart = [lifelong.score_matrix(run.scores, order, unseen).mean(1) for run in runs]
+            apart = [lifelong.score_matrix(run.scores, self.order, unseen).mean(1) for run in runs]
             lines[name] = (lifelong.seen_averages(matrix), np.mean(apart, 0))
         ends = [f"{name} {seen[-1]:.1f} and {away[-1]:.1f}" for name, (seen, away) in lines.items()]
         caption = f"At the end, seen and unseen domains: {', '.join(ends)}{self.aged(found)}"
-        drawn = over_time(lines, [catalogue.title(one) for one in catalogue.order(self.page.data)])
+        drawn = over_time(lines, self.titles)
         return figure(drawn, caption, "Two panels of mAP after each domain, a line per method")
 
     def aged(self, found):
@@ -170,32 +178,21 @@ class OrderChapter(Chapter):
 
     def slots(self):
         """Whose slots the images of each seen domain pick after the last one, folded: mean over seeds."""
-        order = catalogue.order(self.page.data)
-        runs = [
-            run
-            for run in ablations.found(self.row("full").specs, self.page.shelf)
-            if all("traits" in one for one in averages.final(run.scores))
-        ]
+        there = ablations.found(self.row("full").specs, self.page.shelf)
+        runs = [run for run in there if all("traits" in one for one in averages.final(run.scores))]
         if not runs:
             return missing("Slots that images pick")
         lines = []
-        for name in map(catalogue.bare, order):
+        for name, title in zip(self.order, self.titles):
             kept = [one["traits"]["slots"] for run in runs for one in own_records(run, name)]
-            cells = [
-                tables.Cell(f"{share:.0f}", tables.kind_of(runs), tuple(runs)) for share in np.mean(kept, 0)
-            ]
-            lines.append([catalogue.title(name), *cells])
-        spec = runs[0].recipe
-        chance = [
-            min(spec["new_slots"], max(0, spec["pool_size"] - k * spec["new_slots"]))
-            for k in range(len(order))
-        ]
-        shares = ", ".join(f"{100 * one / sum(chance):.0f}" for one in chance)
+            shares = [f"{share:.0f}" for share in np.mean(kept, 0)]
+            lines.append([title, *(tables.Cell(one, tables.kind_of(runs), tuple(runs)) for one in shares)])
+        chance = ", ".join(f"{share:.0f}" for share in shares_of_slots(runs[0].recipe, len(lines)))
         caption = (
-            f"Per cent of picks over blocks and query images; picks at random would give {shares}. Keys are "
+            f"Per cent of picks over blocks and query images; picks at random would give {chance}. Keys are "
             "never trained"
         )
-        heads = ["images of", *(f"slots opened by {catalogue.title(name)}" for name in order)]
+        heads = ["images of", *(f"slots opened by {title}" for title in self.titles)]
         return folded("Whose slots images pick", tables.table(heads, lines, caption))
 
     def storage(self):
@@ -239,6 +236,12 @@ class OrderChapter(Chapter):
             told = f"{words[0].upper()}{words[1:]}, as printed: context, not re-implemented here"
             parts.append(folded(told, tables.context(lines, told)))
         return together(*parts)
+
+
+def shares_of_slots(recipe, domains):
+    """(domains,) the slots that each domain opens, in per cent of all that are open at the end."""
+    opened = np.minimum(recipe["new_slots"] * np.arange(domains + 1), recipe["pool_size"])
+    return 100 * np.diff(opened) / opened[-1]
 
 
 def own_records(run, name):

@@ -12,6 +12,7 @@ from data_prep.catalogue import ROOT
 from reid_core.methods import METHODS
 from reid_core.report import ablations, chapters, reported, tables
 from reid_core.report import claims as judging
+from reid_core.report.notebook import NAMES
 from reid_core.report.page import chapter
 from reid_core.runs.run import BOOK, Spec
 
@@ -190,9 +191,7 @@ def specs(entry, data, profile="laptop"):
     """A Spec per seed of the full row; none before the chapter is complete."""
     if entry.method not in METHODS:
         return []
-    variant = BASELINE[1] if entry.title == TUNED else next(iter(METHODS[entry.method].variants))
-    if entry.title == "CLIP-ReID":
-        variant = "clip_reid"
+    _, variant = NAMES.get(entry.title, BASELINE)  # TUNED is no name of a method
     if entry.joined:
         data = f"{entry.joined[data == REAL]}+{data}"
     if entry.own:

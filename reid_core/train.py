@@ -374,9 +374,9 @@ class Trainer:
     def compute(self, cached):
         """What a frozen tower says about every training row, in row order."""
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
-            rows = still_batches(self.data, "train", self.method.size, cached.view, self.device)
-            # (S, ...), one row per shot
-            return torch.cat([cached.compute(batch).to(cached.dtype) for batch in rows])
+            batches = still_batches(self.data, "train", self.method.size, cached.view, self.device)
+            rows = [cached.compute(batch).to(cached.dtype) for batch in batches]
+        return torch.cat(rows)  # (S, ...), one row per shot; a processor's autocast refuses float16
 
     def set_rates(self, stage, optimisers, epoch, step, steps):
         """Write the scheduled rates into the optimisers."""

@@ -101,6 +101,12 @@ def test_make_test_waits_for_no_dead_kernel():
     assert int(limit) <= 300
 
 
+def executing(source, copy, profile):
+    """What papermill would write of a notebook, and that nothing stopped it."""
+    notebook(copy, "1", executed=True)
+    return ""
+
+
 @pytest.fixture
 def book(shelves, tmp_path, monkeypatch):
     """A project of one executed notebook and a last book, in which `jupyter-book` writes one page."""
@@ -113,9 +119,7 @@ def book(shelves, tmp_path, monkeypatch):
     monkeypatch.setattr(pages_build, "built", lambda staged: page("new"))
     monkeypatch.setattr(pages, "ROOT", tmp_path)
     notebook(tmp_path / SOURCE, "1")
-    monkeypatch.setattr(
-        pages_build, "failure_of", lambda source, copy, profile: notebook(copy, "1", executed=True)
-    )
+    monkeypatch.setattr(pages_build, "failure_of", executing)
     (tmp_path / "book").mkdir()
     for name in ("_config.yml", "_toc.yml"):
         (tmp_path / name).touch()

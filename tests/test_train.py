@@ -86,6 +86,15 @@ def fit(method, folder, **options):
     return train.fit(method, method.data, folder, precision="fp32", key="toy", log=lambda *_: None, **options)
 
 
+def test_what_is_kept_in_half_precision_is_kept_so_under_autocast(world, tmp_path):
+    """HPL caches tokens in float16, which a processor's autocast does not join."""
+    method = Toy(world)
+    trainer = train.Trainer(method, world, tmp_path, precision="fp32")
+    trainer.precision = "bf16"  # also where `usable` would not take it
+    found = trainer.compute(Cached(method.look, Augmentation(), torch.float16))
+    assert found.dtype == torch.float16 and len(found) == len(world.train)
+
+
 def test_the_history_names_stage_epoch_terms_and_rates(world, tmp_path):
     history = fit(Toy(world), tmp_path)
     assert [(h["stage"], h["epoch"]) for h in history] == [

@@ -15,9 +15,9 @@ HEAD = """\
 Details that a paper does not specify must be decided by whoever rebuilds it. Each decision below is a
 field of the recipe and can be changed with `--set FIELD=VALUE`; those that a reader may doubt are rows
 of the ablations of [PromptSG](../notebooks/2_promptsg/ablate.ipynb),
-[HPL](../notebooks/3_hpl/ablate.ipynb), [DMPT](../notebooks/4_dmpt/ablate.ipynb) and
-[PAD](../notebooks/5_pad/ablate.ipynb). Settings that a paper states, or that its official code has,
-stand in the recipe tables with their place."""
+[HPL](../notebooks/3_hpl/ablate.ipynb), [DMPT](../notebooks/4_dmpt/ablate.ipynb),
+[PAD](../notebooks/5_pad/ablate.ipynb) and [VLADR](../notebooks/6_vladr/ablate.ipynb). Settings that a
+paper states, or that its official code has, stand in the recipe tables with their place."""
 NO_FIELD = {  # decisions that leave nothing to set
     "promptsg": {
         18: "The rate falls every 20 epochs of 60: as the 20th and the 40th begin.",
@@ -82,6 +82,19 @@ NO_FIELD = {  # decisions that leave nothing to set
         33: "The place of prompts in the sequence does not matter; distances are taken in float32 (D33b).",
         34: "Cameras and people are read from the file's name alone.",
     },
+    "vladr": {
+        0: "Document and released code differ; both are variants, and printed numbers of one never stand "
+        "beside the other.",
+        2: "Identities are sorted, where the code takes the order of a set in memory.",
+        3: "Splits of the unseen sets are ours.",
+        4: "One device: batch norms see the whole batch, not the half of each of two GPUs.",
+        5: "The towers alone run in bfloat16; losses and relations at temperature 0.005 are in float32.",
+        6: "Fusion averages weights and running statistics; counters stay those of the new model.",
+        7: "Descriptions are made anew with any BLIP-2; those of the world come from its truth.",
+        8: "The last epoch is reported. The best is not looked for: the test set would pick it.",
+        9: "The joint feature has a neck and no classifier, which no loss of the code reads.",
+        10: "The simple baselines have rows with VLADR's epochs and its second view.",
+    },
 }
 
 
@@ -109,10 +122,10 @@ def of_paper(name):
 
 def as_table(entry, rows):
     """The table of a paper; the first row of each decision carries its anchor."""
-    lines = [[f"D{number}" if number else "–", *rest] for number, *rest in rows]
+    lines = [[f"D{number}" if number is not None else "–", *rest] for number, *rest in rows]
     caption = f"What {entry.title} does not specify, and what is assumed here"
     told = table(["decision", "setting", "assumed", "why"], lines, caption).data
-    for number in {number for number, *_ in rows if number}:
+    for number in {number for number, *_ in rows if number is not None}:
         place = f'<td class="" id="{anchor(entry.method, number)}">D{number}</td>'
         told = told.replace(f'<td class="">D{number}</td>', place, 1)
     return folded(f"All {len(rows)} settings", told)  # browsers open it for a link to an anchor inside

@@ -51,6 +51,8 @@ TITLES = {
     "lifelong:world in short": "two domains of World order 1",
     "lifelong:order 1": "order 1",
     "lifelong:order 2": "order 2",
+    "lifelong:order 1 with LPW": "order 1 with LPW",
+    "lifelong:order 2 with LPW": "order 2 with LPW",
     **{f"world_{one}": f"World {one.upper()}" for one in "abcdefghijkl"},
 }
 PARTNERS = {  # data -> what a model trained on it is also tested on, without having seen it

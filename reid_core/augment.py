@@ -2,7 +2,7 @@
 
     B shots, M spectra, H x W pixels; boxes are (top, left, height, width)
 
-The order is that of the published pipelines: flip, pad, crop, scale to 0..1, normalise, erase.
+The order is that of the published pipelines: flip, pad, crop, RandAugment, scale to 0..1, normalise, erase.
 """
 
 import functools
@@ -11,6 +11,8 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+
+from reid_core.randaugment import Decisions, RandAugment, draw_decisions, operate
 
 HALF = (0.5, 0.5, 0.5)
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -43,16 +45,18 @@ class Augmentation:
     padding: str = "constant"  # or "reflect"
     erasing: tuple = ()
     shared: str = "none"  # among the spectra of a shot: none, flip, geometry (flip and crop) or all
+    randaugment: RandAugment | None = None
 
 
 class Choices(NamedTuple):
     """The random decisions for a batch: flips (B, M), offsets of the crop (B, M) from top and left, and boxes
-    to erase (one (B, M, 4) per Erasing; zero height for none)."""
+    to erase (one (B, M, 4) per Erasing; zero height for none), and those of RandAugment."""
 
     flip: np.ndarray
     top: np.ndarray
     left: np.ndarray
     boxes: np.ndarray
+    randaugment: Decisions | None = None
 
 
 def draw_choices(view, rng, shots, spectra, height, width):
@@ -63,14 +67,18 @@ def draw_choices(view, rng, shots, spectra, height, width):
     boxes = np.zeros((len(view.erasing), *shape, 4), dtype=np.int64)  # (erasings, B, M, 4)
     for k, erasing in enumerate(view.erasing):
         boxes[k] = draw_boxes(erasing, rng, shots * spectra, height, width).reshape(*shape, 4)
-    return share(view.shared, Choices(flip, top, left, boxes))
+    strong = view.randaugment  # drawn last, so that a view without it draws what it always drew
+    decisions = strong and draw_decisions(strong, rng, shots, spectra, height, width)
+    return share(view.shared, Choices(flip, top, left, boxes, decisions))
 
 
 def share(what, choices):
     """Give all spectra of a shot the decisions of the first: `what` is a value of `Augmentation.shared`."""
-    first = Choices._make(same(a, axis) for a, axis in zip(choices, (1, 1, 1, 2)))  # axis M of each
-    together = {"none": 0, "flip": 1, "geometry": 3, "all": 4}[what]  # how many fields of Choices
-    return Choices._make(first[:together] + choices[together:])
+    *arrays, decisions = choices
+    first = [same(a, axis) for a, axis in zip(arrays, (1, 1, 1, 2))]  # axis M of each
+    first.append(decisions and Decisions._make(same(a, 1) for a in decisions))
+    together = {"none": 0, "flip": 1, "geometry": 3, "all": 5}[what]  # how many fields of Choices
+    return Choices(*first[:together], *choices[together:])
 
 
 def same(array, axis):
@@ -104,7 +112,7 @@ def box_sides(area, aspect, height, width):
 
 def augment(view, pixels, choices, seed):
     """uint8 (B, M, 3, H, W) -> float32 of the same shape. `seed` starts the noise that fills erased boxes."""
-    images = normalise(view, moved(view, pixels, choices))
+    images = normalise(view, strengthened(view, moved(view, pixels, choices), choices.randaugment))
     every = on_device(choices.boxes, pixels.device)  # (erasings, B, M, 4)
     for erasing, boxes in zip(view.erasing, every):
         erased = inside(boxes, *images.shape[-2:])  # (B, M, 1, H, W)
@@ -140,6 +148,14 @@ def moved(view, pixels, choices):
     moved = rows.gather(4, x[:, :, None, None, :].expand(pixels.shape))
     shown = y_inside[..., :, None] & x_inside[..., None, :]  # (B, M, H, W)
     return moved.masked_fill(~shown[:, :, None], 0)
+
+
+def strengthened(view, pixels, decisions):
+    """RandAugment of uint8 (B, M, 3, H, W), and the cut-out that ends it, if the view has one."""
+    if view.randaugment is None:
+        return pixels
+    cut = inside(on_device(decisions.box, pixels.device), *pixels.shape[-2:])  # (B, M, 1, H, W)
+    return operate(pixels, decisions).masked_fill(cut, view.randaugment.fill)
 
 
 def on_device(array, device):

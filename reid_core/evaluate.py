@@ -22,15 +22,17 @@ WORDS = {
 }
 
 
-def run_tests(method, data, device=None, precision="fp32", number=None):
+def run_tests(method, data, device=None, precision="fp32", number=None, brief=False):
     """{task: Scores} of the first `number` of the method's tests that the data has queries for (None: of
-    all).
+    all), and of those whose summary alone is kept, if `brief`.
 
     A split is encoded once, for all features that any of the tests names; once more for each choice of
     spectra that tests go without.
     """
     method.eval()
-    tasks = dict(list(available_tasks(method, data).items())[:number])
+    there = available_tasks(method, data)
+    tasks = dict(list(there.items())[:number])
+    tasks |= {name: task for name, task in there.items() if brief and task.brief}
     how = {"device": device, "precision": precision}
     found = {}
     for gone in dict.fromkeys(task.without for task in tasks.values()):

@@ -25,14 +25,25 @@ class Neck(nn.BatchNorm1d):
     forward = in_float32(nn.BatchNorm1d.forward)
 
 
+class StillNeck(nn.BatchNorm1d):
+    """A neck that no loss reads: batch norm of (B, D) without weights, for its running statistics."""
+
+    def __init__(self, width):
+        super().__init__(width, affine=False)
+
+    forward = in_float32(nn.BatchNorm1d.forward)
+
+
 class Head(nn.Module):
     """A neck and a bias-free classifier behind it: (B, D) -> logits (B, C)."""
 
     def __init__(self, width, classes, std=0.001, bias=False):
         super().__init__()
         self.neck = Neck(width, bias)
-        self.classifier = nn.Linear(width, classes, bias=False)
+        self.classifier = nn.Linear(width, max(classes, 1), bias=False)
         nn.init.normal_(self.classifier.weight, std=std)  # CLIP-ReID's start: nearly equal logits
+        if not classes:  # identities come with `grow`
+            self.resize(self.classifier.weight.detach()[:0])
 
     def grow(self, classes, std=0.001):
         """Room for `classes` more identities; the classifier rows there are stay as they are."""
@@ -42,10 +53,12 @@ class Head(nn.Module):
 
     def resize(self, weight):
         """The classifier with these rows (C, D), however many it had."""
-        shape = {"in_features": weight.shape[1], "out_features": len(weight), "bias": False}
+        rows = max(len(weight), 1)  # torch warns where it prepares a matrix without rows
+        shape = {"in_features": weight.shape[1], "out_features": rows, "bias": False}
         # no random number is drawn: what is made after it stays the same
         self.classifier = nn.utils.skip_init(nn.Linear, **shape, device=weight.device)
         self.classifier.weight = nn.Parameter(weight)
+        self.classifier.out_features = len(weight)
 
     def _load_from_state_dict(self, state, prefix, *rest):
         """A classifier takes the number of identities that the file holds."""
@@ -99,6 +112,44 @@ class CrossAttention(nn.Module):
     def split(self, x):
         """(B, T, D) -> (B, heads, T, D / heads)."""
         return x.unflatten(2, (self.heads, -1)).transpose(1, 2)
+
+
+class PrototypeMemory(nn.Module):
+    """What is kept of T earlier domains where no image may be (VLADR as described): a vector (E) for each of
+    K attributes and each domain, an average that follows the batches of its domain and is frozen when the
+    next begins. ValueError for a file of another K or width."""
+
+    def __init__(self, attributes, width, decay):
+        super().__init__()
+        self.decay = decay
+        self.register_buffer("kept", torch.zeros(0, attributes, width))  # (T, K, E)
+        self.register_buffer("moving", torch.zeros(attributes, width))  # (K, E) of the domain that is learned
+        self.register_buffer("begun", torch.zeros(()))  # 0 before the domain's first batch, then 1
+
+    def open(self, number):
+        """Begin the `number`-th domain, from 1: what moved so far is kept."""
+        if number > 1:
+            self.kept = torch.cat([self.kept, self.moving[None]])
+        self.moving = torch.zeros_like(self.moving)
+        self.begun = torch.zeros_like(self.begun)
+
+    def follow(self, mean):
+        """After a step: moving <- decay x moving + (1 - decay) x the batch's mean (K, E), which the first
+        batch sets."""
+        self.moving.lerp_(mean.to(self.moving), 1 - self.decay * self.begun)
+        self.begun.fill_(1)
+
+    def _load_from_state_dict(self, state, prefix, *rest):
+        """The memory takes the number of domains that the file holds."""
+        kept = state.get(prefix + "kept")
+        if kept is not None:
+            if kept.shape[1:] != self.moving.shape:
+                raise ValueError(
+                    f"expected a memory of {len(self.moving)} attributes of {self.moving.shape[1]} numbers "
+                    f"each, found {tuple(kept.shape[1:])} in the file; take the recipe that made it."
+                )
+            self.kept = self.kept.new_empty(kept.shape)
+        super()._load_from_state_dict(state, prefix, *rest)
 
 
 ACTIVATIONS = {"ReLU": nn.ReLU, "GELU": nn.GELU}

@@ -72,6 +72,16 @@ def bank_classification(features, bank, ids, scale=1.0, cosine=True, smoothing=0
 
 
 @in_float32
+def batch_classification(features, sentences, ids, temperature=1.0):
+    """Cross-entropy of `features` (B, D) against one vector per identity *of the batch*, on cosines;
+    `sentences` (B, D) holds that of each row's identity. VLADR's coarse term. Rows of one identity count as
+    one: no set of identities is asked for, which would make the host wait."""
+    count = (ids[:, None] == ids).sum(1)  # (B,)
+    logits = similarity(features, sentences) / temperature - count.log()  # (B, B)
+    return F.cross_entropy(logits, torch.arange(len(ids), device=ids.device)) - count.log().mean()
+
+
+@in_float32
 def similarity_distribution_matching(images, texts, ids, temperature=0.02, eps=1e-8):
     """SDM (IRRA; HPL Eq. 2): KL of the softmax of cosines from the share of each match, both directions
     summed."""
@@ -143,11 +153,16 @@ def old_class_distillation(student, teacher, temperature=2.0):
 
 
 @in_float32
-def attribute_alignment(features, texts):
+def attribute_alignment(features, texts, scale=1.0):
     """Each image's attribute (B, K, D) with its own sentence (B, K, D) among those of the batch, both
-    directions, mean over K. VLADR's L_MAlign: cosines, temperature 1."""
+    directions, mean over K. VLADR's L_MAlign: cosines, scale 1."""
     pairs = zip(features.unbind(1), texts.unbind(1))  # K times (B, D) with (B, D)
-    return torch.stack([(pair_contrast(v, t) + pair_contrast(t, v)) / 2 for v, t in pairs]).mean()
+    return torch.stack([matching(v, t, scale) for v, t in pairs]).mean()
+
+
+def matching(images, texts, scale=1.0):
+    """CLIP's loss: row i of (B, D) with row i of (B, D), both directions averaged, on scale x cosine."""
+    return (pair_contrast(images, texts, scale) + pair_contrast(texts, images, scale)) / 2
 
 
 def attribute_relations(features, temperature=0.005):
@@ -178,10 +193,23 @@ def orthogonality(features):
 
 
 @in_float32
+def attribute_distance(features, texts):
+    """One minus the cosine of each image's attribute (B, K, D) with what its description says of it
+    (B, K, D), mean over both. VLADR as described, L_CMA."""
+    return (1 - F.cosine_similarity(features, texts, dim=-1)).mean()  # cosines (B, K)
+
+
+@in_float32
 def prototype_distance(features, prototypes):
     """One minus the cosine of each attribute's batch mean (B, K, D) with its memory (K, D), mean over K.
     VLADR as described, L_IDA."""
     return (1 - F.cosine_similarity(features.mean(0), prototypes, dim=-1)).mean()  # cosines (K,)
+
+
+@in_float32
+def image_prototype_distance(features, prototypes):
+    """The same for every image of its own, which pulls all people to one point."""
+    return (1 - F.cosine_similarity(features, prototypes, dim=-1)).mean()  # cosines (B, K)
 
 
 @in_float32

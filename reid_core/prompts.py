@@ -1,6 +1,7 @@
 """Sentences with learnable gaps, per-block visual prompts, and tables that grow with the identities.
 
-B sentences, L words, G vectors in a gap, D width of the tower, P prompts, C identities
+B sentences, L words, G vectors in a gap, D width of the tower, P prompts, C identities, E width of the joint
+space
 """
 
 import re
@@ -79,6 +80,36 @@ class ComposedPrompt:
         features = F.normalize(features, dim=-1) if self.normalised else features
         words = self.inversion(features)  # (B, count, width of a word)
         return self.text(*self.template(identity=words))
+
+
+class ReadingPrompts(nn.Module):
+    """Prompts that read a sentence (VLADR as described): each is `length` vectors between the last word and
+    the end token. The text tower is causal: in front of the words a prompt could not read them."""
+
+    def __init__(self, count, length, width, std):
+        super().__init__()
+        self.table = nn.Parameter(torch.randn(count, length, width) * std)  # (prompts, P, D)
+
+    def forward(self, text, ids):
+        """Token ids (B, prompts, L), a sentence for each prompt, zero after the end token, with room for the
+        prompt within the tower's context -> what each reads (B, prompts, E)."""
+        rows = len(ids)
+        prompts = self.table.repeat(rows, 1, 1)  # (B prompts, P, D)
+        words = self.join(text.embed(ids.flatten(0, 1)), ids.flatten(0, 1).argmax(1), prompts)
+        return text.joint_end(text(*words)).unflatten(0, (rows, -1))
+
+    @staticmethod
+    def join(words, end, prompts):
+        """Words (N, L, D) whose end token stands at `end` (N,), and prompts (N, P, D) before it -> Words."""
+        _, length, width = prompts.shape
+        place = torch.arange(words.shape[1] + length, device=words.device)[None]  # (1, L + P)
+        behind = place - end[:, None]  # (N, L + P), 0 where the prompt begins
+        old = torch.where(behind < 0, place, (place - length).clamp(min=0))  # which word stands there
+        new = behind.clamp(0, length - 1)
+        wide = [index[..., None].expand(-1, -1, width) for index in (old, new)]
+        inside = ((behind >= 0) & (behind < length))[..., None]
+        joined = torch.where(inside, prompts.gather(1, wide[1]).to(words.dtype), words.gather(1, wide[0]))
+        return Words(joined, end + length)
 
 
 class ShallowPrompts(nn.Module):
@@ -167,6 +198,10 @@ class PromptPool(nn.Module):
         self.trained = nn.Parameter(self.waiting[:, :slots].clone())
         self.waiting = self.waiting[:, slots:].clone()
 
+    def opened(self):
+        """How many slots are open."""
+        return self.frozen.shape[1] + self.trained.shape[1]
+
     def _load_from_state_dict(self, state, prefix, *rest):
         """Each part takes the number of slots that the file holds."""
         for name in ("frozen", "trained", "waiting"):
@@ -207,6 +242,10 @@ class NoPool(nn.Module):
 
     def open(self, slots):
         """Nothing opens."""
+
+    def opened(self):
+        """No slot."""
+        return 0
 
     def forward(self, index, x, prompts):
         return prompts

@@ -26,6 +26,7 @@ FOLDERS = {
     "HPL": "3_hpl",
     "DMPT": "4_dmpt",
     "PAD": "5_pad",
+    "VLADR": "6_vladr",
 }
 CLAIMED = [(name, claim) for name, found in chapters.CLAIMS.items() for claim in found]
 WORLD = {"origin": "world", "name": "toy"}

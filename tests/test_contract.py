@@ -33,6 +33,8 @@ SMALL = {
     "ids_per_batch": FEW // 2,  # two steps of an epoch: one can be interrupted
     "stage2_ids_per_batch": FEW,
     "stage1_batch": 4 * FEW,
+    "stage1_ids": FEW,
+    "stage2_ids": FEW,
     "batch_t2i_pairs": 4 * FEW,
     "batch_i2i_images": 4 * FEW,
 }

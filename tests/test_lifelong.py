@@ -12,15 +12,15 @@ from reid_core.analysis import visuals
 from reid_core.contract import interrupted, same_state
 from reid_core.data import load_data, still_batches
 from reid_core.evaluate import run_tests
+from reid_core.methods import METHODS
 from reid_core.methods.base import freeze_all_but, total
 from reid_core.methods.baseline import LIFELONG, LearningWithoutForgetting, Replay, Sequential, exemplars
-from reid_core.methods.clip_reid import RECIPE
 from reid_core.recipe import PROFILES
 from reid_core.runs import measure
 from reid_core.runs.run import OWN, Spec
 
 SMALL = {"stage2_epochs": 1, "stage2_ids_per_batch": 2, "image_height": 64, "image_width": 32}
-RECIPE_ = RECIPE.at(PROFILES["smoke"]).but(**SMALL)
+RECIPE_ = METHODS["lifelong"].recipe.at(PROFILES["smoke"]).but(**SMALL)
 ORDER = ("world_a@8", "world_b@8")  # eight identities to learn in each: four steps
 
 
@@ -133,7 +133,7 @@ def test_the_memory_of_replay_has_its_size_and_is_the_same_every_time(domains):
     method.begin_domain(domains[0], 1)
     method.begin_domain(domains[1], 2)
     assert method.data.classes > domains[1].classes
-    assert len(method.data.train) <= len(domains[1].train) + Replay.memory
+    assert len(method.data.train) <= len(domains[1].train) + RECIPE_.replay_images
 
 
 def test_an_order_is_a_run_like_any_other(shelves, monkeypatch):

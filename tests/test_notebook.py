@@ -188,7 +188,7 @@ def test_of_two_pages_that_lack_a_run_one_trains_and_both_print_it(shelves, monk
     """Snakemake executes pages side by side: a run that was trained twice would be older on one of them."""
     trained = []
 
-    def slowly(spec, log):
+    def slowly(spec, **how):
         trained.append(spec)
         time.sleep(0.3)
         return shelves[1].write(dataclasses.replace(run(0, [0.5]), spec=spec))

@@ -129,6 +129,23 @@ def test_the_test_script_picks_among_slots_that_no_domain_has_opened(domains):
     assert not torch.equal(*found) and torch.equal(*opened), "training picks among open slots"
 
 
+@pytest.mark.parametrize("variant", KINDS)
+def test_anchors_of_a_domain_stay_as_its_end_left_them(variant, domains):
+    """Whatever becomes of their words later; unseen sets have none."""
+    method = build(variant, domains[:1])
+    before = method.own_sentences()
+    method.begin_domain(domains[1], 2)
+    with torch.no_grad():
+        for table in (method.words.new, method.words.old):
+            table.add_(1.0)
+    assert torch.equal(method.anchors["world_a"], before)
+    found = [method.eval().traits(domain)["anchor cosine"] for domain in domains]
+    features, _ = method.looked_at(domains[0])
+    best = nn.functional.cosine_similarity(features[:, None], before[None], dim=-1).max(1).values
+    assert found[0] == [pytest.approx(best.mean().item(), abs=1e-4)] and found[1] != found[0]
+    assert "anchor cosine" not in method.traits(load_data("world_f@8", "smoke"))
+
+
 # What a domain trains
 
 
@@ -254,7 +271,7 @@ def test_the_slots_that_images_pick_are_shared_out_among_the_domains_that_opened
     method.prompts.query = lambda x: torch.eye(x.shape[2])[:1].expand(len(x), -1)
     assert method.traits(domains[1])["slots"] == pytest.approx([0, 100])
     row = "S1: Freeze=1;VA=0;TEXKD=0;VISKD=0"
-    assert build("released", domains, row).traits(domains[1]) == {}
+    assert "slots" not in build("released", domains, row).traits(domains[1])
 
 
 def test_gamma_is_a_constant_in_the_code_and_learns_in_the_document(domains):

@@ -11,7 +11,7 @@ from matplotlib import pyplot as plt
 from data_prep import catalogue
 from reid_core import lifelong
 from reid_core.analysis import bench
-from reid_core.report import chapters, landing, orders
+from reid_core.report import chapters, landing
 from reid_core.report import page as page_of
 from reid_core.report.chapters import pad
 from reid_core.runs import averages, intervals
@@ -167,7 +167,7 @@ def test_the_book_measures_every_row_that_the_chapter_asks_for():
     wanted = set(chapters.wanted())
     page = chapter()
     labels = {label for question in chapters.QUESTIONS["PAD"].values() for label in question.labels}
-    for label in labels | set(orders.WHOLE.values()):
+    for label in labels | set(pad.COMPARED.values()):
         if label not in ("all slots at test (D8)",):  # a test of another row's run
             assert set(page.specs(label)[:3]) <= wanted, label
     five = [pad.PLAIN, "full", pad.DESCRIBED, pad.SEQUENTIAL, pad.JOINT]
@@ -179,6 +179,19 @@ def test_the_simple_baselines_have_at_least_as_many_epochs_as_pad():
     page = chapter()
     theirs = page.specs(pad.SEQUENTIAL)[0].recipe().stage2_epochs
     assert theirs >= max(page.specs("full")[0].recipe().stage2_epochs)
+
+
+def test_drift_is_told_of_images_right_after_their_domain_and_at_the_end(shelves):
+    assert "not run" in chapter().anchors().data
+    for seed in range(2):
+        run = in_order(chapter().specs("full")[seed], matrix_of(0.4))
+        for one in run.scores:
+            own = one["after"] == one["data"]
+            one["traits"] = {"anchor cosine": [0.3 if own else 0.2]} if one["data"] in ORDER else {}
+        BOOK.write(run)
+    told = chapter().anchors().data
+    assert "0.300, 0.200" in told and "0.300, 0.300" in told, "of the last domain both are one"
+    assert "-0.100" in told or "\u22120.100" in told
 
 
 def test_whose_slots_images_pick_is_told_of_runs_that_kept_it(shelves):

@@ -158,7 +158,7 @@ def test_your_run_is_trained_once_on_your_shelf_and_stands_beside_the_books(shel
 
 def test_retrain_trains_in_smoke_though_a_fresh_run_is_there(shelves, fresh, monkeypatch):
     trained = []
-    monkeypatch.setattr(measure, "measure", lambda spec, log: trained.append(spec))
+    monkeypatch.setattr(measure, "measure", lambda spec, **how: trained.append(spec))
     kept(OWN, profile="smoke")
     page = SimpleNamespace(profile="smoke", data="world_market", seed=0, retrain=False, shelf=OWN)
     assert notebook.reproduce(page, *NAMES["CLIP-ReID"]) and trained == []

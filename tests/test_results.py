@@ -64,7 +64,7 @@ def test_a_row_that_nobody_ran_is_none():
     [
         (
             Spec("clip_read", "baseline"),
-            "a method among clip_reid, promptsg, hpl, dmpt, pad, lifelong, found 'clip_read'",
+            "a method among clip_reid, promptsg, hpl, dmpt, pad, vladr, lifelong, found 'clip_read'",
         ),
         (Spec("clip_reid", "base"), "a variant of clip_reid among baseline, clip_reid, found 'base'"),
         (

@@ -20,7 +20,8 @@ def read_descriptions(path):
                 f"{len(fields)} fields in line {number}; correct the line."
             )
         if line:
-            found[fields[0]] = tuple(fields[1:])
+            name, *parts = map(str.strip, fields)  # as the published code reads them
+            found[name] = tuple(parts)
     return found
 
 

@@ -383,12 +383,17 @@ NAMES = {  # as the papers call the parts of a method
     "second": "second class token",
     "layers": "interaction layer",
     "means": "mean images",
+    "region_attn": "attribute queries",
+    "region_proj": "projection",
+    "joint_neck": "joint neck",
 }
 
 
 def shown(part):
     """How a picture calls a part; the terms of a loss keep their names."""
     first, space, rest = part.name.partition(" ")
+    if first == "old":  # a part of the model as it was before the domain
+        rest = NAMES.get(rest, rest)
     return part.name if part.kind == "loss" else NAMES.get(first, first) + space + rest
 
 

@@ -14,7 +14,7 @@ import torch
 from threadpoolctl import threadpool_limits
 
 from reid_core import checkpoint, evaluate, loading, train
-from reid_core.analysis import explain, sentences
+from reid_core.analysis import explain, regions, sentences
 from reid_core.methods import METHODS
 from reid_core.runs import measure
 from reid_core.runs.fill import is_shown
@@ -459,7 +459,7 @@ def read(path):
 def measure_and_keep(spec, *, shelf=OWN, told=lambda run: None, **options):
     """`measure.measure`, then `told` with the run, and then `keep` if a page of the book shows pictures of it
     (`is_shown`). Whatever becomes of the pictures, the run is there."""
-    run = measure.measure(spec, shelf=shelf, **options)
+    run = measure.measure(spec, shelf=shelf, traits_of=regions.traits_of, **options)
     told(run)
     if is_shown(run) and (shelf is BOOK or spec.profile != "smoke"):
         keep_or_tell(run, shelf)

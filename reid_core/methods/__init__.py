@@ -1,5 +1,5 @@
-"""The papers, each a `base.Paper` at the end of its own file. What is not complete yet has stages, but no
-losses: it proves that the contract of `base` holds it, and no command runs it."""
+"""The papers, each a `base.Paper` at the end of its own file, and the simple baselines of lifelong chapters.
+What is not complete has stages, but no losses: no command runs it."""
 
 from reid_core.methods import clip_reid, dmpt, hpl, pad, promptsg, vladr
 from reid_core.methods.base import Paper, Variant
@@ -10,6 +10,18 @@ AS_LONG_AS_PAD = {
     name: getattr(pad.PAPER.recipe.on("", position=1), name)
     for name in ("stage2_epochs", "stage2_span", "stage2_milestones")
 }
+AS_LONG_AS_VLADR = {"stage2_epochs": vladr.PAPER.recipe.stage2_epochs}
+# VLADR's prototypes of a domain take 4 x 512 numbers, 8 KiB: less than one image of 256 x 128. Four images
+# are the fewest that give each of four earlier domains one.
+FEW_IMAGES = {"replay_images": 4}
+LIFELONG_ROWS = {
+    "full": {},
+    "PAD's epochs": AS_LONG_AS_PAD,
+    "VLADR's epochs": AS_LONG_AS_VLADR,
+    "VLADR's epochs, two views": {**AS_LONG_AS_VLADR, "strong_view": True},
+    "as few images as prototypes weigh": {**AS_LONG_AS_VLADR, **FEW_IMAGES},
+}
+EVERYBODY = tuple(row for row in LIFELONG_ROWS if row != "as few images as prototypes weigh")
 PAPERS = {
     "clip_reid": clip_reid.PAPER,
     "promptsg": promptsg.PAPER,
@@ -17,10 +29,13 @@ PAPERS = {
     "dmpt": dmpt.PAPER,
     "pad": pad.PAPER,
     "vladr": vladr.PAPER,
-    "lifelong": Paper(  # the simple baselines of lifelong chapters, with CLIP-ReID's settings
-        recipe=clip_reid.RECIPE,
-        variants={name: Variant(kind) for name, kind in LIFELONG.items()},
-        rows={"full": {}, "PAD's epochs": AS_LONG_AS_PAD},
+    "lifelong": Paper(
+        recipe=clip_reid.LifelongRecipe(),
+        variants={
+            name: Variant(kind, rows=None if name == "exemplar replay" else EVERYBODY)
+            for name, kind in LIFELONG.items()
+        },
+        rows=LIFELONG_ROWS,
     ),
 }
 METHODS = {name: paper for name, paper in PAPERS.items() if paper.complete}

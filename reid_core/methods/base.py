@@ -98,6 +98,7 @@ class Task(NamedTuple):
     protocol: str = "all"
     rerank: bool = False  # by k-reciprocal neighbours
     without: tuple = ()  # spectra that are taken away from query and gallery
+    brief: bool = False  # of its scores, an order's run keeps the summary alone
 
 
 class Method(nn.Module):

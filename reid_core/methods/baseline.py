@@ -36,6 +36,7 @@ from reid_core.methods.base import (
     nothing,
 )
 from reid_core.optim import Group
+from reid_core.randaugment import RandAugment
 from reid_core.samplers import CaptionShuffle, IdentityBatches
 from reid_core.schedules import warmup_milestones
 
@@ -49,6 +50,17 @@ def published_train_view(recipe):
     area = (r.random_erasing_area_min, r.random_erasing_area_max)
     erasing = Erasing(r.random_erasing_p, area, r.random_erasing_aspect)
     return Augmentation(r.train_interpolation, r.norm_mean, r.norm_std, r.flip_p, r.pad, erasing=(erasing,))
+
+
+def published_strong_view(recipe):
+    """The second view of VLADR's training (ShrinkMatchTransfer.py): flipped, cropped with reflected borders,
+    RandAugment with a cut-out, and no erasing."""
+    r = recipe
+    chance = RandAugment(
+        r.strong_randaugment_n, r.strong_randaugment_m, cutout=r.strong_cutout / r.image_height
+    )
+    pad = r.strong_reflect_padding
+    return Augmentation("bicubic", r.norm_mean, r.norm_std, 0.5, pad, "reflect", randaugment=chance)
 
 
 class PublishedViews:
@@ -93,8 +105,15 @@ class VisualPath(PublishedViews, Method):
 
     def encode(self, batch):
         """f11, f12, fp of the first view, (B, D) each."""
-        # images (B, M, 3, H, W) with M = 1
-        return self.image.reid_features(self.image(batch.images.flatten(0, 1), batch.cameras))
+        return self.encode_view(batch, batch.images)
+
+    def encode_view(self, batch, images):
+        """The same of one view (B, M, 3, H, W) of the batch, M = 1."""
+        return self.image.reid_features(self.image(images.flatten(0, 1), batch.cameras))
+
+    def train_views(self):
+        """The views of a training image."""
+        return [self.train_view()]
 
     def visual_losses(self, features, labels):
         """L_ID and L_tri of f11, f12 and fp (`reid_terms`)."""
@@ -109,7 +128,7 @@ class VisualPath(PublishedViews, Method):
             epochs=r.stage2_epochs,
             # P x K
             sampler=IdentityBatches(self.data.labels, r.stage2_ids_per_batch, r.stage2_images_per_id),
-            views=[self.train_view()],
+            views=self.train_views(),
             losses=losses,
             weights=weights,
             groups=[
@@ -251,6 +270,19 @@ class Sequential(Baseline, LifelongMethod):
         weights |= self.distilled() if self.position > 1 else {}
         return [self.visual_stage("image encoder", self.losses, weights, start=self.remember)]
 
+    def train_views(self):
+        """VLADR's strong view beside the own one, where the recipe has it."""
+        return [self.train_view(), *[published_strong_view(self.recipe)] * self.recipe.strong_view]
+
+    def losses(self, batch):
+        return Losses(self.terms_of_views(batch, self.encode(batch), batch.labels))
+
+    def terms_of_views(self, batch, features, labels):
+        """L_ID and L_tri of the first view, whose `features` are given, and of all others, summed."""
+        others = [self.encode_view(batch, images) for images in batch.views[1:]]
+        each = [self.visual_losses(one, labels) for one in (features, *others)]
+        return {term: sum(terms[term] for terms in each) for term in each[0]}
+
     def distilled(self):
         """Weights of the terms that hold on to earlier domains, from the second on."""
         return {}
@@ -277,7 +309,7 @@ class FeatureDistillation(Sequential):
 
     def losses(self, batch):
         features = self.encode(batch)
-        terms = self.visual_losses(features, batch.labels)
+        terms = self.terms_of_views(batch, features, batch.labels)
         return Losses(terms | self.kept_terms(batch, features))
 
     def kept_terms(self, batch, features):
@@ -325,7 +357,7 @@ class LearningWithoutForgetting(FeatureDistillation):
         """Labels count from the first row that belongs to the domain."""
         first = self.heads[0].classifier.out_features - self.data.classes  # identities of earlier domains
         features = self.encode(batch)
-        terms = self.visual_losses(features, batch.labels + first)
+        terms = self.terms_of_views(batch, features, batch.labels + first)
         return Losses(terms | self.kept_terms(batch, features))
 
     def kept_terms(self, batch, features):
@@ -356,10 +388,9 @@ class WeightFusion(FeatureDistillation):
 
 
 class Replay(Sequential):
-    """Sequential training that also sees exemplars of earlier domains: `memory` images in all, as many of
-    each domain, whole identities in their order with four images at most."""
+    """Sequential training that also sees exemplars of earlier domains: as many images in all as the recipe
+    says, as many of each domain, whole identities in their order with four images at most."""
 
-    memory = 500  # images of earlier domains in all
     each = 4  # images of an identity: K of a batch
 
     def __init__(self, recipe, data):
@@ -368,7 +399,8 @@ class Replay(Sequential):
 
     def begin_domain(self, domain, number):
         self.met = [*self.met[: number - 1], domain]
-        earlier = [exemplars(one.manifest, self.memory // (number - 1), self.each) for one in self.met[:-1]]
+        some = self.recipe.replay_images // max(number - 1, 1)  # of each earlier domain
+        earlier = [exemplars(one.manifest, some, self.each) for one in self.met[:-1]]
         joint = ReidData(join([domain.manifest, *earlier])) if earlier else domain
         super().begin_domain(joint, number)
 

@@ -89,6 +89,18 @@ class ClipReidRecipe(Recipe):
     seed: int = released(1234, "config/defaults.py:108; any number: runs name theirs")
 
 
+@dataclass(frozen=True)
+class LifelongRecipe(ClipReidRecipe):
+    """CLIP-ReID's, a second view as in VLADR's code, and the size of a memory of images."""
+
+    strong_view: bool = assumed(False, "VLADR D10: rows have both views, as VLADR has")
+    strong_reflect_padding: int = assumed(16, "as VLADR's", "pixels")
+    strong_randaugment_n: int = assumed(2, "as VLADR's")
+    strong_randaugment_m: int = assumed(10, "as VLADR's")
+    strong_cutout: int = assumed(64, "as VLADR's", "pixels")
+    replay_images: int = assumed(500, "exemplar replay: images of earlier domains in all")
+
+
 RN50 = {  # what changes with the other backbone
     "backbone": released("RN50-quickgelu", f"{RN}:6"),
     "norm_mean": released(IMAGENET_MEAN, f"{RN}:17", row="norm_mean_rn50"),

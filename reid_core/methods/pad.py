@@ -21,6 +21,7 @@ immaterial.
 """
 
 import copy
+import re
 from dataclasses import dataclass
 
 import torch
@@ -202,6 +203,7 @@ class PAD(PublishedViews, LifelongMethod):
         self.data = data
         self.position = 0
         self.first = 0  # row of the table of words where the domain's identities begin
+        self.anchors = {}  # domain -> (C, E) its sentences as its end left them; looked at alone
         self.image, text, self.tokenizer = load_clip(r.backbone, r.pretrained, self.size)
         self.text = one_of(TEXT_TOWERS, r.text_tower, "text_tower")(text, r.backbone)
         self.template = PromptTemplate(r.prompt_template, self.text, self.tokenizer)
@@ -258,6 +260,7 @@ class PAD(PublishedViews, LifelongMethod):
     def begin_domain(self, domain, number):
         """New words and classifiers for the domain's identities, and new slots; necks go on."""
         r = self.recipe
+        self.anchors = {**self.anchors, self.domain_of(self.data): self.own_sentences()} if number > 1 else {}
         self.data = domain
         self.position = number
         self.first = len(self.words()) if self.old_words == "trained" else 0
@@ -275,6 +278,15 @@ class PAD(PublishedViews, LifelongMethod):
     def known_words(self):
         """The words that the text teacher holds on to."""
         raise NotImplementedError
+
+    @staticmethod
+    def domain_of(data):
+        """The name of a domain, whichever part or protocol of it."""
+        return re.split("[@#]", data.manifest.name)[0]
+
+    def own_sentences(self):
+        """(C, E) of the domain's identities, as they are."""
+        return in_chunks(self.sentences, len(self.words()), self.bank.device)[self.first :]
 
     @property
     def settings(self):
@@ -376,24 +388,37 @@ class PAD(PublishedViews, LifelongMethod):
         prompter = getattr(self.prompts, self.tested)
         return dict(zip(("f11", "f12", "fp"), seen(self.image, prompter, batch)))
 
-    @torch.no_grad()
     def traits(self, data):
         """{"slots": per cent of all picks, over query images and blocks, that fall on the slots of each
-        domain so far}; nothing without a pool."""
-        if not self.recipe.va_prompts:
-            return {}
-        opened = self.prompts.frozen.shape[1] + self.prompts.trained.shape[1]
+        domain so far (nothing without a pool), "anchor cosine": [mean over query images of the largest cosine
+        with a sentence of their domain, as it was at that domain's end]} (of a domain that was learned)."""
+        features, picked = self.looked_at(data)
+        there = {**self.anchors, self.domain_of(self.data): self.own_sentences()}
+        anchors = there.get(self.domain_of(data))
+        found = {} if anchors is None else {"anchor cosine": nearness(features, anchors)}
+        return found | ({"slots": self.shares_of(picked)} if self.recipe.va_prompts else {})
+
+    @torch.no_grad()
+    def looked_at(self, data):
+        """fp (Q, E) of the query images, and the slots that each picks in every block."""
+        opened = self.prompts.opened()
+        features = []
         picked = []
 
         def noting(index, x, prompts):
             picked.append(self.prompts.nearest(index, x, opened).flatten())
             return self.prompts(index, x, prompts)
 
+        prompter = noting if self.recipe.va_prompts else self.prompts
         for batch in still_batches(data, "query", self.size, self.test_view(), self.bank.device):
-            seen(self.image, noting, batch)
-        domains = torch.cat(picked) // self.recipe.new_slots  # of the domain that opened it, from 0
+            features.append(seen(self.image, prompter, batch)[2])
+        return torch.cat(features), picked
+
+    def shares_of(self, picked):
+        """Per cent of picked slots that each domain so far has opened."""
+        domains = torch.cat(picked) // self.recipe.new_slots  # from 0
         counts = domains.bincount(minlength=self.position).float()
-        return {"slots": (100 * counts / counts.sum()).tolist()}
+        return (100 * counts / counts.sum()).tolist()
 
     def retrieval_tasks(self):
         return {"image to image": Task(TESTED, TESTED)}
@@ -602,6 +627,11 @@ def seen(tower, prompter, batch):
     """f11, f12, fp (B, D) of a tower with prompts, for the first view."""
     # images (B, M, 3, H, W) with M = 1
     return tower.reid_features(tower(batch.images.flatten(0, 1), prompter=prompter))
+
+
+def nearness(features, anchors):
+    """[mean over rows (Q, E) of the largest cosine with an anchor (C, E)]."""
+    return [round(similarity(features.float(), anchors.float()).amax(1).mean().item(), 5)]
 
 
 @torch.no_grad()

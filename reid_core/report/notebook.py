@@ -17,7 +17,7 @@ from pygments.lexers import PythonLexer
 
 from data_prep import catalogue
 from data_prep.catalogue import ROOT
-from reid_core.analysis import dataflow
+from reid_core.analysis import dataflow, regions
 from reid_core.methods import METHODS
 from reid_core.recipe import profile_called
 from reid_core.report import ablations, chapters, claims, figures, forest, images, overall, reported, tables
@@ -187,7 +187,7 @@ def reproduce(page, method, variant, row="full", seed=None):
     spec = Spec(method, variant, row, page.data, page.profile, seed)
     try:
         if page.retrain:
-            return measure.measure(spec, log=PageLine())
+            return measure.measure(spec, traits_of=regions.traits_of, log=PageLine())
         if page.profile == "smoke":
             return trained_once(spec)
         return page.shelf.find(spec)
@@ -218,7 +218,7 @@ def trained_once(spec, log=None):
     with records.turn_at(OWN.path(spec)):
         run = OWN.find(spec)
         if run is None or run.outdated:
-            run = measure.measure(spec, log=log or quiet)
+            run = measure.measure(spec, traits_of=regions.traits_of, log=log or quiet)
     return run
 
 
@@ -232,6 +232,8 @@ NAMES = {  # what tables call a variant
     "image model alone": ("hpl", "images"),
     "PAD": ("pad", "released"),
     "PAD as described": ("pad", "described"),
+    "VLADR": ("vladr", "released"),
+    "VLADR as described": ("vladr", "described"),
     **{name: ("lifelong", name) for name in METHODS["lifelong"].variants},
 }
 
@@ -330,7 +332,7 @@ class Chapter:
     def asked(self, claim):
         """(claim, Row of its better side, Row of the other, title of the data)."""
         data = (self.away or self.other) if claim.away else self.page.data
-        printed = printed_of(dict(enumerate(claim.printed)), data)
+        printed = self.printed_at(dict(enumerate(claim.printed)), data, claim.tests[0])
         sides = []
         for k, label in enumerate((claim.better, claim.against)):
             specs = [] if claim.away and not self.away else self.specs(label, data)
@@ -362,10 +364,12 @@ class Chapter:
     def rows(self, name, data):
         """{label: Row} of a question, with the printed numbers where a table has them."""
         question = chapters.QUESTIONS[self.name][name]
-        printed = self.printed(question.table, question.labels, data) if question.table else {}
         made = {}
         for label in question.labels:
             test = question.tests.get(label)
+            printed = {}
+            if question.table:
+                printed = self.printed(question.table, (label,), data, test and test[1])
             made[label] = self.row(label, data, test, printed.get((label, "mAP")))
         return made
 
@@ -493,7 +497,7 @@ class Chapter:
             return HTML(tables.paragraph(TRY))
         spec = self.own
         if self.page.retrain:
-            measure.measure(spec, log=PageLine())
+            measure.measure(spec, traits_of=regions.traits_of, log=PageLine())
         else:
             trained_once(spec, PageLine())
         words = ", ".join(spec.row.split(" + ")[1:])
@@ -542,14 +546,27 @@ class Chapter:
         known = chapters.shown(label)
         return ablations.Row(self.specs(row, on), task, printed, known if known != label else "")
 
-    def printed(self, title, labels, data):
-        """{(label, metric): value} that the paper prints in a table."""
+    def printed(self, title, labels, data, test=None):
+        """{(label, metric): value} that the paper prints in a table, of rows of any variant."""
         paper, _ = NAMES[self.name]
-        return printed_of({label: {"paper": paper, "table": title, "row": label} for label in labels}, data)
+        wanted = {}
+        for label in labels:
+            variant, _ = self.meaning(label)
+            wanted[label] = {"paper": paper, "table": title, "row": label.removeprefix(f"{variant}, ")}
+        return self.printed_at(wanted, data, test)
+
+    def printed_at(self, wanted, data, test=None):
+        """{(label, metric): value} of {label: columns} where the paper prints numbers of `data`; an order has
+        a place for each `test`."""
+        return printed_of(wanted, data)
+
+    def stands_for(self, data):
+        """The data set whose printed numbers stand beside ours."""
+        return catalogue.stands_for(data)
 
     def beside(self, data):
-        """The title of the data set whose printed numbers stand beside ours."""
-        return catalogue.title(catalogue.stands_for(data))
+        """The title of that data set."""
+        return catalogue.title(self.stands_for(data))
 
     def ablation(self, rows, reference, caption, printed_on=""):
         """`ablations.ablation` on the page's shelf."""

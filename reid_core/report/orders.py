@@ -9,40 +9,38 @@ from matplotlib import pyplot as plt
 
 from data_prep import catalogue
 from reid_core import lifelong
-from reid_core.analysis import bench
 from reid_core.data import load_data
 from reid_core.report import ablations, figures, overall, reported, tables
-from reid_core.report.chapters import pad
-from reid_core.report.notebook import Chapter, figure, folded, missing, on_paper, together
+from reid_core.report.notebook import NAMES, Chapter, figure, folded, missing, on_paper, together
 from reid_core.report.tables import Head
 from reid_core.runs import averages
 from reid_core.runs.averages import SEEN, UNSEEN
 
-WHOLE = {  # what a page calls a whole method -> its label
-    **pad.SIMPLE,
-    "full fine-tuning (S0)": pad.PLAIN,
-    "PAD": "full",
-    pad.DESCRIBED: pad.DESCRIBED,
-}
-DRAWN = ("sequential fine-tuning", "joint training", "full fine-tuning (S0)", "PAD", pad.DESCRIBED)
-LINES = dict(zip(DRAWN, ("-", ":", "--", "-", "-.")))  # never colour alone
-SHADES = dict(zip(DRAWN, ("#777777", "#777777", figures.COLOURS["clip_reid"])))
-SIDES = {"seen": (SEEN, "seen_avg"), "unseen": (UNSEEN, "unseen_avg")}  # -> (test, column of reported.csv)
+SIDES = {"seen": (SEEN, "seen_avg"), "unseen": (UNSEEN, "unseen_avg")}  # -> (test, data of reported.csv)
+GREY = "#777777"
 
 
 class OrderChapter(Chapter):
     """A Chapter whose data are an order of domains; `away` is the paper's second order. A run is told by its
-    mean over seen domains after the last one."""
+    mean over seen domains after the last one.
 
-    baseline = pad.SEQUENTIAL
-    other = pad.ORDER_2
+    `facts` is the module in `chapters` with DATA, ORDER_2 and SHORT; SEQUENTIAL, the label that others are
+    compared with; COMPARED, {what a page calls a whole method: its label}; DRAWN, {those that pictures show:
+    (key of COLOURS or "", line style)}; PRINTED, {name: columns of reported.csv}; CONTEXT, {words: table};
+    and REAL, {order of the world: the one whose printed numbers stand beside it}.
+    """
+
+    facts = None  # each chapter has its own
 
     def __init__(self, page, name):
-        if page.profile == "smoke" and page.data == pad.DATA:
-            page.data = pad.SHORT  # two domains and an unseen one: seconds
+        facts = self.facts
+        self.baseline = facts.SEQUENTIAL
+        self.other = facts.ORDER_2
+        if page.profile == "smoke" and page.data == facts.DATA:
+            page.data = facts.SHORT  # two domains and an unseen one: seconds
         super().__init__(page, name)
-        if page.profile != "smoke" and page.data == pad.DATA:
-            self.away = pad.ORDER_2
+        if page.profile != "smoke" and page.data == facts.DATA:
+            self.away = facts.ORDER_2
 
     def begun(self):
         """The chapter's method in its second domain, before that is learned."""
@@ -69,18 +67,18 @@ class OrderChapter(Chapter):
 
     def whole(self, on=None):
         """{what a page calls it: ablations.Row} of whole methods."""
-        return {name: self.row(label, on) for name, label in WHOLE.items()}
+        return {name: self.row(label, on) for name, label in self.facts.COMPARED.items()}
 
     def scores(self, on=None):
         """mAP and R1 of whole methods, seen and unseen: as printed, on real orders, and on the world."""
         data = on or self.page.data
         if on == "":
             return missing("The second order, in this profile")
-        real = catalogue.stands_for(data)
+        real = self.stands_for(data)
         places = {f"{side}, {catalogue.title(real)}": side for side in SIDES}
         theirs = {place: self.printed_whole(side, real) for place, side in places.items()}
         rows = {}
-        for name, label in WHOLE.items():
+        for name, label in self.facts.COMPARED.items():
             rows[name] = {
                 place: on_paper(self.row(label, real)._replace(task=SIDES[side][0]))
                 for place, side in places.items()
@@ -91,13 +89,18 @@ class OrderChapter(Chapter):
             }
         return overall.overall(rows, theirs, self.page.shelf)
 
+    def stands_for(self, data):
+        return self.facts.REAL.get(catalogue.bare(data), data)
+
+    def printed_at(self, wanted, data, test=None):
+        """Means over seen domains; over unseen ones where that is the test."""
+        column = dict(SIDES.values()).get(test, "seen_avg")
+        there = {**reported.place_of(self.stands_for(data)), "dataset": column}
+        return reported.printed({label: {**columns, **there} for label, columns in wanted.items()})
+
     def printed_whole(self, side, real):
         """{(method, metric): value} that the paper prints of whole methods, on one side of an order."""
-        found = {}
-        for name, columns in pad.PRINTED.items():
-            there = {**reported.place_of(real), "dataset": SIDES[side][1]}
-            found |= reported.printed({name: {**columns, **there}})
-        return found
+        return self.printed_at(self.facts.PRINTED, real, SIDES[side][0])
 
     def gain(self, caption, *, on=None):
         """Whole methods against sequential fine-tuning, on the mean over seen domains."""
@@ -121,8 +124,8 @@ class OrderChapter(Chapter):
         """{what a page calls it: (T, T) scores, mean over seeds} of the methods that pages draw, and how many
         runs of each there are."""
         found = {}
-        for name in DRAWN:
-            runs, several = self.stages_of(WHOLE[name])
+        for name in self.facts.DRAWN:
+            runs, several = self.stages_of(self.facts.COMPARED[name])
             if runs:
                 found[name] = (np.mean(several, 0), runs)
         return found
@@ -130,7 +133,7 @@ class OrderChapter(Chapter):
     def forgetting(self):
         """The measures of lifelong learning, means over seeds, of whole methods."""
         lines = []
-        for name, label in WHOLE.items():
+        for name, label in self.facts.COMPARED.items():
             runs, several = self.stages_of(label)
             lines.append([name, *(mean_cell(measure, several, runs) for measure in MEASURES.values())])
         caption = (
@@ -162,7 +165,7 @@ class OrderChapter(Chapter):
             lines[name] = (lifelong.seen_averages(matrix), np.mean(apart, 0))
         ends = [f"{name} {seen[-1]:.1f} and {away[-1]:.1f}" for name, (seen, away) in lines.items()]
         caption = f"At the end, seen and unseen domains: {', '.join(ends)}{self.aged(found)}"
-        drawn = over_time(lines, self.titles)
+        drawn = over_time(lines, self.titles, self.facts.DRAWN)
         return figure(drawn, caption, "Two panels of mAP after each domain, a line per method")
 
     def aged(self, found):
@@ -176,72 +179,16 @@ class OrderChapter(Chapter):
         """The learning curves of an order are its scores over time."""
         return self.courses()
 
-    def slots(self):
-        """Whose slots the images of each seen domain pick after the last one, folded: mean over seeds."""
-        there = ablations.found(self.row("full").specs, self.page.shelf)
-        runs = [run for run in there if all("traits" in one for one in averages.final(run.scores))]
-        if not runs:
-            return missing("Slots that images pick")
-        lines = []
-        for name, title in zip(self.order, self.titles):
-            kept = [one["traits"]["slots"] for run in runs for one in own_records(run, name)]
-            shares = [f"{share:.0f}" for share in np.mean(kept, 0)]
-            lines.append([title, *(tables.Cell(one, tables.kind_of(runs), tuple(runs)) for one in shares)])
-        chance = ", ".join(f"{share:.0f}" for share in shares_of_slots(runs[0].recipe, len(lines)))
-        caption = (
-            f"Per cent of picks over blocks and query images; picks at random would give {chance}. Keys are "
-            "never trained"
-        )
-        heads = ["images of", *(f"slots opened by {title}" for title in self.titles)]
-        return folded("Whose slots images pick", tables.table(heads, lines, caption))
-
-    def storage(self):
-        """What prompts take and what learns in each domain, at the paper's size."""
-        told = bench.kept("growing_pool")
-        if not told:
-            return missing("Storage of prompts (python -m reid_core bench growing_pool)")
-        lines = []
-        for title, one in told["stored"].items():
-            total = one["words"] + one["pool"]
-            cells = [f"{total / 1e6:.2f}", f"{2 * total / 2**20:.1f}"]
-            lines.append([title, *cells, f"{one['stage 1']:.1f}", f"{one['stage 2']:.1f}"])
-        heads = [
-            "domain",
-            "prompts, M numbers",
-            "MiB in half precision",
-            "learns in stage 1, %",
-            "in stage 2, %",
-        ]
-        caption = (
-            f"{told['model']}: words of the domain's identities and the whole pool. The paper prints "
-            "13.71 M, 26.1 MiB, and 1 to 1.6 % (stage 1)"
-        )
-        return tables.table(heads, lines, caption)
-
-    def overhead(self):
-        """How much longer an image takes at test with prompts."""
-        told = bench.kept("growing_pool")
-        if not told:
-            return missing("Time of prompts at test (python -m reid_core bench growing_pool)")
-        lines = [[way, f"{ratio:.2f}"] for way, ratio in told["ratios"].items()]
-        caption = f"Time of an image at test, the tower alone = 1: {told['model']}, {told['device']}"
-        return tables.table(["prompts", "time"], lines, caption)
-
     def competitors(self):
         """What the paper and others print, folded: context, not measured here."""
+        paper, _ = NAMES[self.name]
         parts = []
-        for words, title in pad.CONTEXT.items():
-            lines = reported.numbers(paper="pad", table=title)
-            lines = lines[lines.dataset.isin(["seen_avg", "unseen_avg"])]
+        for words, title in self.facts.CONTEXT.items():
+            lines = reported.numbers(paper=paper, table=title)
+            lines = lines[lines.dataset.isin([column for _, column in SIDES.values()])]
             told = f"{words[0].upper()}{words[1:]}, as printed: context, not re-implemented here"
             parts.append(folded(told, tables.context(lines, told)))
         return together(*parts)
-
-
-def shares_of_slots(recipe, domains):
-    """(domains,) the slots that each domain opens, in per cent of all that are open at the end."""
-    opened = np.minimum(recipe["new_slots"] * np.arange(domains + 1), recipe["pool_size"])
-    return 100 * np.diff(opened) / opened[-1]
 
 
 def own_records(run, name):
@@ -287,13 +234,15 @@ def maps_of_scores(matrices, names):
     return drawn
 
 
-def over_time(lines, names):
-    """Two panels, seen and unseen domains, of {label: (seen (T,), unseen (T,))} after each domain."""
+def over_time(lines, names, styles):
+    """Two panels, seen and unseen domains, of {label: (seen (T,), unseen (T,))} after each domain; `styles`
+    {label: (key of COLOURS or "", line style)}."""
     drawn, axes = plt.subplots(1, 2, figsize=(7, 3), sharex=True)
     for axis, title, side in zip(axes, ("seen so far", "unseen"), (0, 1)):
         for label, both in lines.items():
-            colour = SHADES.get(label, figures.COLOURS["pad"])
-            axis.plot(both[side], color=colour, ls=LINES[label], marker="o", ms=3, label=label)
+            method, line = styles[label]
+            colour = figures.COLOURS.get(method, GREY)
+            axis.plot(both[side], color=colour, ls=line, marker="o", ms=3, label=label)
         axis.set(title=title, xticks=range(len(names)), xlabel="after domain")
         axis.set_xticklabels([name.split()[-1] for name in names])
     axes[0].set_ylabel("mean mAP over domains, per cent")

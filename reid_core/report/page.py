@@ -1,14 +1,16 @@
 """The Chapter of a page, of the kind that its paper needs."""
 
 from reid_core.report import chapters
+from reid_core.report.attributes import VLADRChapter
 from reid_core.report.joint import JointChapter
 from reid_core.report.notebook import Chapter
-from reid_core.report.orders import OrderChapter
+from reid_core.report.pool import PADChapter
 from reid_core.report.spectra import SpectraChapter
 
 KINDS = {
     chapters.dmpt.NAME: SpectraChapter,
-    chapters.pad.NAME: OrderChapter,
+    chapters.pad.NAME: PADChapter,
+    chapters.vladr.NAME: VLADRChapter,
     **dict.fromkeys(chapters.TASKS, JointChapter),
 }
 

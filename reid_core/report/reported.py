@@ -13,7 +13,9 @@ def place_of(data):
     order = data.removeprefix("lifelong:")
     if order == data:
         return {"dataset": data}
-    return {"dataset": "seen_avg", "protocol": f"lifelong_{order.replace('order ', 'order')}"}
+    number, _, other = order.removeprefix("order ").partition(" with ")  # "order 1 with LPW"
+    family = f"{other.lower()}_" if other else ""
+    return {"dataset": "seen_avg", "protocol": f"lifelong_{family}order{number}"}
 
 
 def numbers(**wanted):

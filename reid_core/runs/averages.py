@@ -20,7 +20,7 @@ def of_order(scores, name):
     """The records that stand for a run of the order `name`: both averages, and every set after the last
     domain."""
     met = {record["after"] for record in scores}
-    last = final(scores)
+    last = [record for record in final(scores) if record["task"] == scores[0]["task"]]
     seen = [record for record in last if record["data"] in met]
     unseen = [record for record in last if record["data"] not in met]
     sides = ((SEEN, seen), (UNSEEN, unseen))

@@ -1,6 +1,7 @@
 """From a Spec to a Run: build, train, test, write."""
 
 import dataclasses
+import functools
 import itertools
 import resource
 import sys
@@ -21,9 +22,24 @@ from reid_core.runs.provenance import digest, pace_of, plain
 from reid_core.runs.run import BOOK, CHANGE, INITIAL, OWN, Run, training_folder
 
 
-def measure(spec, *, shelf=OWN, device=None, checkpoint_every=None, deterministic=False, log=print):
+def own_traits(method, data):
+    """What a lifelong method tells of itself on a test set (`LifelongMethod.traits`)."""
+    return method.traits(data)
+
+
+def measure(
+    spec,
+    *,
+    shelf=OWN,
+    device=None,
+    checkpoint_every=None,
+    deterministic=False,
+    log=print,
+    traits_of=own_traits,
+):
     """Train, test (`test_sets`) and write the run of a spec: the only way a number enters the book. An
-    interrupted training is resumed. `checkpoint_every` steps; `deterministic` repeats bits on a GPU, too."""
+    interrupted training is resumed. `checkpoint_every` steps; `deterministic` repeats bits on a GPU, too.
+    `traits_of` (method, data) is what a lifelong run keeps beside the scores of each test set."""
     spec = spec.check().same
     if shelf is BOOK and spec.initial:
         raise ValueError(
@@ -56,7 +72,8 @@ def measure(spec, *, shelf=OWN, device=None, checkpoint_every=None, deterministi
         "spent": [],
         "expected": None,  # of a lifelong run nobody tells the time of domains that are still to come
     }
-    work = in_order if isinstance(method, LifelongMethod) else at_once
+    in_turn = functools.partial(in_order, traits_of=traits_of)
+    work = in_turn if isinstance(method, LifelongMethod) else at_once
     with checkpoint.alone(place, "trains"):
         scores, history = work(method, data, spec, place, how)
         before = total(history, "seconds") - sum(how["spent"])  # in earlier starts, if resumed
@@ -106,7 +123,7 @@ def epochs_before(spec):
     return {}
 
 
-def in_order(method, data, spec, place, how):
+def in_order(method, data, spec, place, how, traits_of=own_traits):
     """(records, history) of a lifelong training, tested after each domain on all test sets of the order; of
     one data set alone, on its own. Orders with the same first domains share the training on these. The
     weights after the last domain lie where those of any run do."""
@@ -114,12 +131,12 @@ def in_order(method, data, spec, place, how):
     domains = [load_data(name, spec.profile) for name in names]
     sets = test_sets(spec)
 
-    tested_on = " ".join(f"{one.data} {one.number} {one.after}" for one in sets)
+    tested_on = " ".join(f"{one.data} {one.number} {one.after}{' brief' * one.brief}" for one in sets)
 
     def tests(learned, number):
         after = catalogue.bare(names[number - 1])
         own = [one for one in sets if one.after in ("", after)]  # "": the data are no order
-        return tested(learned, None, spec, own, how["log"])
+        return tested(learned, None, spec, own, how["log"], traits_of)
 
     shared = place.parent / f"orders-{spec.profile}-s{spec.seed}"
     prefix = {**how, "key": how["key"].partition(" ")[2]}  # without the name of the order
@@ -137,27 +154,29 @@ def order_of(spec):
 
 
 class TestSet(NamedTuple):
-    """One data set that a run is tested on: in the method's first `number` tests (None: all), after the
-    domain `after` of a lifelong order."""
+    """One data set that a run is tested on: in the method's first `number` tests (None: all) and in those
+    that are `brief`, after the domain `after` of a lifelong order."""
 
     data: str
     number: int | None = None
     after: str = ""
+    brief: bool = False
     __test__ = False  # pytest takes it for a test otherwise
 
 
 def test_sets(spec):
     """The TestSets of a run. An order is tested after each domain, in the first test, on all its domains and
-    on the sets that it never trains on. Otherwise: each part of a joint set, with its own gallery and
-    protocol, in all of the method's tests for the full row and in the first for other rows; and, in the first
-    test, a set that training did not see (`catalogue.partner`), where there is one."""
-    if spec.data.startswith(catalogue.LIFELONG):
-        names = catalogue.order(spec.data)
-        shown = (*names, *catalogue.unseen(spec.data))
-        pairs = itertools.product(names, shown)  # the last changes fastest
-        return [TestSet(name, 1, catalogue.bare(after)) for after, name in pairs]
+    on the sets that it never trains on; its domains for the full row in brief tests, too. Otherwise: each
+    part of a joint set, with its own gallery and protocol, in all of the method's tests for the full row and
+    in the first for other rows; and, in the first test, a set that training did not see
+    (`catalogue.partner`), where there is one."""
     row = CHANGE.split(spec.row)[0]
     number = None if row == "full" else 1
+    if spec.data.startswith(catalogue.LIFELONG):
+        names = catalogue.order(spec.data)
+        pairs = itertools.product(names, (*names, *catalogue.unseen(spec.data)))  # the last changes fastest
+        brief = {name for name in names if row == "full"}
+        return [TestSet(name, 1, catalogue.bare(after), name in brief) for after, name in pairs]
     sets = [TestSet(part, number) for part in catalogue.parts(spec.data)]
     other = catalogue.partner(spec.data)
     if other and spec.profile != "smoke":  # smoke runs show that everything works, and nothing else
@@ -165,9 +184,10 @@ def test_sets(spec):
     return sets
 
 
-def tested(method, data, spec, sets, log=print):
+def tested(method, data, spec, sets, log=print, traits_of=own_traits):
     """Records of some test sets of a spec; `data` is what the method was trained on, where that is one. On
-    any other data set no camera is known; one without queries for the method is logged and left out."""
+    any other data set no camera is known; one without queries for the method is logged and left out.
+    `traits_of` (method, data) of a lifelong method are kept beside the scores."""
     told = []
     for one in sets:
         try:
@@ -178,28 +198,36 @@ def tested(method, data, spec, sets, log=print):
         except ValueError as missing:
             log(f"not tested on {one.data}: {missing}")
             continue
-        found = evaluate.run_tests(method, shown, number=one.number)
-        made = [record(one, task, scores) for task, scores in found.items()]
-        traits = method.traits(shown) if isinstance(method, LifelongMethod) else {}
+        found = evaluate.run_tests(method, shown, number=one.number, brief=one.brief)
+        brief = {name for name, task in method.retrieval_tasks().items() if task.brief}
+        made = [record(one, task, scores, task in brief) for task, scores in found.items()]
+        traits = traits_of(method, shown) if isinstance(method, LifelongMethod) else {}
         if traits:
             made[0]["traits"] = traits
         told += made
     return told
 
 
-def record(one, task, scores):
-    """The part of Scores that a run keeps: enough to compute any interval again."""
-    return {
+def record(one, task, scores, brief=False):
+    """The part of Scores that a run keeps: enough to compute any interval again, or the `brief` summary."""
+    told = {
         "data": catalogue.bare(one.data),
         "task": task,
         "after": one.after,
         "summary": scores.summary(),
+        "skipped": scores.skipped,
+        "protocol": scores.protocol,
+    }
+    return told if brief else told | by_query(scores)
+
+
+def by_query(scores):
+    """The columns of a record that have an entry per query."""
+    return {
         "ap": np.round(scores.ap, 5).tolist(),  # (queries,) 0..1
         "inp": np.round(scores.inp, 5).tolist(),  # (queries,) 0..1
         "first": scores.first.tolist(),  # (queries,) rank of the first match
         "pids": scores.pids.tolist(),  # (queries,)
-        "skipped": scores.skipped,
-        "protocol": scores.protocol,
     }
 
 

@@ -85,7 +85,10 @@ def check_run(kept):
 
 
 def check_record(record):
-    """ValueError unless a record's summary follows from its queries."""
+    """ValueError unless a record's summary follows from its queries; a brief one, of `Task.brief`, has
+    none."""
+    if not {"ap", "pids"} & set(record):
+        return check_summary(record)
     ap = numbers(record, "ap", 1.0)  # (queries,)
     first = numbers(record, "first", math.inf) if "first" in record else None  # not in made-up runs
     inp = numbers(record, "inp", 1.0) if "inp" in record else None  # not in older runs
@@ -99,6 +102,13 @@ def check_record(record):
         low, high = bounds(name, ap, first, inp)
         if not low - DIGITS <= told <= high + DIGITS:
             raise ValueError(f"a {name} of {told}, where its queries give {low:.3f} to {high:.3f}")
+
+
+def check_summary(record):
+    """ValueError unless a summary holds per cent."""
+    for name, told in record["summary"].items():
+        if type(told) not in (int, float) or not 0 <= told <= 100:
+            raise ValueError(f"a {name} of {told!r:.60}, which is no per cent")
 
 
 def numbers(record, name, most):

@@ -195,7 +195,7 @@ class Run:
     @property
     def key(self):
         """A digest of spec, data and scores, which the run's visuals carry too."""
-        precisions = [record["ap"] for record in self.scores]  # (queries,) each
+        precisions = [record.get("ap", record["summary"]) for record in self.scores]  # (queries,), or short
         told = [self.spec.name, self.data["fingerprint"], precisions]
         return hashlib.sha256(json.dumps(told).encode()).hexdigest()[:16]
 

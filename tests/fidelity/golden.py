@@ -25,7 +25,6 @@ LOSS, OUTPUT, GRADIENT, EXACT64 = 2e-6, 2e-5, 5e-5, 1e-7  # for `close`
 SAME, TOWER, FLOAT64, GRADIENT64 = 1e-5, 1e-4, 1e-9, 1e-4  # for `agree`
 NUMBER = r"(-?\d*\.?\d+(?:e-?\d+)?)"  # in keys and in prose
 
-FUSION = "VLADR's growth and fusion of a model between domains come with its chapter"
 NOT_COVERED = {  # file name without suffix -> why no test reads it
     "htt__data_facts": "facts about HTT's own loader, which we do not follow",
     "irra__mlm_masking": "Outside the methods being rebuilt: none of them masks words.",
@@ -33,10 +32,6 @@ NOT_COVERED = {  # file name without suffix -> why no test reads it
     "angular distance",
     "topreid__tpm_crm_missing": "TOP-ReID's permutation and reconstruction are outside the methods being "
     "rebuilt",
-    "vladr__blip_format": "counts of lines and words in released files, which are not here",
-    "vladr__head_growth": FUSION,
-    "vladr__model_fusion": FUSION,
-    "vladr__randaugment_facts": "the library has no RandAugment: it comes with VLADR's strong view",
 }
 
 

@@ -28,6 +28,7 @@ from reid_core.augment import (
 )
 from reid_core.data import FILTERS, decode
 from reid_core.methods.clip_reid import ABLATIONS, RECIPE
+from reid_core.randaugment import OPERATIONS, RandAugment, cut_out_boxes, draw_decisions, value_of
 from reid_core.samplers import generator
 from reid_core.towers import ClipResNet, ClipViT, TextEncoder
 
@@ -258,6 +259,65 @@ def test_topreid_fills_a_box_with_normal_noise(file):
     check_mean(noise, mean, len(noise))
     assert abs(noise.std() - std) < 3 / len(noise) ** 0.5
     assert (images[~mask] == -1).all()
+
+
+# RandAugment
+
+
+@golden("vladr__randaugment_facts")
+def test_the_operations_are_the_published_ones(file):
+    file = file()
+    assert list(OPERATIONS) == file["ops"]
+    assert [name for name in OPERATIONS if OPERATIONS[name].signed] == file["random_sign_ops"]
+
+
+@golden("vladr__randaugment_facts")
+def test_the_operations_have_the_published_magnitudes(file):
+    """A translation's are pixels of the file's image, and measured on it below."""
+    for name, wanted in file()["magnitude_by_level_1_to_9"].items():
+        if name.startswith("Translate"):
+            continue
+        found = [value_of(name, level, turned=False) for level in range(1, 10)]
+        assert found == ([None] * 9 if wanted is None else pytest.approx(wanted, abs=1e-12)), name
+
+
+@pytest.mark.parametrize("axis, name", [(0, "TranslateX"), (1, "TranslateY")])
+@golden("vladr__randaugment_facts")
+def test_translations_are_by_the_published_number_of_pixels(file, axis, name):
+    file = file()
+    width, height = file["image_size_wh"]
+    image = torch.full((1, 3, height, width), 255, dtype=torch.uint8)
+    for level, pixels in enumerate(file["magnitude_by_level_1_to_9"][name], 1):
+        for turned in (False, True):
+            moved = OPERATIONS[name].change(image, value_of(name, level, turned))[0, 0]
+            empty = (moved == 0).all(axis).numpy()  # columns or rows that come from outside the image
+            border = empty[:pixels] if turned else empty[::-1][:pixels]
+            assert border.all() and empty.sum() == pixels
+
+
+@golden("vladr__randaugment_facts")
+def test_operations_are_drawn_as_published(file):
+    file = file()
+    levels = [int(number) for number in re.findall(r"\d+", file["level_draw"])][:2]
+    found = draw_decisions(RandAugment(), generator("vladr"), OURS, 1, *file["image_size_wh"][::-1])
+    assert file["drawn"] == "with replacement"  # a pair of one operation is as likely as it says
+    check_mean(found.operation[..., 0] == found.operation[..., 1], 1 / len(file["ops"]), OURS)
+    assert found.operation.shape[-1] == RandAugment().operations == file["n_ops"]
+    assert [found.level.min(), found.level.max()] == levels
+    assert RandAugment().p == file["apply_probability"]
+    check_mean(found.applied, file["apply_probability"], OURS)
+
+
+@golden("vladr__randaugment_facts")
+def test_cut_out_boxes_are_the_published_ones(file):
+    file = file()
+    cutout, (width, height) = file["cutout"], file["image_size_wh"]
+    assert RandAugment().fill == cutout["fill"]
+    assert RandAugment().cutout * height == cutout["size"]
+    centres = np.array(cutout["centre_xy"])[:, ::-1]
+    top, left, h, w = cut_out_boxes(centres, cutout["size"], height, width).T
+    found = np.stack([left, top, left + w - 1, top + h - 1], 1)
+    assert np.array_equal(found, cutout["box_left_top_right_bottom_inclusive"])
 
 
 # Constants

@@ -22,6 +22,7 @@ from golden_towers import TOKENIZER, template_in, template_of, text_tower
 from open_clip import SimpleTokenizer
 
 from data_prep import describe
+from data_prep.public import descriptions
 from data_prep.public.descriptions import write_descriptions
 from reid_core.data import CaptionTable
 from reid_core.losses import supervised_contrastive
@@ -219,6 +220,24 @@ def sentence_of(file, text, kind):
     sentence = file.settings[f"{kind}_layout"].removeprefix("SOT ").removesuffix(" EOT")
     sentence = re.sub(r"\[E x \w+\]", "{identity}", sentence)
     return PromptTemplate(re.sub(r"\[P x \w+\]", "{instance}", sentence), text, TOKENIZER)
+
+
+@golden("vladr__blip_format")
+def test_description_files_have_the_published_format(file, tmp_path):
+    """The counts in the file are of texts that are not here."""
+    file = file()
+    told = file["format"]
+    assert told["separator"] == "three consecutive TAB characters" and descriptions.SEPARATOR == "\t" * 3
+    assert told["fields"] == ["image basename", *descriptions.PARTS]
+    said = {"a.jpg": (" a  man ", "b\tc", "d\ne", "f")}
+    descriptions.write_descriptions(tmp_path / "one.txt", said)
+    written = (tmp_path / "one.txt").read_bytes()
+    assert written.count(b"\n") == 1 and written.endswith(b"\n")
+    (tmp_path / "two.txt").write_bytes(b"a.jpg" + b"\t\t\tx" * 4 + b"\n" + written)
+    found = descriptions.read_descriptions(tmp_path / "two.txt")
+    assert found == {"a.jpg": ("a man", "b c", "d e", "f")}, "the later line, stripped"
+    for one in file["files"].values():
+        assert one["fields_per_line"] == [1 + len(descriptions.PARTS)]
 
 
 @golden("vladr__blip_assembly")

@@ -8,6 +8,7 @@ from torch import nn
 
 from reid_core import losses
 from reid_core.layers import CrossAttention, Head
+from reid_core.methods import vladr
 from reid_core.optim import Group, make_optimisers
 from reid_core.prompts import GrowingTable
 from reid_core.schedules import warmup_milestones
@@ -183,11 +184,49 @@ def stage2(file):
         terms[f"tri_{view}"] = losses.batch_hard_triplet(joint, ids, None)
     _, joint, attributes = views["weak"]
     present, place = ids.unique(return_inverse=True)
-    terms["coarse"] = losses.bank_classification(joint, identity_sentences(file, present), place)
+    said = identity_sentences(file, present)[place]  # of each row's identity
+    terms["coarse"] = losses.batch_classification(joint, said, ids)
     terms["malign"] = losses.attribute_alignment(attributes, file.tensor("in/text_features"))
     before = Decoder(file, "w/old/", file.settings["region_heads"])(old.joint_tokens(old(weak))[:, 1:])
     terms["dalign"] = losses.relation_divergence(attributes, before, file.settings["tau_relation"])
     return network, terms, attributes
+
+
+# Between domains
+
+
+@golden("vladr__head_growth")
+def test_heads_and_words_grow_as_published(file):
+    file = file()
+    old = file.tensor("w/old_head")
+    labels = file.tensor("in/labels") - file.tensor("in/labels").min()
+    features = file.tensor("in/features")[:, : old.shape[1]]  # the mean is cut, here what it is taken of
+    centres = vladr.class_centres(features, labels, int(labels.max()) + 1)
+    agree(file, "out/class_centres", centres, SAME)
+    head = Head(old.shape[1], len(old), bias=True)
+    head.resize(old)
+    head.grow(len(centres))
+    head.classifier.weight.data[len(old) :] = centres
+    agree(file, "out/new_head", head.classifier.weight, SAME)
+    words = GrowingTable(file["w/old_ctx"].shape[1:])
+    words.new = nn.Parameter(file.tensor("w/old_ctx"))
+    words.grow(len(file["w/stage1_ctx"]), old="frozen")
+    words.new.data = file.tensor("w/stage1_ctx")  # what stage 1 has learned
+    agree(file, "out/new_ctx", words(), SAME)
+
+
+@golden("vladr__model_fusion")
+def test_models_are_averaged_as_published(file):
+    """But for the counter, which the published code averages and cuts to a whole number (D6)."""
+    file = file()
+    old, fused = file.tensors("w/old/"), file.tensors("w/new/")
+    counter = fused["bottleneck.num_batches_tracked"].clone()
+    vladr.fuse_(fused, old, file.settings["alpha_new"])
+    assert torch.equal(fused["bottleneck.num_batches_tracked"], counter)
+    checked = [key for key in file if key.startswith("out/") and "num_batches" not in key]
+    for key in checked:
+        agree(file, key, fused[key.removeprefix("out/")], SAME)
+    assert len(checked) == len(fused) - 1
 
 
 def identity_sentences(file, ids):

@@ -5,18 +5,19 @@ World domains A and D stand for Market-1501 and MSMT17: they differ in cameras, 
 """
 
 from reid_core.methods import METHODS
-from reid_core.report.chapters import clip_reid, dmpt, hpl, pad, promptsg
+from reid_core.report.chapters import clip_reid, dmpt, hpl, pad, promptsg, vladr
 from reid_core.report.chapters.clip_reid import TABLE_2
 from reid_core.report.chapters.hpl import GUIDED, JOINT_SET, LEAKY, MODULES, PAIR, SEPARATE
 from reid_core.report.chapters.kinds import FEW, FULL, MARKETS, SEEDS, Box, Claim, Part, Question, Task
 from reid_core.report.chapters.promptsg import TABLE_3, TABLE_4, TUNED
 
-CHAPTERS = (clip_reid, promptsg, hpl, dmpt, pad)
+CHAPTERS = (clip_reid, promptsg, hpl, dmpt, pad, vladr)
 ROUNDS = (
     (clip_reid, promptsg),
     (hpl,),
     (dmpt,),
     (pad,),
+    (vladr,),
 )  # chapters whose headline rows are measured together
 DATA = {one.NAME: one.DATA for one in CHAPTERS}  # what a page shows unless told
 PAPERS = {one.NAME: one.PAPER for one in CHAPTERS}
@@ -96,5 +97,6 @@ __all__ = [
     "pad",
     "shown",
     "trains",
+    "vladr",
     "wanted",
 ]

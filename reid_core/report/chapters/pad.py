@@ -23,6 +23,20 @@ SIMPLE = {  # what a page calls a simple baseline -> its label
     "joint training": f"joint, {EPOCHS}",
 }
 SEQUENTIAL, JOINT = SIMPLE["sequential fine-tuning"], SIMPLE["joint training"]
+COMPARED = {  # what a page calls a whole method -> its label
+    **SIMPLE,
+    "full fine-tuning (S0)": PLAIN,
+    "PAD": "full",
+    DESCRIBED: DESCRIBED,
+}
+DRAWN = {  # those that pictures show -> (method whose colour they have, line style): never colour alone
+    "sequential fine-tuning": ("", "-"),
+    "joint training": ("", ":"),
+    "full fine-tuning (S0)": ("clip_reid", "--"),
+    "PAD": ("pad", "-"),
+    DESCRIBED: ("pad", "-."),
+}
+REAL = {order: catalogue.stands_for(order) for order in (DATA, ORDER_2)}  # whose numbers stand beside ours
 PRINTED = {  # what the paper prints of a whole method, on the means over seen and over unseen domains
     "full fine-tuning (S0)": {"paper": "pad", "table": "seed: Ablation Study", "row": PLAIN},
     "PAD": {"paper": "pad", "table": "card 9.2: averages of PAD Table 1/2 (recovered rows)", "method": "PAD"},

@@ -118,9 +118,8 @@ def prepare(specs, log=print):
     """Render worlds and decode images once, before the jobs that share them start."""
     wanted = {}  # (data set, profile) -> a spec of it, whose recipe tells the size of images
     for spec in specs:
-        for data in (spec.data, catalogue.partner(spec.data)):
-            if data:
-                wanted[data, spec.profile] = spec
+        for data in sets_of(spec):
+            wanted[data, spec.profile] = spec
     for (name, profile), spec in wanted.items():
         recipe = spec.recipe()
         size = (recipe.image_height, recipe.image_width)
@@ -131,6 +130,14 @@ def prepare(specs, log=print):
                     data.store(split, size, kind)  # decodes, and keeps the pixels in the cache folder
     if wanted:
         log(f"measure: {len(wanted)} data sets are at hand")
+
+
+def sets_of(spec):
+    """The data sets that a run sees: its own and the partner that it is also tested on; of an order, every
+    domain and those that no training sees."""
+    if spec.data.startswith(catalogue.LIFELONG):
+        return [*catalogue.order(spec.data), *catalogue.unseen(spec.data)]
+    return [data for data in (spec.data, catalogue.partner(spec.data)) if data]
 
 
 class Job(NamedTuple):

@@ -97,6 +97,18 @@ def test_the_rest_is_estimated_from_runs_of_the_same_kind():
     assert fill.remaining(under_way, [], pace) == pytest.approx(30, abs=2)
 
 
+def test_the_sets_of_an_order_are_made_ready_domain_by_domain(monkeypatch):
+    """An order is no data set that could be rendered or decoded."""
+    asked = []
+
+    class Nothing:
+        parts, train, query, gallery = (), (), (), ()
+
+    monkeypatch.setattr(fill, "load_data", lambda name, profile: asked.append(name) or Nothing())
+    fill.prepare([Spec("pad", "released", data="lifelong:world"), Spec("clip_reid", "baseline")], print)
+    assert asked == [*(f"world_{one}" for one in "abcdefghijkl"), "world_market", "world_msmt"]
+
+
 def test_a_run_is_told_how_many_others_share_the_machine(monkeypatch, tmp_path):
     monkeypatch.setenv("REID_BUILD", str(tmp_path))
     began = []

@@ -378,6 +378,15 @@ def test_earlier_prototypes_pull_the_batchs_mean_or_every_image(domains):
     assert single.item() == pytest.approx(wanted, 1e-3)
 
 
+def test_prototypes_take_less_than_one_image(domains):
+    recipe = METHODS["vladr"].recipe_of("described", "full").but(pretrained=None)
+    assert 4 * recipe.attributes_K * 512 == 8192 < 3 * recipe.image_height * recipe.image_width
+    method = build("described", domains)
+    told = vladr.storage(method)
+    assert told["prototypes"] == method.recipe.attributes_K * method.text.joint_width
+    assert told["words"] == domains[1].classes * method.recipe.ctx_tokens * method.text.width
+
+
 def test_rows_of_the_document_read_identities_the_whole_or_attributes(domains):
     terms = {}
     for row in vladr.PRINTED_ROWS:

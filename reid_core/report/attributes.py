@@ -7,8 +7,10 @@ K attributes, R regions of a person, T domains of an order
 import numpy as np
 from matplotlib import pyplot as plt
 
+from data_prep import catalogue
 from reid_core import lifelong
 from reid_core.analysis.regions import PARTS, SHOWN
+from reid_core.methods.vladr import storage
 from reid_core.report import ablations, chapters, figures, tables
 from reid_core.report.chapters import vladr
 from reid_core.report.notebook import figure, missing
@@ -101,6 +103,20 @@ class VLADRChapter(OrderChapter):
         )
         heads = [Head("searched with"), *map(Head, KEPT)]
         return tables.table(heads, lines, caption)
+
+    def memory(self):
+        """What a domain leaves behind, beside one image of the size that the model reads."""
+        method, data = self.specs(vladr.DESCRIBED)[0].build()
+        method.begin_domain(data, 1)
+        height, width = method.size
+        parts = {name: 4 * numbers for name, numbers in storage(method).items()}  # bytes in float32
+        parts |= {"one image, three bytes a pixel": 3 * height * width}
+        lines = [[name, f"{size:,}"] for name, size in parts.items()]
+        caption = (
+            f"Bytes that {catalogue.title(self.order[0])} leaves behind, of the model of this page; with "
+            "ViT-B/16, prototypes take 8,192 bytes a domain and an image of 256 x 128 takes 98,304"
+        )
+        return tables.table(["kept", "bytes"], lines, caption)
 
     def old(self, runs):
         """What a caption says of runs that are older than the code."""

@@ -32,7 +32,8 @@ ELSEWHERE = (  # what makes git look into another repository; hooks of git set i
     "GIT_NAMESPACE",
 )
 BESIDE = "REID_BESIDE"  # how many other trainings share the machine; `runs.fill` tells its jobs
-FLOOR = 1e-3  # numbers of a probe below this are compared as if they were this large
+FLOOR = 1e-2  # numbers of a probe below this are compared as if they were this large: a distillation that
+# begins at zero is what is left of rounding logits of a hundred, up to 4e-7
 
 
 def digest(recipe, names=None):

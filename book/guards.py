@@ -133,6 +133,7 @@ def other_than_runs(marks, content, runs):
         return [f"the number {content!r} mixes the book's runs with a reader's"]
     try:
         told = said([run_in(path, sha) for path, (_, sha) in zip(paths, runs)], marks)
+        told = f"{told} {marks.get('data-remark', '')}".strip()
     except (ValueError, KeyError) as error:
         return [f"the number {content!r} cannot be checked: {error}"]
     shown = " ".join(content.split()).removesuffix(f"({tables.STALE})").strip()  # split: it is padded

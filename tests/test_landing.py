@@ -10,7 +10,7 @@ from matplotlib import pyplot as plt
 from test_kept_visuals import noise
 
 from reid_core.analysis import visuals
-from reid_core.report import explanations, landing
+from reid_core.report import explanations, landing, scoreboard, tables
 from reid_core.report.explanations import Explanations
 from reid_core.report.notebook import NAMES, Chapter
 from reid_core.runs.run import BOOK, Run, Spec
@@ -100,3 +100,10 @@ def test_colours_are_those_of_the_book_and_paler_for_a_row(page, monkeypatch, wo
 
 def test_maps_of_another_data_set_wait_for_fresh_runs(page):
     assert "not run" in explanations.elsewhere(page, METHODS).data
+
+
+def test_a_number_on_the_board_tells_missing_seeds_and_its_data_and_the_guards_know_both():
+    """Of a paper with data of its own; the first such run was refused by the guards of the book."""
+    cell = scoreboard.remarked(tables.Cell("60.9", note="(1 of 5 seeds)"), "(World-RGBNT201)")
+    assert cell.said == "60.9 (1 of 5 seeds) (World-RGBNT201)"
+    assert cell.said == f"60.9 (1 of 5 seeds) {cell.asked['remark']}"

@@ -182,15 +182,21 @@ def line(entry, one, shelf):
     wanted = ablations.seeds_wanted(one.row.specs)
     cells += [tables.ours(real, task=test(entry, REAL)), tables.ours(one.runs, "mAP", one.row.task, wanted)]
     if entry.own:
-        cells[-1] = cells[-1]._replace(note=f"({catalogue.title(entry.own[0])})")
+        cells[-1] = remarked(cells[-1], f"({catalogue.title(entry.own[0])})")
     if one.label == TUNED:
         return [*cells, tables.change_cell(None, (), ()), "reference"]
     pairs = ablations.alike(one.runs, one.others), ablations.alike(one.others, one.runs)
     said = one.verdict if one.change else tables.NOT_RUN
     change = tables.change_cell(one.change, *pairs, one.row.task, one.other_task, wanted=wanted)
     if entry.against:
-        change = change._replace(note=f"(against {chapters.shown(entry.against)})")
+        # a row may be called "S0) full fine-tuning"
+        change = remarked(change, f"(against {chapters.shown(entry.against).rpartition(') ')[2]})")
     return [*cells, change, tables.verdict_cell(said)]
+
+
+def remarked(cell, words):
+    """A cell with words behind what it says; the guards take them as they are."""
+    return cell._replace(note=f"{cell.note} {words}".strip(), asked={**cell.asked, "remark": words})
 
 
 def specs(entry, data, profile="laptop"):

@@ -56,6 +56,7 @@ class Profile:
     data: str  # the default data set
     depth: float  # of the towers, as a share of the paper's
     epoch_images: int  # an epoch of a smaller data set goes through it several times; 0: once, always
+    domain_images: int  # the same of a domain of an order, whose epochs add up over domains
 
 
 # The two factors were found once, for the fine-tuned baseline on the development world (results/gates.json,
@@ -75,6 +76,7 @@ PROFILES = {
         data="world_market",
         depth=1 / 2,
         epoch_images=0,
+        domain_images=0,
     ),
     "laptop": Profile(
         name="laptop",
@@ -89,6 +91,7 @@ PROFILES = {
         data="world_market",
         depth=1 / 2,
         epoch_images=2000,
+        domain_images=600,  # one of the world's: all domains learned at once take as many steps as one by one
     ),
     "paper": Profile(
         name="paper",
@@ -103,6 +106,7 @@ PROFILES = {
         data="market1501",
         depth=1.0,
         epoch_images=0,
+        domain_images=0,
     ),
 }
 RULES = {
@@ -110,8 +114,10 @@ RULES = {
     "pixels": lambda value, profile: round(value * profile.size),
     "pretrained lr": lambda value, profile: value * profile.pretrained_lr,
     "new lr": lambda value, profile: max(value, min(value * profile.new_lr, profile.highest_lr)),
-    # per step: fewer steps remember as much of the training
+    # per step, of a domain: fewer steps remember as much of the training
     "decay": lambda value, profile: value ** (1 / share_of_steps(profile)),
+    # a pair stands beside an image: an epoch of both has as many images as one of images alone
+    "pairs": lambda value, profile: value or profile.epoch_images // 2,
     "blocks": lambda value, profile: max(1, round(value * profile.depth)) if value else 0,
     # prompts: as many per patch of the smaller image
     "tokens": lambda value, profile: max(1, round(value * profile.size**2)) if value else 0,
@@ -122,8 +128,8 @@ RULES = {
 
 
 def share_of_steps(profile):
-    """Steps of a training in a profile, as a share of the paper's on Market-1501."""
-    return profile.time * (profile.epoch_images / MARKET_IMAGES if profile.epoch_images else 1)
+    """Steps of a training on a domain in a profile, as a share of the paper's on Market-1501."""
+    return profile.time * (profile.domain_images / MARKET_IMAGES if profile.domain_images else 1)
 
 
 def ruled(rule, value, profile):

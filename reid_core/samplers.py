@@ -61,15 +61,16 @@ class Shuffle:
 
 
 class CaptionShuffle:
-    """Every (shot, sentence) pair once per epoch, in random order; `counts` (S,) is the number of sentences
-    of each shot."""
+    """Every (shot, sentence) pair once per epoch, in random order, or the first `most` pairs of that order,
+    at least one batch; `counts` (S,) is the number of sentences of each shot."""
 
-    def __init__(self, rows, counts, batch, drop_last=True):
+    def __init__(self, rows, counts, batch, drop_last=True, most=0):
         self.pairs = [(row, k) for row in rows for k in range(counts[row])]
         self.batch, self.drop_last = batch, drop_last
+        self.batches = max(most // batch, 1) if most else None
 
     def epoch(self, rng):
-        batches = Shuffle(range(len(self.pairs)), self.batch, self.drop_last).epoch(rng)
+        batches = Shuffle(range(len(self.pairs)), self.batch, self.drop_last).epoch(rng)[: self.batches]
         return [BatchIndex(*np.array([self.pairs[k] for k in batch.index]).T) for batch in batches]
 
 

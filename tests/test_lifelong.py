@@ -1,6 +1,7 @@
 """Domains in an order: what is measured, what the simple baselines keep, and that an order resumes."""
 
 import functools
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -196,3 +197,12 @@ def test_a_probe_walks_two_domains_and_sees_what_holds_on_to_the_first(domains):
     kept = [name for name in found if "feature distillation" in name]
     assert kept and all(name.startswith("domain 2 | ") for name in kept)
     assert any(name.startswith("domain 1 | ") for name in found)
+
+
+def test_domains_one_by_one_take_as_many_steps_as_all_at_once():
+    spec = Spec("lifelong", "sequential", "full", "lifelong:world", "laptop")
+    assert spec.lifelong and not Spec("clip_reid", "baseline").lifelong
+    domain = SimpleNamespace(train=SimpleNamespace(paths=np.zeros((600, 1))))
+    joint = SimpleNamespace(train=SimpleNamespace(paths=np.zeros((3000, 1))))
+    assert train.passes(domain, spec.epoch_images) == train.passes(joint, spec.epoch_images) == 1
+    assert train.passes(domain, spec._replace(method="clip_reid", variant="baseline").epoch_images) == 3

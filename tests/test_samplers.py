@@ -65,6 +65,15 @@ def test_every_sentence_is_drawn_once():
     assert pairs == {(0, 0), (0, 1), (2, 0), (3, 0), (3, 1), (3, 2)}
 
 
+def test_an_epoch_of_fewer_pairs_takes_other_ones_each_time():
+    counts = np.ones(40, dtype=int)
+    some = CaptionShuffle(range(40), counts, 4, most=11)
+    first, second = some.epoch(SamplerRng(0)), some.epoch(SamplerRng(1))
+    assert [len(draw.index) for draw in first] == [4, 4]
+    assert len(set(rows(first))) == 8 and set(rows(first)) != set(rows(second))
+    assert len(CaptionShuffle(range(40), counts, 4, most=3).epoch(SamplerRng(0))) == 1
+
+
 def test_the_first_of_two_zipped_samplers_defines_the_epoch():
     pairs = CaptionShuffle(range(36), np.ones(52, dtype=int), 4)
     images = IdentityBatches(PIDS, 3, 4)

@@ -100,6 +100,7 @@ class HPLRecipe(Recipe):
     batch_t2i_pairs: int = stated(64, "Sec. Implementations")
     batch_i2i_images: int = stated(64, "Sec. Implementations")
     images_per_id: int = stated(4, "Sec. Implementations")
+    epoch_pairs: int = assumed(0, "D14: pairs of image and caption in an epoch; 0: all of them", "pairs")
     stage1_epochs: int = stated(10, "Sec. Implementations", "epochs")
     stage1_span: int = stated(10, "the epochs that the schedule is written in", row="stage1_epochs")
     stage1_lr_inversion: float = stated(5e-5, "Sec. Implementations", "new lr")
@@ -239,7 +240,7 @@ class HPL(Method):
     def pairs(self):
         rows, counts, size = self.halves()[0], self.captions.counts, self.recipe.batch_t2i_pairs
         self.check_batch(counts[rows].sum(), size, "captions", rows, "batch_t2i_pairs")
-        return CaptionShuffle(rows, counts, size)
+        return CaptionShuffle(rows, counts, size, most=self.recipe.epoch_pairs)
 
     def groups(self):
         r = self.recipe

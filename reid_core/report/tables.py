@@ -290,6 +290,7 @@ BY_RULE = {  # why a profile changes a setting
     "tokens": "smaller images",
     "epochs": "a shorter training",
     "decay": "a shorter training",
+    "pairs": "a shorter training",
     "pretrained lr": "other weights and a shorter training need a higher rate",
     "new lr": "other weights and a shorter training need a higher rate",
     "": "the schedule in epochs of this run",

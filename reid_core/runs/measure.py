@@ -64,7 +64,7 @@ def measure(
         "precision": profile.precision,
         "device": device,
         "fine": profile.fine,
-        "epoch_images": profile.epoch_images,
+        "epoch_images": spec.epoch_images,
         "checkpoint_every": checkpoint_every,
         "deterministic": deterministic,
         "key": key,
@@ -244,7 +244,8 @@ def run_key(spec, method, data):
     if isinstance(method, LifelongMethod):
         seen = "lifelong"  # there the domains name what is left behind
     weights = loading.fingerprint(method.recipe.pretrained)
-    return " ".join((spec.name, digest(method.recipe), seen, weights, pace_of(spec.profile)))
+    pace = pace_of(spec.profile, spec.epoch_images)
+    return " ".join((spec.name, digest(method.recipe), seen, weights, pace))
 
 
 def describe(data, spec=None, method=None):

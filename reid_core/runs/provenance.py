@@ -61,17 +61,19 @@ def fingerprint(spec):
     hashes = {
         "recipe": digest(recipe),
         "data": catalogue.fingerprint(spec.data, size_of(spec.profile)),
-        "profile": pace_of(spec.profile),
+        "profile": pace_of(spec.profile, spec.epoch_images),
         "weights": loading.fingerprint(recipe.pretrained),
     }
     smallest = METHODS[spec.method].takes(PROBED[0])
     return {**hashes, "probe": probe_losses(spec._replace(data=smallest, seed=0))}
 
 
-def pace_of(profile):
-    """A hash of what a training takes from a profile beyond the recipe."""
+def pace_of(profile, images=None):
+    """A hash of what a training takes from a profile beyond the recipe: `images` of an epoch at least, those
+    of a data set alone unless told."""
     told = profile_called(profile)
-    return digest_of({"fine": told.fine, "precision": told.precision, "epoch_images": told.epoch_images})
+    images = told.epoch_images if images is None else images
+    return digest_of({"fine": told.fine, "precision": told.precision, "epoch_images": images})
 
 
 @functools.cache
@@ -87,7 +89,7 @@ def outdated(run):
     weights and images that are not the project's own need not be there."""
     spec = run.spec
     recipe = spec.recipe()
-    pace = pace_of(spec.profile)
+    pace = pace_of(spec.profile, spec.epoch_images)
     same = {}  # what is compared -> whether it is as it was
     if run.recipe.get("pretrained") in loading.OWN:
         same["weights"] = loading.fingerprint(recipe.pretrained) == run.provenance.get("weights")

@@ -76,7 +76,7 @@ class Spec(NamedTuple):
                 f"{self.profile}, which has its own ({own}); choose paper or another row."
             )
         in_turn = self.data.startswith(catalogue.LIFELONG)
-        if in_turn and not issubclass(paper.variants[self.variant].kind, LifelongMethod):
+        if in_turn and not self.lifelong:
             raise ValueError(
                 f"expected a lifelong method for the order {self.data}, found {self.variant}, which trains "
                 "once; choose another, or join the data sets with +."
@@ -101,6 +101,17 @@ class Spec(NamedTuple):
         """The run whose weights this one starts from, and digits of them (`runs.initial`), or ""."""
         told = [one for one in CHANGE.split(self.row)[1:] if one.startswith(INITIAL)]
         return told[-1].removeprefix(INITIAL) if told else ""
+
+    @property
+    def lifelong(self):
+        """Whether the method meets domains one after the other."""
+        return issubclass(METHODS[self.method].variants[self.variant].kind, LifelongMethod)
+
+    @property
+    def epoch_images(self):
+        """How many images an epoch has at least (`train.passes`)."""
+        profile = profile_called(self.profile)
+        return profile.domain_images if self.lifelong else profile.epoch_images
 
     @property
     def first_data(self):

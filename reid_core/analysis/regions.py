@@ -5,11 +5,12 @@ n images, K queries, R regions
 
 import numpy as np
 
-from data_prep.world.truth import REGIONS, Masks
+from data_prep.world.truth import REGIONS, Masks, attributes
 from reid_core.data import still_batches
 
 PARTS = ("head", "upper", "lower", "foot")
 SHOWN = (*PARTS, "elsewhere")  # R
+WORN = ("hair", "upper colour", "lower colour", "shoes")  # of each of PARTS, in the world's words
 
 
 def traits_of(method, data):
@@ -37,6 +38,15 @@ def shares(maps, data, split="query"):
         seen = covered(trace(path), one.shape[1:])  # (R, rows, columns)
         found.append(np.einsum("krc,xrc->kx", one, seen))
     return 100 * np.mean(found, 0)
+
+
+def worn(data, paths):
+    """(N, A) the colour of each of WORN on the images `paths`; None where the data are no world."""
+    if not (data.manifest.root / "world.json").exists():
+        return None
+    table = attributes(data.manifest.root)
+    people = [table[path]["person"] for path in paths]
+    return np.array([[person[name] for name in WORN] for person in people])
 
 
 def covered(mask, grid):

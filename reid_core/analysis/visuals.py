@@ -14,7 +14,7 @@ import torch
 from threadpoolctl import threadpool_limits
 
 from reid_core import checkpoint, evaluate, loading, train
-from reid_core.analysis import explain, regions, sentences
+from reid_core.analysis import attributes, explain, regions, sentences
 from reid_core.methods import METHODS
 from reid_core.runs import measure
 from reid_core.runs.fill import is_shown
@@ -77,6 +77,15 @@ class Visuals(NamedTuple):
     shares: np.ndarray = NONE  # (2, Q, M) of the whole map that lie in each spectrum
     seen: np.ndarray = NONE  # (2, Q, M) of a spectrum's map that lie on the person, NaN without masks
     hours: np.ndarray = NONE  # (Q,) "day", "dusk" or "night"; "" where nobody knows
+    # of a method that reads attributes
+    attended: np.ndarray = NONE  # (Q, K, h, w) attention of each query
+    tsne_by: np.ndarray = NONE  # (K, N, 2) the points by each attribute
+    umap_by: np.ndarray = NONE  # (K, N, 2)
+    worn: np.ndarray = NONE  # (N, A) what the people of the points wear (`regions.WORN`)
+    agrees: np.ndarray = NONE  # (A, 3) how often neighbours wear the same (`attributes.agreements`)
+    # of a method with a sentence for each identity, on the training images of the first domain
+    sentences: np.ndarray = NONE  # (C, E) of the words that are there
+    centres: np.ndarray = NONE  # (C, E) mean feature of each identity's images
 
 
 def visualise(method, data, key="", maps=("tsne", "umap")):
@@ -92,13 +101,18 @@ def visualise(method, data, key="", maps=("tsne", "umap")):
     task = task_of(method)
     query, gallery = embed(method, data, task)
     scores = evaluate.score(query, gallery, data.query, data.gallery, data.manifest.protocol)
+    placed = coordinates(query, gallery, data, maps)
+    explained = explanations(method, data, task, query, gallery, scores.valid)
+    draw = {name: drawer(name, maps) for name in MAPS}
     return Visuals(
         key,
-        **coordinates(query, gallery, data, maps),
+        **placed,
         **ranked_lists(query, gallery, data, data.manifest.protocol, scores),
-        **explanations(method, data, task, query, gallery, scores.valid),
+        **explained,
         **lists_beside(query, gallery, data, data.manifest.protocol, scores),
         **asked,
+        **attributes.visualise(method, data, explained["rows"], placed["points"], draw),
+        **named(method, data),
     )
 
 
@@ -132,11 +146,37 @@ def coordinates(query, gallery, data, maps):
     people = np.unique(data.query.pids)[:PEOPLE]  # sorted: the same people for every method
     points = np.flatnonzero(np.isin(pids, people))  # (N,)
     features = torch.cat([query, gallery])[points].cpu().numpy()  # (N, D)
-    found = {}
-    for name, draw in MAPS.items():
-        drawn = name in maps and spread_out(features)
-        found[name] = draw(features) if drawn else np.zeros((0, 2), np.float16)
+    found = {name: drawer(name, maps)(features) for name in MAPS}
     return {"points": points.astype(np.int32), "pids": pids[points].astype(np.int32), **found}
+
+
+def drawer(name, maps):
+    """(N, D) -> (N, 2) of one of MAPS; nothing, (0, 2), where `maps` does not ask for it or it cannot be."""
+
+    def draw(features):
+        drawn = name in maps and spread_out(features)
+        return MAPS[name](features) if drawn else np.zeros((0, 2), np.float16)
+
+    return draw
+
+
+@torch.no_grad()
+def named(method, data):
+    """Sentences of the identities that the words of a method name now (where old words are dropped, those of
+    its last domain), and the mean training feature of each of the first domain's, of unit length; {} for a
+    method without."""
+    if not hasattr(method, "own_sentences"):
+        return {}
+    name = method.sentences_read
+    features = evaluate.embed_images(method, data, "train", {name})[name].cpu()  # (S, E)
+    sums = torch.zeros(data.classes, features.shape[1]).index_add_(0, torch.as_tensor(data.labels), features)
+    said = method.own_sentences()[: data.classes].float().cpu()
+    return {name: unit(rows) for name, rows in (("sentences", said), ("centres", sums))}
+
+
+def unit(rows):
+    """(C, E) of length one, in half precision."""
+    return torch.nn.functional.normalize(rows, dim=1).numpy().astype(np.float16)
 
 
 def spread_out(features):

@@ -195,6 +195,7 @@ class PAD(PublishedViews, LifelongMethod):
     ValueError for a field of the recipe that names no choice."""
 
     old_words = "dropped"  # what becomes of the words of earlier identities (GrowingTable)
+    sentences_read = "fp"  # the feature that sentences are compared with
 
     def __init__(self, recipe, data):
         super().__init__(recipe)

@@ -1,10 +1,12 @@
 """The tables of PAD alone: whose slots images pick, and what its prompts store and cost."""
 
 import numpy as np
+from matplotlib import pyplot as plt
 
-from reid_core.analysis import bench
+from reid_core.analysis import bench, visuals
 from reid_core.report import ablations, tables
 from reid_core.report.chapters import pad
+from reid_core.report.neighbours import OKABE_ITO
 from reid_core.report.notebook import folded, missing
 from reid_core.report.orders import OrderChapter, own_records
 from reid_core.report.tables import Head
@@ -58,6 +60,26 @@ class PADChapter(OrderChapter):
         )
         return tables.table(heads, lines, caption)
 
+    def drift(self, looks, first, last):
+        """Sentences of the first domain's identities and the means of their images, right after that domain
+        and after the last one, in one plane by UMAP; `first` and `last` are labels of `looks`
+        (Explanations)."""
+        found = [looks.there.get(label) for label in (first, last)]
+        if any(one is None or not len(one.centres) for one in found):
+            return missing("Drift from the sentences, in the plane")
+        then, now = (one.centres.astype(np.float32) for one in found)
+        said = found[0].sentences.astype(np.float32)  # their words learn in the first domain alone
+        places = visuals.umap(np.concatenate([said, then, now])).reshape(3, *said.shape[:1], 2)
+        moved = 1 - (then * now).sum(1).mean()
+        caption = (
+            f"Nearest to the mean of a person's training images is the sentence of this person for "
+            f"{named_right(then, said):.0f} % of the first domain's people right after it, and for "
+            f"{named_right(now, said):.0f} % after the last one. The means have moved by a cosine distance "
+            f"of {moved:.2f} on average. UMAP: a line of eight people goes from one mean to the other"
+        )
+        alt = "Crosses for sentences, dots and squares for means of images before and after, in the plane"
+        return looks.figure(paths_in_plane(*places), f"{caption}.", alt)
+
     def storage(self):
         """What prompts take and what learns in each domain, at the paper's size."""
         told = bench.kept("growing_pool")
@@ -89,6 +111,34 @@ class PADChapter(OrderChapter):
         lines = [[way, f"{ratio:.2f}"] for way, ratio in told["ratios"].items()]
         caption = f"Time of an image at test, the tower alone = 1: {told['model']}, {told['device']}"
         return tables.table(["prompts", "time"], lines, caption)
+
+
+def named_right(centres, sentences):
+    """Per cent of the rows of centres (C, E) whose nearest sentence (C, E) is their own."""
+    return 100 * ((centres @ sentences.T).argmax(1) == np.arange(len(centres))).mean()
+
+
+def paths_in_plane(said, then, now, people=8):
+    """Sentences, earlier and later means (C, 2) each; the first `people` in colour, with a line between their
+    means."""
+    drawn, axis = plt.subplots(figsize=(5.5, 4))
+    kinds = (
+        (said, "x", "sentence"),
+        (then, "o", "mean right after the domain"),
+        (now, "s", "after the last"),
+    )
+    for places, marker, name in kinds:
+        axis.scatter(*places.T.astype(float), s=14, marker=marker, color="0.75", linewidth=0.8, label=name)
+    for k in range(min(people, len(said))):
+        colour = OKABE_ITO[k % len(OKABE_ITO)]
+        axis.plot(*np.stack([then[k], now[k]]).T.astype(float), color=colour, lw=0.8)
+        for places, marker, _ in kinds:
+            edge = {} if marker == "x" else {"edgecolor": "black"}
+            axis.scatter(*places[k].astype(float), s=32, marker=marker, color=colour, linewidth=0.6, **edge)
+    axis.set(xticks=[], yticks=[], xlabel="UMAP 1 (no unit)", ylabel="UMAP 2 (no unit)")
+    axis.legend(frameon=False, fontsize=7)
+    drawn.tight_layout()
+    return drawn
 
 
 ANCHORED = ("full fine-tuning (S0)", "PAD", pad.DESCRIBED)  # of the methods compared, those with sentences

@@ -4,6 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from stages import begun, entered, stepped
 from torch import nn
 
 from data_prep import catalogue
@@ -12,8 +13,7 @@ from reid_core.analysis import explain
 from reid_core.contract import first_batch, interrupted, same_state
 from reid_core.data import load_data, still_batches
 from reid_core.methods import METHODS, pad
-from reid_core.methods.base import freeze_all_but, total
-from reid_core.optim import make_optimisers
+from reid_core.methods.base import freeze_all_but
 from reid_core.prompts import PromptPool
 from reid_core.recipe import PROFILES
 
@@ -27,36 +27,8 @@ def domains():
 
 
 def build(variant, domains, row="full", **changes):
-    """A method that has begun all of `domains`."""
-    train.seed_all(0)
-    recipe = METHODS["pad"].recipe_of(variant, row).at(PROFILES["smoke"]).but(**FEW, **changes)
-    method = KINDS[variant](recipe, domains[0])
-    for number, domain in enumerate(domains, 1):
-        method.begin_domain(domain, number)
-    return method
-
-
-def entered(method, number=-1):
-    """A stage of a method, as the loop enters it."""
-    stage = method.stages()[number]
-    freeze_all_but(method, stage.groups)
-    stage.start()
-    freeze_all_but(method, stage.groups)
-    stage.prepare()
-    return stage
-
-
-def stepped(method, stage, steps=1):
-    """The method after some updates by one batch of a stage, with what follows each."""
-    batch = first_batch(method, stage, method.data)
-    optimisers = make_optimisers(method, stage.groups)
-    for _ in range(steps):
-        method.zero_grad()
-        total(stage.losses(batch).terms, stage.weights).backward()
-        for optimiser in optimisers:
-            optimiser.step()
-        stage.after_step({})
-    return method
+    """A method that has begun all of `domains`, with batches that so few people can fill."""
+    return begun("pad", variant, domains, row, **FEW, **changes)
 
 
 # The pool

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from stages import begun, entered, stepped
 
 from data_prep import public
 from data_prep.public.descriptions import PARTS
@@ -17,8 +18,7 @@ from reid_core.data import ReidData, load_data
 from reid_core.layers import PrototypeMemory
 from reid_core.loading import tokenizer_of
 from reid_core.methods import METHODS, vladr
-from reid_core.methods.base import freeze_all_but, learnable, total
-from reid_core.optim import make_optimisers
+from reid_core.methods.base import freeze_all_but, learnable
 from reid_core.prompts import ReadingPrompts
 from reid_core.recipe import PROFILES
 from reid_core.runs import run
@@ -35,37 +35,8 @@ def domains():
 
 
 def build(variant, domains, row="full", **changes):
-    """A method that has begun all of `domains`."""
-    train.seed_all(0)
-    recipe = METHODS["vladr"].recipe_of(variant, row).at(PROFILES["smoke"]).but(**FEW, **changes)
-    method = KINDS[variant](recipe, domains[0])
-    for number, domain in enumerate(domains, 1):
-        method.begin_domain(domain, number)
-    return method
-
-
-def entered(method, number=-1):
-    """A stage of a method, as the loop enters it."""
-    stage = method.stages()[number]
-    freeze_all_but(method, stage.groups)
-    stage.start()
-    freeze_all_but(method, stage.groups)
-    stage.prepare()
-    return stage
-
-
-def stepped(method, stage, steps=1):
-    """The first batch of a stage, after some updates by it."""
-    batch = first_batch(method, stage, method.data)
-    optimisers = make_optimisers(method, stage.groups)
-    for _ in range(steps):
-        method.zero_grad()
-        found = stage.losses(batch)
-        total(found.terms, stage.weights).backward()
-        for optimiser in optimisers:
-            optimiser.step()
-        stage.after_step(found.carry)
-    return batch
+    """A method that has begun all of `domains`, with batches that so few people can fill."""
+    return begun("vladr", variant, domains, row, **FEW, **changes)
 
 
 # Descriptions

@@ -496,10 +496,15 @@ def read(path):
     return Visuals(**kept)
 
 
+def measured(spec, **options):
+    """`measure.measure`; of a lifelong run also what the truth of the world says (`regions.traits_of`)."""
+    return measure.measure(spec, traits_of=regions.traits_of, **options)
+
+
 def measure_and_keep(spec, *, shelf=OWN, told=lambda run: None, **options):
-    """`measure.measure`, then `told` with the run, and then `keep` if a page of the book shows pictures of it
+    """`measured`, then `told` with the run, and then `keep` if a page of the book shows pictures of it
     (`is_shown`). Whatever becomes of the pictures, the run is there."""
-    run = measure.measure(spec, shelf=shelf, traits_of=regions.traits_of, **options)
+    run = measured(spec, shelf=shelf, **options)
     told(run)
     if is_shown(run) and (shelf is BOOK or spec.profile != "smoke"):
         keep_or_tell(run, shelf)

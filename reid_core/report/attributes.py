@@ -5,11 +5,13 @@ K attributes, R regions of a person, T domains of an order
 """
 
 import numpy as np
+import open_clip
 from matplotlib import pyplot as plt
 
 from data_prep import catalogue
 from reid_core import lifelong
 from reid_core.analysis.regions import PARTS, SHOWN
+from reid_core.methods import METHODS
 from reid_core.methods.vladr import storage
 from reid_core.report import ablations, chapters, figures, tables
 from reid_core.report.chapters import vladr
@@ -112,9 +114,12 @@ class VLADRChapter(OrderChapter):
         parts = {name: 4 * numbers for name, numbers in storage(method).items()}  # bytes in float32
         parts |= {"one image, three bytes a pixel": 3 * height * width}
         lines = [[name, f"{size:,}"] for name, size in parts.items()]
+        full = METHODS["vladr"].recipe_of("described", "full")  # as published
+        prototypes = full.attributes_K * open_clip.get_model_config(full.backbone)["embed_dim"]  # numbers
         caption = (
             f"Bytes that {catalogue.title(self.order[0])} leaves behind, of the model of this page; with "
-            "ViT-B/16, prototypes take 8,192 bytes a domain and an image of 256 x 128 takes 98,304"
+            f"{full.backbone}, prototypes take {4 * prototypes:,} bytes a domain and an image of "
+            f"{full.image_height} x {full.image_width} takes {3 * full.image_height * full.image_width:,}"
         )
         return tables.table(["kept", "bytes"], lines, caption)
 

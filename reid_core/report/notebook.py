@@ -17,7 +17,7 @@ from pygments.lexers import PythonLexer
 
 from data_prep import catalogue
 from data_prep.catalogue import ROOT
-from reid_core.analysis import dataflow, regions
+from reid_core.analysis import dataflow, visuals
 from reid_core.methods import METHODS
 from reid_core.recipe import profile_called
 from reid_core.report import ablations, chapters, claims, figures, forest, images, overall, reported, tables
@@ -187,7 +187,7 @@ def reproduce(page, method, variant, row="full", seed=None):
     spec = Spec(method, variant, row, page.data, page.profile, seed)
     try:
         if page.retrain:
-            return measure.measure(spec, traits_of=regions.traits_of, log=PageLine())
+            return visuals.measured(spec, log=PageLine())
         if page.profile == "smoke":
             return trained_once(spec)
         return page.shelf.find(spec)
@@ -218,7 +218,7 @@ def trained_once(spec, log=None):
     with records.turn_at(OWN.path(spec)):
         run = OWN.find(spec)
         if run is None or run.outdated:
-            run = measure.measure(spec, traits_of=regions.traits_of, log=log or quiet)
+            run = visuals.measured(spec, log=log or quiet)
     return run
 
 
@@ -497,7 +497,7 @@ class Chapter:
             return HTML(tables.paragraph(TRY))
         spec = self.own
         if self.page.retrain:
-            measure.measure(spec, traits_of=regions.traits_of, log=PageLine())
+            visuals.measured(spec, log=PageLine())
         else:
             trained_once(spec, PageLine())
         words = ", ".join(spec.row.split(" + ")[1:])

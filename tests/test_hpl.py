@@ -58,6 +58,17 @@ def one_term(method, data, name, number=1):
     return method
 
 
+def test_an_epoch_is_as_long_for_sentences_alone_as_for_both_tasks(joint):
+    assert hpl.RECIPE.epoch_pairs == 0, "the papers take all"
+    assert hpl.RECIPE.at(PROFILES["laptop"]).epoch_pairs == PROFILES["laptop"].epoch_images // 2
+    lengths = []
+    for kind, more in ((hpl.HPL, {}), (hpl.SentencesAlone, hpl.ALONE)):
+        for most in (0, 16):
+            stage = built(joint, kind, epoch_pairs=most, **more).stages()[-1]
+            lengths.append(len(stage.sampler.epoch(SamplerRng(0))))
+    assert lengths[0] == lengths[2] > 2 and lengths[1] == lengths[3] == 2  # batches of eight pairs
+
+
 def test_the_second_token_starts_as_the_first_and_a_random_one_does_not(joint):
     images = torch.randn(3, 1, 3, *built(joint).size)
     batch = plain(3, views=[images])

@@ -11,6 +11,7 @@ from made_runs import noisy, run
 from matplotlib import pyplot as plt
 from test_kept_visuals import noise
 
+from reid_core.analysis import visuals
 from reid_core.report import ablations, chapters, claims, joint, landing, overall, scoreboard, tables
 from reid_core.report import page as page_of
 from reid_core.report import tokens as looks
@@ -319,3 +320,11 @@ def test_the_share_of_a_token_on_things_is_told_from_that_of_the_other(tokens):
 def test_a_few_images_are_not_judged(tokens):
     told = tokens(looked_at(named=1)).table().data
     assert "things named not judged (1 image with it)" in told and "things named (1 image)" in told
+
+
+def test_the_picture_of_the_landing_page_is_of_the_part_with_image_queries(monkeypatch):
+    one = noise(explained=4, grid=(8, 4))._replace(rows=np.arange(4))
+    monkeypatch.setattr(visuals, "fresh", lambda *_: one)
+    page = SimpleNamespace(profile="smoke", data="world_text+world_market", seed=0, shelf=BOOK)
+    drawn = landing.heat(SimpleNamespace(name="HPL", page=page))
+    assert len(drawn.axes) == 2 and drawn.axes[0].images, "an image, and its map"

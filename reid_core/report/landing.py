@@ -108,7 +108,7 @@ def heat(chapter):
         run = chapter.page.shelf.find(spec)
         return plain(tables.STALE if run and run.outdated else tables.NOT_RUN)[0]
     first = visuals.shown(one)[:1]
-    data = load_data(spec.data, spec.profile)
+    data = visuals.part_with_queries(load_data(spec.data, spec.profile))
     column = heatmaps.shares(one, first)
     persons = visuals.persons(data, one.rows[first])
     return heatmaps.overlays(images.images(data, one.rows[first]), {"": column}, [""], persons)

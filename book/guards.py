@@ -2,7 +2,8 @@
 
 Guarded: a copy that is not what its record says was executed, an error or traceback in a page, a page older
 than its run, a number without a run or other than its run says, a synthetic number in a real-data column, a
-picture without words, a script or a picture from the network, a missing index.
+picture without words, a script or a picture from the network, a place on the machine that built the page, a
+missing index.
 
 Out of reach: a number in running text, in a caption or in a plain cell (counts, settings, what papers print)
 that has no ±; a number that a notebook computes from runs in its own way, whose cell names its runs but no
@@ -16,6 +17,7 @@ from html.parser import HTMLParser
 
 import nbformat
 
+from data_prep.catalogue import ROOT, build_folder
 from reid_core.report import ablations, tables
 from reid_core.runs.run import BOOK, OWN, Run
 
@@ -94,6 +96,8 @@ def check_page(text, name):
     parser.close()
     words = re.sub(r"\s+", " ", COLOUR.sub("", "".join(parser.words)))
     found = ["holds a traceback"] if "Traceback (most recent call last)" in words else []
+    places = {str(place) for place in (ROOT, build_folder().resolve())}
+    found += ["names a place on the machine that built it"] if any(one in words for one in places) else []
     found += parser.faults()
     for tag, marks, content in parser.cells:
         found += check_cell(tag, marks, content.strip())

@@ -9,6 +9,7 @@ from made_runs import noisy
 from matplotlib import colors
 from matplotlib import pyplot as plt
 
+from reid_core.calibrate.lengths import Point
 from reid_core.report import figures
 from reid_core.runs import provenance
 from reid_core.runs.run import Spec
@@ -88,3 +89,10 @@ def test_the_caption_says_whether_the_ranges_overlap(found, monkeypatch):
     monkeypatch.setattr(provenance, "outdated", lambda run: "its data changed")
     found["CLIP-ReID"] = runs("clip_reid")
     assert "(stale)" in figures.curves_words(found, "World-Market")[0]
+
+
+@pytest.mark.filterwarnings("error")
+def test_lengths_have_their_legend_where_something_was_measured():
+    found = {("baseline", "world_msmt"): {"0.5": Point(500, 70, 1, 3), "1": Point(1000, 75, 0.5, 3)}}
+    drawn = figures.lengths(found, {"world_market": "A", "world_msmt": "D"})
+    assert [axis.get_legend() is not None for axis in drawn.axes] == [False, True]

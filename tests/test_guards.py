@@ -7,6 +7,7 @@ import guards
 import nbformat
 import pytest
 
+from data_prep.catalogue import ROOT
 from reid_core.runs.run import BOOK, OWN
 
 
@@ -80,6 +81,7 @@ def test_a_readers_own_run_is_looked_for_where_it_was_written(shelves, tmp_path,
         ("<td>1<td>2</td></td>", "a table cell inside another, or one that is not closed"),
         ("<table><td>1</table>", "a table cell that is not closed"),
         ("<pre>Traceback (most recent call last):</pre>", "holds a traceback"),
+        (f"<pre>{ROOT}/reid_core/train.py:1: UserWarning</pre>", "a place on the machine that built it"),
         ("<span>Traceback</span> <span>(most recent\ncall last)</span>", "holds a traceback"),
         ("<pre>\x1b[0;31mTraceback\x1b[0m (most recent call last)</pre>", "holds a traceback"),
         ('<img src="picture.png">', "a picture without alt text"),

@@ -531,8 +531,8 @@ def trained(spec):
     path = weights_of(spec)
     if not path.exists():
         raise ValueError(
-            f"expected the weights of {spec.name} in {path.parent}, found none; train it again with python "
-            "-m reid_core train."
+            f"expected the weights of {spec.name} in the build folder, found none; train it again with "
+            "python -m reid_core train."
         )
     state, key = checkpoint.read_tensors(path)
     expected = measure.run_key(spec, method, data)

@@ -320,5 +320,6 @@ def lengths(found, titles):
             )
         axis.set(xlabel="steps of the image tower", title=title)
     axes[0, 0].set(ylabel="mAP, per cent")
-    axes[0, 0].legend(frameon=False, fontsize=8)
+    for axis in [axis for axis in axes[0] if axis.has_data()][:1]:  # a data set may not be measured yet
+        axis.legend(frameon=False, fontsize=8)
     return figure

@@ -69,13 +69,16 @@ class PADChapter(OrderChapter):
             return missing("Drift from the sentences, in the plane")
         then, now = (one.centres.astype(np.float32) for one in found)
         said = found[0].sentences.astype(np.float32)  # their words learn in the first domain alone
-        places = visuals.umap(np.concatenate([said, then, now])).reshape(3, *said.shape[:1], 2)
+        # sentences lie apart from all images, whoever they name: each kind is looked at around its own mean
+        around = np.concatenate([said - said.mean(0), then - then.mean(0), now - then.mean(0)])
+        places = visuals.umap(around).reshape(3, len(said), 2)
         moved = 1 - (then * now).sum(1).mean()
         caption = (
             f"Nearest to the mean of a person's training images is the sentence of this person for "
             f"{named_right(then, said):.0f} % of the first domain's people right after it, and for "
             f"{named_right(now, said):.0f} % after the last one. The means have moved by a cosine distance "
-            f"of {moved:.2f} on average. UMAP: a line of eight people goes from one mean to the other"
+            f"of {moved:.2f} on average. UMAP, sentences around their mean and images around theirs: a line "
+            "goes from the earlier mean to the later one"
         )
         alt = "Crosses for sentences, dots and squares for means of images before and after, in the plane"
         return looks.figure(paths_in_plane(*places), f"{caption}.", alt)

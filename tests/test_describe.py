@@ -13,6 +13,7 @@ from trees import table, tree
 from data_prep import public
 from data_prep.describe import QUESTIONS, continuation, describe, sentences
 from data_prep.public.descriptions import read_descriptions, write_descriptions
+from reid_core.data import load_data
 
 ROOT = Path(__file__).resolve().parents[1]
 PARTS = (
@@ -55,8 +56,19 @@ def test_the_readers_take_descriptions_from_beside_the_images(tmp_path):
     assert told[0] == PARTS and set(told[1:]) == {()}
 
 
-def test_the_worlds_own_descriptions_serve_without_a_model(world):
-    assert all(len(parts) == 4 for parts in world.train.parts)
+def test_msmt17_with_lists_of_its_own_takes_them_too(tmp_path):
+    root = tree("msmt17", tmp_path / "set")
+    table = public.read("msmt17", root, allow_count_mismatch=True).table
+    first = table.path[table.split == "train"].iloc[0]
+    write_descriptions(root / "blip_descriptions.txt", {first.rpartition("/")[2]: PARTS, "x.jpg": PARTS})
+    found = public.read("msmt17", root, allow_count_mismatch=True)
+    assert found.table.parts[found.table.path == first].tolist() == [PARTS]
+    assert "1 of 2 descriptions are of no image here" in found.notes
+
+
+@pytest.mark.parametrize("name", ["world_market", "world_msmt", "world_a", "world_d"])
+def test_the_worlds_own_descriptions_serve_without_a_model(name):
+    assert all(len(parts) == 4 for parts in load_data(name, "smoke").train.parts)
 
 
 def test_eleven_answers_become_four_sentences():

@@ -147,7 +147,7 @@ def test_the_fingerprint_of_a_world_needs_no_picture_of_it(world):
     assert catalogue.fingerprint("world_market", "smoke") == world.manifest.fingerprint
 
 
-@pytest.mark.parametrize("variant", ["baseline", "clip_reid", "promptsg"])
+@pytest.mark.parametrize("variant", ["baseline", "clip_reid", "promptsg", "hpl", "dmpt", "released"])
 def test_a_committed_run_of_each_method_still_says_what_the_code_says(variant):
     """A run of another world, weights or recipe is greyed on every page, and measured anew in time: that is
     no fault of the code."""
@@ -155,6 +155,13 @@ def test_a_committed_run_of_each_method_still_says_what_the_code_says(variant):
     if run is None:
         pytest.skip("every committed run of this method is stale at a glance")
     assert provenance.stale(run) == "", run.spec.name
+
+
+@pytest.mark.parametrize("variant", ["released", "described"])
+def test_a_run_of_vladr_can_be_probed_on_both_sets(variant):
+    spec = Spec("vladr", variant, "full", provenance.PROBED[0], "smoke")
+    found = provenance.probe_losses(spec)
+    assert any("domain 2" in name and "attribute alignment" in name for name in found)
 
 
 def test_the_probe_sees_a_loss_that_changed_by_a_thousandth(world, monkeypatch):

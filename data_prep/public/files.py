@@ -235,7 +235,6 @@ def read_captions(path):
 def with_sentences(table, root):
     """The table with sentences from captions.json {image path: [sentence, ...]} and part descriptions where
     there are such files, and notes on these."""
-    notes = ()
     if (root / "captions.json").exists():
         said = read_captions(root / "captions.json")
         alone = [path for path in said if not (root / path).exists()]
@@ -245,6 +244,12 @@ def with_sentences(table, root):
                 f"({len(alone)} such captions); add the image or remove the caption."
             )
         table["captions"] = [said.get(image, ()) for image in table.path]
+    return with_descriptions(table, root)
+
+
+def with_descriptions(table, root):
+    """The table with part descriptions where there is a file of them, and notes on it."""
+    notes = ()
     if (root / "blip_descriptions.txt").exists():
         described = read_descriptions(root / "blip_descriptions.txt")
         names = [image.rpartition("/")[2] for image in table.path]  # published files tell no folder

@@ -3,7 +3,17 @@
 import functools
 from pathlib import Path
 
-from data_prep.public.files import find_root, finish, images, lines, parse, table_of, wanted, with_sentences
+from data_prep.public.files import (
+    find_root,
+    finish,
+    images,
+    lines,
+    parse,
+    table_of,
+    wanted,
+    with_descriptions,
+    with_sentences,
+)
 from data_prep.public.folders import LISTS, MARKET
 
 V1_NOTE = (
@@ -80,5 +90,6 @@ def msmt17(root, variant="", **options):
     table = table_of(rows)
     if not variant:
         table["split"] = table.split.replace("val", "train")
-    notes = ((V1_NOTE, V2_NOTE)[version],)
+    table, notes = with_descriptions(table, root)
+    notes = ((V1_NOTE, V2_NOTE)[version], *notes)
     return finish("msmt17", root, table, variant, notes=notes, **options)

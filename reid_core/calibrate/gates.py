@@ -139,6 +139,7 @@ class World:
             # without the name of an order: what two orders have in common is found by both
             key=f"{provenance.digest(self.recipe)} {loading.fingerprint('tiny')} {provenance.code()}",
             precision=pace.precision,
+            # the gates of orders were fixed with epochs of as many images of each domain, not of one pass
             epoch_images=pace.epoch_images,
             log=silent,
         )

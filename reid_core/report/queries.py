@@ -7,6 +7,7 @@ places side by side.
 import numpy as np
 from matplotlib import pyplot as plt
 
+from reid_core.analysis.attributes import NEAREST
 from reid_core.analysis.regions import PARTS, WORN
 from reid_core.report import heatmaps, images
 from reid_core.report.neighbours import PLANES
@@ -49,8 +50,8 @@ def plane(looks, label, name="tsne"):
         for worn, (own, whole, chance) in zip(WORN, found.agrees)
     ]
     caption = (
-        f"{PLANES[name]} by each attribute of {label}, in the colour of what the part wears. Of the ten "
-        f"nearest images of other people by the attribute show the same: {', '.join(told)}."
+        f"{PLANES[name]} by each attribute of {label}, in the colour of what the part wears. Of the "
+        f"{NEAREST} nearest images of other people by the attribute show the same: {', '.join(told)}."
     )
     alt = "A scatter plot for each attribute, its points in the colours of clothes or hair"
     return looks.figure(scatters(points, found.worn, name), caption, alt)
@@ -70,7 +71,8 @@ def names_of(found):
 
 def likeness(attended):
     """Mean correlation between two different maps of one image, of maps (Q, K, h, w)."""
-    several = [np.corrcoef(one.reshape(len(one), -1).astype(float)) for one in attended]
+    with np.errstate(invalid="ignore", divide="ignore"):
+        several = [np.corrcoef(one.reshape(len(one), -1).astype(float)) for one in attended]
     count = attended.shape[1]
     apart = [(one.sum() - np.trace(one)) / max(count * (count - 1), 1) for one in several]
     return float(np.nanmean(apart))  # a map without any contrast has no correlation

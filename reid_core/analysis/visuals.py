@@ -14,7 +14,7 @@ import torch
 from threadpoolctl import threadpool_limits
 
 from reid_core import checkpoint, evaluate, loading, train
-from reid_core.analysis import attributes, explain, regions, sentences
+from reid_core.analysis import attributes, explain, pulls, regions, sentences
 from reid_core.methods import METHODS
 from reid_core.runs import measure
 from reid_core.runs.fill import is_shown
@@ -72,6 +72,9 @@ class Visuals(NamedTuple):
     tokens: np.ndarray = NONE  # (2, 2, T, h, w) maps by HOW and of `sentences.TOKENS`
     looked: np.ndarray = NONE  # (2, 2, T, 2) their shares on `sentences.LOOKED`, NaN where there is none
     looked_chance: np.ndarray = NONE  # (T, 2) of a uniform map
+    # of a method that answers sentences and images: what its losses want of the image tower
+    pull_terms: np.ndarray = NONE  # (U,) names
+    pulls: np.ndarray = NONE  # (B, U, U) scalar products of gradients (`pulls.pulls`)
     # of a method that reads several spectra; the maps above are sums over them
     spectra: np.ndarray = NONE  # (2, Q, M, h, w) maps by HOW, on one scale for the spectra of a shot
     shares: np.ndarray = NONE  # (2, Q, M) of the whole map that lie in each spectrum
@@ -111,6 +114,7 @@ def visualise(method, data, key="", maps=("tsne", "umap")):
         **explained,
         **lists_beside(query, gallery, data, data.manifest.protocol, scores),
         **asked,
+        **pulls.visualise(method),
         **attributes.visualise(method, data, explained["rows"], placed["points"], draw),
         **named(method, data),
     )

@@ -11,6 +11,7 @@ JOINT_SET = DATA = "+".join(PAIR)
 MODULES = tuple(hpl.TABLES["Table 3"])  # from joint training with one class token to all parts
 GUIDED = tuple(hpl.TABLES["Table 4"])  # no alignment loss, text-guided, vision-guided, both
 SEPARATE = "separate models"  # the label of each task's `alone`
+ASKED_BY = {"sentences": hpl.BASE[:2], "images": hpl.BASE[2:]}  # queries -> the losses of Eq. 2 for them
 OTHER_TOKEN = "searched by the other token"
 LEAKY = "shared people kept (D19)"  # the label of the full row on a joint set that keeps them
 PAPER = Paper(

@@ -253,6 +253,14 @@ def test_every_row_takes_a_step_in_both_stages(joint, row):
         assert all(term.isfinite() for term in stage.losses(batch).terms.values())
 
 
+def test_a_row_without_prompts_computes_none(joint, monkeypatch):
+    method = built(joint, **hpl.NO_PROMPTS)
+    stage, batch = step(method, joint, 1)
+    for name in ("prompts", "identity_prompts", "pseudo_words"):
+        monkeypatch.setattr(method, name, None)
+    assert list(stage.losses(batch).terms) == list(hpl.BASE)
+
+
 def test_separate_models_read_their_own_half(joint):
     sentences, images = (built(joint, kind, **hpl.ALONE) for kind in (hpl.SentencesAlone, hpl.ImagesAlone))
     assert moved(one_term(sentences, joint, "matching", 0).text) and not moved(sentences.head)

@@ -12,7 +12,9 @@ last epoch is reported; D25 the two weights are taken as printed.
 """
 
 import copy
+import functools
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -36,6 +38,7 @@ from reid_core.prompts import GrowingTable, PromptTemplate
 from reid_core.recipe import Recipe, assumed, one_of, stated
 from reid_core.samplers import CaptionShuffle, IdentityBatches, Zipped
 from reid_core.schedules import exponential, warmup_then_cosine
+from reid_core.towers import ImageTokens, TextTokens
 
 
 @dataclass(frozen=True)
@@ -144,6 +147,17 @@ class HPLRecipe(Recipe):
 TARGETS = {True: torch.Tensor.detach, False: lambda prompts: prompts}  # D22
 SIZES = {"mean": lambda rows: 1, "sum": len}  # D13: what the mean over a batch is multiplied by
 BASE = ("matching", "identity t2i", "triplet", "identity i2i")  # the terms of Eq. 2
+
+
+class Encoded(NamedTuple):
+    """What the towers say of a batch in stage II."""
+
+    labels: torch.Tensor  # (N,) of the pairs
+    out: ImageTokens  # of all images
+    c1: torch.Tensor  # (B, E)
+    c2: torch.Tensor  # (B, E)
+    text: TextTokens  # of the captions
+    t: torch.Tensor  # (N, E) their end tokens
 
 
 class HPL(Method):
@@ -307,17 +321,22 @@ class HPL(Method):
         )
 
     def feature_learning(self):
-        """Stage II. The identity prompts are frozen: their features are computed once."""
-        weights = dict(zip(BASE, self.recipe.loss_weights_base))
-        weights |= {
-            "identity prompts": self.recipe.cic_weight,
-            "instance prompts": self.recipe.lambda1_ilpa,
-            "prompt regularisation": self.recipe.lambda2_cmpr,
+        """Stage II. The identity prompts are frozen: their features are computed once. A row that gives all
+        terms of a part no weight does not compute them."""
+        r = self.recipe
+        parts = {
+            self.base_losses: dict(zip(BASE, r.loss_weights_base)),
+            self.identity_losses: {"identity prompts": r.cic_weight},
+            self.instance_losses: {
+                "instance prompts": r.lambda1_ilpa,
+                "prompt regularisation": r.lambda2_cmpr,
+            },
         }
+        there = {part: weights for part, weights in parts.items() if any(weights.values())}
+        weights = {term: weight for some in there.values() for term, weight in some.items()}
+        losses = functools.partial(self.feature_losses, tuple(there))
         towers = [self.image, self.second, self.text]
-        return self.tuning(
-            self.sampler(), self.feature_losses, weights, towers, [self.match, self.head], self.fill_bank
-        )
+        return self.tuning(self.sampler(), losses, weights, towers, [self.match, self.head], self.fill_bank)
 
     def tuning(self, sampler, losses, weights, towers, heads, prepare=lambda: None):
         """A Stage that fine-tunes towers, and heads at a higher rate (D17)."""
@@ -424,30 +443,48 @@ class HPL(Method):
         prompts = torch.cat([self.identity_prompts(some) for some in labels.split(256)]).float()
         self.bank = prompts.roll(self.recipe.prompts_moved, 0)
 
-    def feature_losses(self, batch):
-        """Stage II: Eq. 2, and the prompts of Eq. 10, 11, 12."""
-        r = self.recipe
+    def feature_losses(self, parts, batch):
+        """Stage II (Eq. 14), as the sum of its parts."""
+        encoded = self.encode(batch)
+        terms = {}
+        for part in parts:
+            terms |= part(batch, encoded)
+        return Losses(terms)
+
+    def encode(self, batch):
+        """The Encoded of a batch."""
         pairs, _ = batch.parts()
-        count = len(pairs.labels)  # N
         out = self.encode_image(batch)
-        c1, c2 = self.class_tokens(out)  # (B, E) each
         text = self.encode_text(pairs)
-        t = self.text.joint_end(text)  # (N, E)
-        read = self.read_of(self.image, out)[:count]  # (N, T, E)
-        p_v, p_t = self.pseudo_words(read, text)  # (N, Q, W) each
-        seen, told = map(self.target, self.prompts(self.identities(pairs.labels), p_v, p_t))  # (N, E) each
-        by_identity = bank_classification(c2, self.bank, batch.labels, r.prompt_scale, r.prompt_cosine)
-        by_text = squared_distance(told, c1[:count], r.distance_normalised)  # L_tgps
-        by_image = squared_distance(seen, t, r.distance_normalised)  # L_vgps
-        return Losses(
-            {
-                **self.matching_losses(c1[:count], t, pairs.labels),
-                **self.image_losses(c2, batch.labels, self.first(count)),
-                "identity prompts": by_identity * self.times(c2),
-                "instance prompts": r.tgps_share * by_text + r.vgps_share * by_image,
-                "prompt regularisation": squared_distance(p_t, p_v, normalise=False),
-            }
-        )
+        return Encoded(pairs.labels, out, *self.class_tokens(out), text, self.text.joint_end(text))
+
+    def base_losses(self, batch, encoded):
+        """Eq. 2."""
+        count = len(encoded.t)
+        return {
+            **self.matching_losses(encoded.c1[:count], encoded.t, encoded.labels),
+            **self.image_losses(encoded.c2, batch.labels, self.first(count)),
+        }
+
+    def identity_losses(self, batch, encoded):
+        """Eq. 11."""
+        how = (self.recipe.prompt_scale, self.recipe.prompt_cosine)
+        by_identity = bank_classification(encoded.c2, self.bank, batch.labels, *how)
+        return {"identity prompts": by_identity * self.times(encoded.c2)}
+
+    def instance_losses(self, _, encoded):
+        """Eq. 10 and 12: prompts of the pairs, each for the other side."""
+        r = self.recipe
+        count = len(encoded.t)
+        read = self.read_of(self.image, encoded.out)[:count]  # (N, T, E)
+        p_v, p_t = self.pseudo_words(read, encoded.text)  # (N, Q, W) each
+        seen, told = map(self.target, self.prompts(self.identities(encoded.labels), p_v, p_t))  # (N, E) each
+        by_text = squared_distance(told, encoded.c1[:count], r.distance_normalised)  # L_tgps
+        by_image = squared_distance(seen, encoded.t, r.distance_normalised)  # L_vgps
+        return {
+            "instance prompts": r.tgps_share * by_text + r.vgps_share * by_image,
+            "prompt regularisation": squared_distance(p_t, p_v, normalise=False),
+        }
 
     def matching_losses(self, v, t, labels):
         """Terms of Eq. 2 for text to image, on images and captions (N, E)."""

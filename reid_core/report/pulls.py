@@ -48,9 +48,8 @@ def table(columns):
     lines = [[name, *(lengths(one, [name]) for one in found.values())] for name in terms]
     for queries, some in ASKED_BY.items():
         lines.append([f"both for {queries}", *(lengths(one, some) for one in found.values())])
-    lines.append(
-        ["cosine between the two", *(f"{one.cosine(*ASKED_BY.values()):.2f}" for one in found.values())]
-    )
+    cosines = (one.cosine(*ASKED_BY.values()) for one in found.values())
+    lines.append(["cosine between the two", *(f"{value:+.2f}".replace("-", "−") for value in cosines)])
     caption = f"{finding(found)}. Length of the gradient of each weighted loss, mean over batches"
     return tables.table(["loss", *found], lines, caption)
 
@@ -65,8 +64,8 @@ def finding(found):
     told = []
     for label, one in found.items():
         sentences, images = (one.length(some) for some in ASKED_BY.values())
-        told.append(f"{sentences / images:.1f} times as strongly ({label})")
+        told.append(f"{label} {sentences / images:.1f}")
     return (
-        "After training, the losses for sentences pull at the image tower against those for images "
-        f"{', '.join(told)}"
+        "After training, the losses for sentences pull so many times as strongly at the image tower as those "
+        f"for images: {', '.join(told)}"
     )

@@ -658,6 +658,7 @@ READINGS = {  # readings of unspecified details
     "inversion trained in stage II (D18)": {"stage2_inversion": "trained"},
     "prompts detached (D22)": {"detach_prompt_targets": True},
 }
+BALANCE = {"image losses weigh three times": {"loss_weights_base": (1.0, 1.0, 3.0, 3.0)}}  # of Eq. 2
 CONTROLS = {  # what remains of a gain when the language is taken away
     "control: random text tower": {"text_tower": "random"},
     "control: another's prompt": {"prompts_moved": 1},
@@ -677,7 +678,7 @@ PAPER = Paper(
         "sentences": Variant(SentencesAlone, ALONE, rows=("full",)),
         "images": Variant(ImagesAlone, ALONE, rows=("full",)),
     },
-    rows={"full": {}, **PRINTED, **WEIGHTS, **SIZES_OF_PROMPTS, **READINGS, **CONTROLS},
+    rows={"full": {}, **PRINTED, **WEIGHTS, **BALANCE, **SIZES_OF_PROMPTS, **READINGS, **CONTROLS},
     tables=TABLES,
     test_only=("i2i_feature", "t2i_feature"),
     pictured=("full", "TRT=0;HPL=0;CMPR=0"),

@@ -32,7 +32,7 @@ HEADLINES = (
 )
 PARTS = (
     Part("hpl", "hpl", GUIDED, (JOINT_SET,)),
-    Part("hpl", "hpl", tuple(hpl.CONTROLS), (JOINT_SET,)),
+    Part("hpl", "hpl", (*hpl.BALANCE, *hpl.CONTROLS), (JOINT_SET,)),
     Part("hpl", "hpl", FULL, (catalogue.LEAKY + JOINT_SET,)),
     Part("hpl", "hpl", (*hpl.SIZES_OF_PROMPTS, *hpl.WEIGHTS), (JOINT_SET,)),
     Part("hpl", "hpl", tuple(hpl.READINGS), (JOINT_SET,)),
@@ -77,6 +77,11 @@ QUESTIONS = {
         caption="A model per task and one model for both, against joint training with one class token",
         labels=(MODULES[0], SEPARATE, "full"),
         reference=MODULES[0],
+    ),
+    "balance": Question(
+        title="Do the tasks compete?",
+        caption="The two losses for image queries weigh three times as much, against as printed",
+        labels=("full", *hpl.BALANCE),
     ),
     "tokens": Question(
         title="The other class token",

@@ -357,6 +357,10 @@ class ClipResNet(nn.Module):
         return x.unflatten(2, (self.attnpool.num_heads, -1)).transpose(1, 2)
 
 
+# how a text tower projects, by whether it does with a Linear: some of open_clip's hold a matrix
+PROJECTIONS = {True: lambda linear, x: linear(x), False: lambda matrix, x: x @ matrix}
+
+
 class TextEncoder(nn.Module):
     """CLIP's causal text tower, entered at word embeddings, so that a sentence may contain learned vectors.
 
@@ -385,7 +389,7 @@ class TextEncoder(nn.Module):
         self.context = text.positional_embedding.shape[0]
         linear = isinstance(self.text_projection, nn.Linear)
         self.joint_width = self.text_projection.out_features if linear else self.text_projection.shape[1]
-        self.project = self.text_projection.forward if linear else self.text_projection.__rmatmul__
+        self.projected = PROJECTIONS[linear]
 
     def embed(self, ids):
         """Token ids (B, L) -> word embeddings (B, L, D), without positions."""
@@ -399,6 +403,10 @@ class TextEncoder(nn.Module):
         for block in self.transformer.resblocks:
             x = block(x, attn_mask=mask)
         return TextTokens(self.ln_final(x), end)
+
+    def project(self, tokens):
+        """(..., D) -> (..., E)."""
+        return self.projected(self.text_projection, tokens)
 
     def joint_end(self, out):
         """The end token in the joint space, (B, E), not normalised: CLIP's sentence feature."""

@@ -125,10 +125,10 @@ def probe_losses(method, domains=(), batches=PROBED):
     """What a method's code computes before rounding is multiplied: {"stage | quantity": number}, in float32
     on the CPU.
 
-    Of every stage the terms and the length of each group's gradient, for its first batches at the initial
-    weights, and the total loss of the first batch after one update by it. Processors differ here by what
-    float32 rounds, about 1e-6; a longer training multiplies such differences until nothing can be told from
-    them.
+    Of every stage that runs the terms and the length of each group's gradient, for its first batches at the
+    initial weights, and the total loss of the first batch after one update by it. Processors differ here by
+    what float32 rounds, about 1e-6; a longer training multiplies such differences until nothing can be told
+    from them.
     """
     if isinstance(method, LifelongMethod):
         return probe_domains(method, domains, batches)
@@ -150,7 +150,9 @@ def probe_stages(method, batches):
     found = {}
     with tempfile.TemporaryDirectory() as folder, attention_backend(torch.device("cpu"), False):
         trainer = Trainer(method.cpu(), method.data, Path(folder), precision="fp32")
-        for number, stage in enumerate(method.stages()):
+        stages = list(enumerate(method.stages()))
+        # a stage of no epochs computes nothing; of a method that trains none, all are asked
+        for number, stage in [one for one in stages if one[1].epochs] or stages:
             for name, value in trainer.probe(number, stage, batches):
                 # nine digits tell every float32 apart
                 found[f"{stage.name} | {name}"] = float(f"{value:.9g}")
@@ -354,6 +356,8 @@ class Trainer:
                 yield f"{name} of batch {k}", term.item()
             for g, group in enumerate(stage.groups):
                 yield f"gradient {g} of batch {k}", length_of(group)
+        if not stage.epochs:
+            return  # it has no rate
         self.set_rates(stage, optimisers, 0, 0, len(loader.plan(0)))
         for optimiser in optimisers:
             optimiser.step()

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import torch
 from made_runs import noisy
@@ -162,6 +163,19 @@ def test_a_run_of_vladr_can_be_probed_on_both_sets(variant):
     spec = Spec("vladr", variant, "full", provenance.PROBED[0], "smoke")
     found = provenance.probe_losses(spec)
     assert any("domain 2" in name and "attribute alignment" in name for name in found)
+
+
+@pytest.mark.parametrize(
+    "row, stages, updates",
+    [("full", 2, 2), ("no stage 1", 1, 1), ("zero-shot", 2, 0)],
+)
+def test_a_stage_that_does_not_run_is_not_probed_and_a_method_that_trains_none_is_before_any(
+    row, stages, updates
+):
+    found = provenance.probe_losses(Spec("clip_reid", "clip_reid", row, profile="smoke"))
+    assert len({name.partition(" | ")[0] for name in found}) == stages
+    assert sum("after an update" in name for name in found) == updates
+    assert provenance.changed(found, dict(found)) == "" and all(map(np.isfinite, found.values()))
 
 
 def test_the_probe_sees_a_loss_that_changed_by_a_thousandth(world, monkeypatch):

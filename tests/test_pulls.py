@@ -66,7 +66,7 @@ def test_the_table_adds_the_losses_of_each_kind_of_query():
     assert ": HPL 2.0" in told, "10 against 5"
     lines = [re.sub(r"<[^>]*>", " ", row).split() for row in told.partition("<tbody>")[2].split("<tr>")[1:]]
     assert ["both", "for", "sentences", "10.0"] in lines and ["both", "for", "images", "5.0"] in lines
-    assert ["cosine", "between", "the", "two", "+0.00"] in lines
+    assert ["cosine", "between", "the", "two", "0.00"] in lines
     assert ["identity", "prompts", "1.0"] in lines
 
 

@@ -209,8 +209,9 @@ def mean_cell(measure, several, runs):
     if not runs:
         return tables.Cell(tables.NOT_RUN, "empty")
     values = [measure(scores) for scores in several]
-    spread = f" (seeds {min(values):.1f} to {max(values):.1f})" if len(values) > 1 else ""
-    return tables.Cell(f"{np.mean(values):.1f}{spread}", tables.kind_of(runs), tuple(runs))
+    mean, low, high = map(tables.number, (np.mean(values), min(values), max(values)))
+    spread = f" (seeds {low} to {high})" if len(values) > 1 else ""
+    return tables.Cell(f"{mean}{spread}", tables.kind_of(runs), tuple(runs))
 
 
 def maps_of_scores(matrices, names):

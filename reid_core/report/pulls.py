@@ -49,7 +49,7 @@ def table(columns):
     for queries, some in ASKED_BY.items():
         lines.append([f"both for {queries}", *(lengths(one, some) for one in found.values())])
     cosines = (one.cosine(*ASKED_BY.values()) for one in found.values())
-    lines.append(["cosine between the two", *(f"{value:+.2f}".replace("-", "−") for value in cosines)])
+    lines.append(["cosine between the two", *(tables.number(value, 2) for value in cosines)])
     caption = f"{finding(found)}. Length of the gradient of each weighted loss, mean over batches"
     return tables.table(["loss", *found], lines, caption)
 

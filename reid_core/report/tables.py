@@ -446,6 +446,11 @@ def points(value):
     return f"{value:+.1f}".replace("-", "−")
 
 
+def number(value, digits=1):
+    """A number that may be negative, with a sign as wide as that of `points`."""
+    return f"{value:.{digits}f}".replace("-", "−")
+
+
 def signed(value, kind=""):
     """A cell with a difference in points, or a dash for None."""
     return Cell("–" if value is None else points(value), kind)

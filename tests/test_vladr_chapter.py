@@ -163,12 +163,13 @@ def test_no_two_rows_of_a_question_are_called_alike():
 
 def test_what_queries_look_at_is_told_beside_the_other_queries(shelves):
     shares = np.full((4, 5), 10.0)
-    np.fill_diagonal(shares, 40.0)
-    assert attributes.own_part(shares) == pytest.approx(30)
-    assert attributes.own_part(np.ones((1, 5))) == pytest.approx(1), "one query has no others"
+    shares[1, 1] = 40.0
+    shares[3, 3] = 7.0
+    assert attributes.own_part(shares) == pytest.approx([0, 30, 0, -3])
+    assert attributes.own_part(np.ones((1, 5))) == pytest.approx([1]), "one query has no others"
     measured("full", 0.4, traits={"attribute shares": shares.tolist(), "query cosine": [0.99]})
     told = chapter().attribute_shares().data
-    assert "VLADR +30.0" in told and "rates per epoch" not in told
+    assert "VLADR, head +0.0, upper +30.0, lower +0.0, foot −3.0." in told and "rates per epoch" not in told
 
 
 def test_query_collapse_is_told_after_each_domain(shelves):

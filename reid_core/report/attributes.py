@@ -51,10 +51,9 @@ class VLADRChapter(OrderChapter):
                 every += runs
         if not found:
             return missing("What attribute queries look at")
-        told = [f"{name} {own_part(shares):+.1f}" for name, shares in found.items()]
         caption = (
-            "A query looks at its own part by so many points more than the other queries do, on average: "
-            f"{', '.join(told)}. Cells: per cent of a query's attention{self.old(every)}"
+            "A query looks at its own part by so many points more than the other queries do: "
+            f"{'; '.join(told_of_parts(found))}. Cells: per cent of a query's attention{self.old(every)}"
         )
         alt = "A square per method: rows are queries, columns parts of the person, cells shares"
         return figure(maps_of_shares(found), caption, alt)
@@ -142,12 +141,17 @@ def traits_of(run, names, trait):
 
 
 def own_part(shares):
-    """By how many points a query looks more at its own part than the others do: mean over K queries of shares
-    (K, R)."""
+    """(K,) by how many points each query looks more at its own part than the others do, of shares (K, R)."""
     count = len(shares)
     own = shares[:, :count].diagonal()  # (K,)
-    others = (shares[:, :count].sum(0) - own) / max(count - 1, 1)  # (K,)
-    return float((own - others).mean())
+    return own - (shares[:, :count].sum(0) - own) / max(count - 1, 1)
+
+
+def told_of_parts(found):
+    """A text for each of {name: shares}: what `own_part` says of every query."""
+    for name, shares in found.items():
+        told = [f"{part} {tables.points(more)}" for part, more in zip(PARTS, own_part(shares))]
+        yield f"{name}, {', '.join(told)}"
 
 
 def maps_of_shares(found):

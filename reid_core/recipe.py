@@ -46,15 +46,18 @@ class Profile:
     name: str
     time: float  # part of the recipe's epochs
     size: float  # part of the recipe's image height and width
-    pretrained_lr: float  # factor on the learning rates of pretrained modules
-    new_lr: float  # and of new ones,
-    # which it raises to this much and no higher: Adam's steps have a size, however few there are
+    # factors on the learning rates of pretrained modules and of new ones, which raise them to so much and no
+    # higher: Adam's steps have a size, however few there are
+    pretrained_lr: float
+    highest_pretrained_lr: float
+    new_lr: float
     highest_lr: float
     fine: bool  # read schedules per step instead of per epoch
     precision: str
     backbone: str | None  # what stands for CLIP; None: as the recipe says
     data: str  # the default data set
     depth: float  # of the towers, as a share of the paper's
+    temperature: float  # of the towers: what they were pretrained to divide cosines by, over CLIP's 0.01
     epoch_images: int  # an epoch of a smaller data set goes through it several times; 0: once, always
     domain_images: int  # the same of a domain of an order, whose epochs add up over domains
 
@@ -68,6 +71,7 @@ PROFILES = {
         time=1 / 30,
         size=1 / 2,
         pretrained_lr=1.0,
+        highest_pretrained_lr=INFINITE,
         new_lr=1.0,
         highest_lr=INFINITE,
         fine=True,
@@ -75,6 +79,7 @@ PROFILES = {
         backbone="tiny",
         data="world_market",
         depth=1 / 2,
+        temperature=4.76,
         epoch_images=0,
         domain_images=0,
     ),
@@ -83,13 +88,15 @@ PROFILES = {
         time=1.0,  # half of them is not enough for what starts from random weights (results/lengths.json)
         size=1 / 2,
         pretrained_lr=64.0,
+        highest_pretrained_lr=3.2e-4,  # 64 x 5e-6, with which the factor was found
         new_lr=256.0,
-        highest_lr=3.2e-3,  # ten times 64 x 5e-6, the rate of the pretrained weights here
+        highest_lr=3.2e-3,  # ten times as much
         fine=True,
         precision="bf16",
         backbone="tiny",
         data="world_market",
         depth=1 / 2,
+        temperature=4.76,
         epoch_images=2000,
         domain_images=600,  # one of the world's: all domains learned at once take as many steps as one by one
     ),
@@ -98,6 +105,7 @@ PROFILES = {
         time=1.0,
         size=1.0,
         pretrained_lr=1.0,
+        highest_pretrained_lr=INFINITE,
         new_lr=1.0,
         highest_lr=INFINITE,
         fine=False,
@@ -105,6 +113,7 @@ PROFILES = {
         backbone=None,
         data="market1501",
         depth=1.0,
+        temperature=1.0,
         epoch_images=0,
         domain_images=0,
     ),
@@ -112,12 +121,17 @@ PROFILES = {
 RULES = {
     "epochs": lambda value, profile: max(1, round(value * profile.time)) if value else 0,
     "pixels": lambda value, profile: round(value * profile.size),
-    "pretrained lr": lambda value, profile: value * profile.pretrained_lr,
-    "new lr": lambda value, profile: max(value, min(value * profile.new_lr, profile.highest_lr)),
+    "pretrained lr": lambda value, profile: raised(
+        value, profile.pretrained_lr, profile.highest_pretrained_lr
+    ),
+    "new lr": lambda value, profile: raised(value, profile.new_lr, profile.highest_lr),
     # per step, of a domain: fewer steps remember as much of the training
     "decay": lambda value, profile: value ** (1 / share_of_steps(profile)),
     # a pair stands beside an image: an epoch of both has as many images as one of images alone
     "pairs": lambda value, profile: value or profile.epoch_images // 2,
+    # of cosines between towers: an assumption about CLIP keeps its ratio to what CLIP was pretrained with
+    "temperature": lambda value, profile: value * profile.temperature,
+    "scale": lambda value, profile: value if value == 1 else value / profile.temperature,  # 1: a plain cosine
     "blocks": lambda value, profile: max(1, round(value * profile.depth)) if value else 0,
     # prompts: as many per patch of the smaller image
     "tokens": lambda value, profile: max(1, round(value * profile.size**2)) if value else 0,
@@ -125,6 +139,11 @@ RULES = {
     "weights": lambda value, profile: profile.backbone or value,
     "imagenet": lambda value, profile: f"{profile.backbone}_vit" if profile.backbone else value,
 }
+
+
+def raised(rate, factor, highest):
+    """A learning rate times a factor, but no higher than `highest`, unless it was higher before."""
+    return max(rate, min(rate * factor, highest))
 
 
 def share_of_steps(profile):

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import pytest
 
+from reid_core import loading
 from reid_core.recipe import PROFILES, Recipe, assumed, profile_called, released, stated
 
 
@@ -43,6 +44,36 @@ def test_new_modules_learn_faster_on_the_laptop_but_none_faster_than_ten_times_t
     assert small.attention == laptop.highest_lr == pytest.approx(10 * small.old)
     assert small.words == 0.02, "nothing is slowed down"
     assert (small.before, small.warm) == (pytest.approx(0.01), pytest.approx(laptop.highest_lr / 100))
+
+
+def test_pretrained_modules_learn_no_faster_than_the_rate_with_which_their_factor_was_found():
+    @dataclass(frozen=True)
+    class Rates(Recipe):
+        usual: float = stated(5e-6, "", "pretrained lr")
+        twice: float = stated(1e-5, "", "pretrained lr")
+        high: float = stated(1e-3, "", "pretrained lr")
+
+    small = Rates().at(PROFILES["laptop"])
+    assert small.usual == small.twice == pytest.approx(64 * 5e-6)
+    assert small.high == 1e-3, "nothing is slowed down"
+    assert Rates().at(PROFILES["paper"]).twice == 1e-5
+
+
+def test_assumptions_about_cosines_of_clip_keep_their_ratio_to_what_the_small_tower_was_pretrained_with():
+    @dataclass(frozen=True)
+    class Cosines(Recipe):
+        divided_by: float = assumed(0.01, "", "temperature")
+        times: float = assumed(100.0, "", "scale")
+        plain: float = assumed(1.0, "", "scale")
+
+    own = loading.temperature("tiny", architecture="tiny")
+    for name in ("laptop", "smoke"):
+        small = Cosines().at(PROFILES[name])
+        assert small.divided_by == pytest.approx(own, rel=0.01) and small.times == pytest.approx(
+            1 / own, rel=0.01
+        )
+        assert small.plain == 1, "a plain cosine stays one"
+    assert Cosines().at(PROFILES["paper"]).divided_by == 0.01
 
 
 def test_a_run_is_never_shorter_than_an_epoch():

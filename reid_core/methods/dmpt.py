@@ -59,7 +59,7 @@ class DMPTRecipe(Recipe):
     interaction_init_std: float = assumed(0.02, "D8c")
     image_text_proj: str = assumed("trained", "D10")
     con_mode: str = assumed("modality", "D16: Eq. 5 as printed is constant")
-    con_temperature: float = assumed(0.01, "D16")
+    con_temperature: float = assumed(0.01, "D16", "temperature")
     con_feature: str = assumed("encoder", "D17")
     neck_feature: str = assumed("after", "D18")
     label_smoothing: float = assumed(0.1, "D14: its citation")

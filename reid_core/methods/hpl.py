@@ -81,13 +81,16 @@ class HPLRecipe(Recipe):
     inversion_mask: bool = assumed(True, "D7: what stands behind a caption's end is hidden")
     inversion_query_init_std: float = assumed(0.02, "D5")
     prompt_scale: float = assumed(
-        50.0, "D10: on cosines in Eq. 8, 9, 11, which print no temperature", row="prompt_cosine_scale"
+        50.0,
+        "D10: on cosines in Eq. 8, 9, 11, which print no temperature",
+        "scale",
+        "prompt_cosine_scale",
     )
     prompt_cosine: bool = assumed(True, "D10; raw dot products are CLIP-ReID's")
     distance_normalised: bool = assumed(
         True, "D9: both sides of Eq. 6 and 10 have length one", row="normalise_l2_losses"
     )
-    sdm_temperature: float = assumed(0.02, "as IRRA")
+    sdm_temperature: float = assumed(0.02, "as IRRA", "temperature")
     sdm_epsilon: float = assumed(1e-8, "as IRRA")
     t2i_classifier_init_std: float = assumed(0.001, "as IRRA")
     label_smoothing_i2i: float = assumed(0.1, "D11: Luo et al. 2019")

@@ -293,6 +293,8 @@ BY_RULE = {  # why a profile changes a setting
     "pairs": "a shorter training",
     "pretrained lr": "other weights and a shorter training need a higher rate",
     "new lr": "other weights and a shorter training need a higher rate",
+    "temperature": "its small tower was pretrained with another temperature",
+    "scale": "its small tower was pretrained with another temperature",
     "": "the schedule in epochs of this run",
 }
 PROFILE = "profile"

@@ -63,8 +63,8 @@ class Profile:
 
 
 # The two factors were found once, for the fine-tuned baseline on the development world (results/gates.json,
-# "rates"). Some papers' new modules start from far higher rates than its head does: ten times the rate of the
-# pretrained weights, the ratio that PromptSG prints, is the end for all.
+# "rates"), and its rate is the end for all pretrained modules. Some papers' new modules start from far higher
+# rates than its head does: ten times as much, the ratio that PromptSG prints, is the end for all of them.
 PROFILES = {
     "smoke": Profile(
         name="smoke",

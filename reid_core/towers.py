@@ -357,7 +357,8 @@ class ClipResNet(nn.Module):
         return x.unflatten(2, (self.attnpool.num_heads, -1)).transpose(1, 2)
 
 
-# how a text tower projects, by whether it does with a Linear: some of open_clip's hold a matrix
+# how a text tower projects, by whether it does with a Linear: some of open_clip's hold a matrix. Looked up at
+# each use, since `Module.to` may put another parameter in the place of one
 PROJECTIONS = {True: lambda linear, x: linear(x), False: lambda matrix, x: x @ matrix}
 
 

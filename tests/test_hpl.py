@@ -255,9 +255,9 @@ def test_every_row_takes_a_step_in_both_stages(joint, row):
 
 def test_a_row_without_prompts_computes_none(joint, monkeypatch):
     method = built(joint, **hpl.NO_PROMPTS)
-    stage, batch = step(method, joint, 1)
     for name in ("prompts", "identity_prompts", "pseudo_words"):
         monkeypatch.setattr(method, name, None)
+    stage, batch = step(method, joint, 1)
     assert list(stage.losses(batch).terms) == list(hpl.BASE)
 
 

@@ -6,10 +6,10 @@ import dataclasses
 
 import pytest
 import torch
-from stages import entered
+from stages import begun, entered
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 
-from reid_core import losses, train
+from reid_core import losses
 from reid_core.contract import first_batch
 from reid_core.data import load_data
 from reid_core.methods import METHODS
@@ -17,23 +17,19 @@ from reid_core.methods.base import LifelongMethod, freeze_all_but, total, traina
 from reid_core.optim import make_optimisers
 from reid_core.recipe import PROFILES
 
-DATA = {"dmpt": ["world_rgbnt201"], "hpl": ["world_text@8+world_msmt@8"]}
-ORDER = ["world_a", "world_b"]
-FEW = {"batch_t2i_pairs": 8, "batch_i2i_images": 8}
+DATA = {"dmpt": "world_rgbnt201", "hpl": "world_text@8+world_msmt@8"}  # others: world_market
+ORDER = ("world_a", "world_b")
+FEW = {"hpl": {"batch_t2i_pairs": 8, "batch_i2i_images": 8}}
 
 
-def made(paper, variant, **changes):
+def made(paper, variant):
     """A method in the profile smoke; a lifelong one in its second domain."""
     kind = METHODS[paper].variants[variant].kind
-    in_turn = issubclass(kind, LifelongMethod)
-    domains = [load_data(name, "smoke") for name in DATA.get(paper, ORDER if in_turn else ["world_market"])]
+    if issubclass(kind, LifelongMethod):
+        return begun(paper, variant, [load_data(name, "smoke") for name in ORDER])
+    data = load_data(DATA.get(paper, "world_market"), "smoke")
     recipe = METHODS[paper].recipe_of(variant, "full").at(PROFILES["smoke"])
-    few = {name: value for name, value in FEW.items() if hasattr(recipe, name)}
-    train.seed_all(0)
-    method = kind(recipe.but(**few, **changes), domains[0])
-    for number, domain in enumerate(domains if in_turn else (), 1):
-        method.begin_domain(domain, number)
-    return method
+    return kind(recipe.but(**FEW.get(paper, {})), data)
 
 
 def moved(value):

@@ -40,14 +40,17 @@ def pulls(method, batches=BATCHES):
     products = []
     for batch in itertools.islice(loader.batches(0, loader.plan(0)), batches):
         terms = stage.losses(batch).terms
-        there = torch.stack([gradient(weight * terms[name], tower) for name, weight in weights.items()])
-        products.append((there @ there.T).cpu().numpy())  # (U, P) -> (U, U)
+        products.append(gram([weight * terms[name] for name, weight in weights.items()], tower))
     return list(weights), np.stack(products)
 
 
-def gradient(term, parameters):
-    """(P,) of a term on all parameters; zeros where it reads none of them."""
-    found = torch.autograd.grad(
-        term, parameters, retain_graph=True, allow_unused=True, materialize_grads=True
-    )
-    return torch.cat([one.double().flatten() for one in found])
+def gram(terms, parameters):
+    """(U, U) scalar products of the gradients of terms on all parameters; zeros of a term that reads none.
+    Added up one parameter at a time: a tower's gradients in double precision side by side fill memories."""
+    more = {"retain_graph": True, "allow_unused": True, "materialize_grads": True}
+    found = [torch.autograd.grad(term, parameters, **more) for term in terms]
+    total = 0
+    for some in zip(*found):  # of one parameter, by every term
+        there = torch.stack([one.flatten() for one in some]).double()  # (U, P)
+        total = total + there @ there.T
+    return total.cpu().numpy()

@@ -32,7 +32,7 @@ from reid_core.losses import (
     similarity_distribution_matching,
     squared_distance,
 )
-from reid_core.methods.base import Cached, Losses, Method, Paper, Stage, Task, Variant, chance_of
+from reid_core.methods.base import Cached, Losses, Method, Paper, Stage, Task, Variant, chance_of, nothing
 from reid_core.optim import Group
 from reid_core.prompts import GrowingTable, PromptTemplate
 from reid_core.recipe import Recipe, assumed, one_of, stated
@@ -339,9 +339,10 @@ class HPL(Method):
         weights = {term: weight for some in there.values() for term, weight in some.items()}
         losses = functools.partial(self.feature_losses, tuple(there))
         towers = [self.image, self.second, self.text]
-        return self.tuning(self.sampler(), losses, weights, towers, [self.match, self.head], self.fill_bank)
+        prepare = self.fill_bank if self.identity_losses in there else nothing
+        return self.tuning(self.sampler(), losses, weights, towers, [self.match, self.head], prepare)
 
-    def tuning(self, sampler, losses, weights, towers, heads, prepare=lambda: None):
+    def tuning(self, sampler, losses, weights, towers, heads, prepare=nothing):
         """A Stage that fine-tunes towers, and heads at a higher rate (D17)."""
         r = self.recipe
         adam = {"betas": r.stage2_adam_betas, "eps": r.stage2_adam_eps}

@@ -15,6 +15,7 @@ from safetensors import safe_open
 from safetensors.torch import save as safetensors_bytes
 
 from data_prep import unfinished
+from data_prep.catalogue import build_folder
 
 KEPT = 2
 FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -158,6 +159,18 @@ def alone(folder, does):
         yield
     finally:
         os.close(handle)
+
+
+@contextmanager
+def turn_at(path):
+    """Wait for a turn at a file or folder that several programs change, and hold it for the block. The kernel
+    gives it back, whatever happens to a program."""
+    mark = hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:16]
+    folder = build_folder() / "locks"
+    folder.mkdir(parents=True, exist_ok=True)
+    with open(folder / f"{path.name}-{mark}", "w", encoding="utf-8") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def clear(folder):

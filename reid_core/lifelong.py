@@ -17,22 +17,25 @@ from reid_core import checkpoint, train
 HISTORY = "history.json"
 
 
-def learn(method, domains, folder, *, tests, tested="", seed=0, key="", log=print, **how):
+def learn(method, domains, folder, *, tests, tested="", seed=0, key="", first=None, log=print, **how):
     """Train a `LifelongMethod` on `domains` (ReidData) in their order; returns (records, history).
 
     After each domain `tests(method, number)` gives a list of records, a dict each; `tested` names what it
     tests. What a prefix of the order has left behind lies under a name of its own in `folder`: an order that
     begins alike takes it up there, and so does a run that was interrupted, between two domains or within one.
-    `how` is passed on to `train.fit`.
+    `first` (folder, key): where the first domain lies, if others share no more than that. `how` is passed on
+    to `train.fit`.
     """
     records = []
     history = []
     for number, domain in enumerate(domains, 1):
-        place = prefix_folder(folder, key, domains[:number])
+        home, mark = first if first and number == 1 else (folder, key)
+        place = prefix_folder(home, mark, domains[:number])
         train.seed_all(seed)  # new heads and tables begin alike, however the run came here
         method.begin_domain(domain, number)
-        if not (place / HISTORY).exists():
-            learn_one(method, place, seed=seed, key=key, log=log, **how)
+        with checkpoint.turn_at(place):  # another run may be training what this one begins with
+            if not (place / HISTORY).exists():
+                learn_one(method, place, seed=seed, key=mark, log=log, **how)
         told = take_up(method, place)
         history += [{**line, "domain": number} for line in told]
         records += kept_records(place, tested, lambda number=number: tests(method, number))

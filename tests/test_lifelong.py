@@ -36,6 +36,14 @@ def whole(domains, tmp_path_factory):
     return functools.cache(lambda kind: learned(kind, domains, tmp_path_factory.mktemp("whole")))
 
 
+@pytest.fixture
+def fits(monkeypatch):
+    """The folders of all trainings, as they come."""
+    told, real = [], train.fit
+    monkeypatch.setattr(train, "fit", lambda *args, **how: told.append(args[2]) or real(*args, **how))
+    return told
+
+
 def test_a_missing_score_is_one_sentence():
     records = [
         {"data": data, "task": "t", "after": after, "summary": {"mAP": 50.0}}
@@ -64,9 +72,9 @@ def records_on(domains):
     return tests
 
 
-def learned(kind, domains, folder, shown=None, **more):
+def learned(kind, domains, folder, shown=None, recipe=RECIPE_, **more):
     train.seed_all(0)
-    method = kind(RECIPE_, domains[0])
+    method = kind(recipe, domains[0])
     how = {"precision": "fp32", "key": kind.__name__, "log": lambda *_: None}
     records, history = lifelong.learn(
         method, domains, folder, tests=records_on(shown or domains), **(how | more)
@@ -87,10 +95,9 @@ def test_every_simple_baseline_goes_through_two_domains(name, whole):
     assert method.position == 2
 
 
-def test_an_order_that_begins_alike_is_taken_up_and_ends_alike(domains, whole, tmp_path, monkeypatch):
+def test_an_order_that_begins_alike_is_taken_up_and_ends_alike(domains, whole, tmp_path, fits):
     _, records, _ = learned(Sequential, domains[:1], tmp_path, domains)
-    fits, real = [], train.fit
-    monkeypatch.setattr(train, "fit", lambda *args, **how: fits.append(args[2]) or real(*args, **how))
+    fits.clear()
     both, more, _ = learned(Sequential, domains, tmp_path)
     assert len(fits) == 1, "the first domain was not trained again"
     assert more[: len(records)] == records
@@ -137,8 +144,9 @@ def test_the_memory_of_replay_has_its_size_and_is_the_same_every_time(domains):
     assert len(method.data.train) <= len(domains[1].train) + RECIPE_.replay_images
 
 
-def test_an_order_is_a_run_like_any_other(shelves, monkeypatch):
-    """From its name to records after each domain; the second order begins alike and trains once less."""
+@pytest.fixture
+def orders(shelves, monkeypatch):
+    """Two short orders that begin alike, as lifelong:world and lifelong:other."""
     monkeypatch.setitem(catalogue.ORDERS, "world", ORDER)
     monkeypatch.setitem(catalogue.ORDERS, "other", ("world_a@8", "world_d@8"))
     monkeypatch.setattr(catalogue, "WORLD_UNSEEN", ("world_f",))
@@ -147,10 +155,16 @@ def test_an_order_is_a_run_like_any_other(shelves, monkeypatch):
     place.mkdir(parents=True, exist_ok=True)  # in a fresh clone no other test may have made it
     (catalogue.build_folder()).mkdir(exist_ok=True)
     (catalogue.build_folder() / "world").symlink_to(place)
-    fits, real = [], train.fit
-    monkeypatch.setattr(train, "fit", lambda *args, **how: fits.append(args[2]) or real(*args, **how))
-    row = " + ".join(["full", *(f"{name}={value}" for name, value in SMALL.items())])
-    spec = Spec("lifelong", "sequential", row, "lifelong:world", "smoke")
+
+
+def small(variant, **changes):
+    row = " + ".join(["full", *(f"{name}={value}" for name, value in {**SMALL, **changes}.items())])
+    return Spec("lifelong", variant, row, "lifelong:world", "smoke")
+
+
+def test_an_order_is_a_run_like_any_other(orders, fits):
+    """From its name to records after each domain; the second order begins alike and trains once less."""
+    spec = small("sequential")
     run = measure.measure(spec, log=lambda text: None)
     assert [(one["after"], one["data"]) for one in run.scores] == [
         (after, data) for after in ORDER for data in (*ORDER, "world_f")
@@ -170,6 +184,47 @@ def test_an_order_is_a_run_like_any_other(shelves, monkeypatch):
     alone = measure.measure(spec._replace(data=ORDER[0]), log=lambda text: None)
     assert len(fits) == 3, "the first domain of an order is a run of its own, and not trained again"
     assert alone.record()["data"] == ORDER[0] and alone.record()["after"] == ""
+
+
+def test_rows_that_begin_alike_share_the_first_domain(orders, fits):
+    some = measure.measure(small("exemplar replay"), log=lambda text: None)
+    few = measure.measure(small("exemplar replay", replay_images=4), log=lambda text: None)
+    assert len(fits) == 3, "of the second row the second domain alone was trained"
+    first, second = (
+        [one["summary"] for one in run.scores if one["after"] == ORDER[0]] for run in (some, few)
+    )
+    assert first == second
+    measure.measure(small("exemplar replay", flip_p=0.0), log=lambda text: None)
+    assert len(fits) == 5, "what acts from the start is another training"
+
+
+WAITING = {  # every change of a field that waits for the second domain, at once
+    ("pad", "released"): {"lambda_text": 0.0, "lambda_feat": 0.0, "lambda_logit": 0.0, "unfrozen_blocks": 1}
+    | {"texkd_teacher": "ema", "freeze_policy": "none"},
+    ("pad", "described"): {"lambda_text": 5.0, "lambda_feat": 2.0, "lambda_logit": 2.0, "unfrozen_blocks": 1}
+    | {"texkd_teacher": "ema", "freeze_policy": "none"},
+    ("vladr", "released"): {"dalign_weight": 0.0, "dalign_reads": "global", "dalign_temperature": 0.1}
+    | {"fusion_alpha_new": 1.0},
+    ("vladr", "described"): {"memory_pulls": "each image"},
+    ("lifelong", "exemplar replay"): {"replay_images": 4},
+}
+FEW = {  # batches that eight identities fill
+    "pad": {"ids_per_batch": 4, "stage1_batch": 16},
+    "vladr": {"stage1_ids": 2, "stage2_ids": 4, "stage1_epochs": 1},
+    "lifelong": SMALL,
+}
+
+
+@pytest.mark.parametrize("paper, variant", WAITING)
+def test_fields_that_wait_change_nothing_in_the_first_domain(paper, variant, domains, tmp_path):
+    kind = METHODS[paper].variants[variant].kind
+    recipe = METHODS[paper].recipe_of(variant, "full").at(PROFILES["smoke"]).but(**FEW[paper])
+    other = recipe.but(**WAITING[paper, variant])
+    assert set(kind.waiting) == {name for name in vars(recipe) if vars(recipe)[name] != vars(other)[name]}
+    one, told, history = learned(kind, domains[:1], tmp_path / "one", recipe=recipe)
+    two, same, again = learned(kind, domains[:1], tmp_path / "two", recipe=other)
+    assert same_state(one, two) and told == same
+    assert [line["losses"] for line in history] == [line["losses"] for line in again]
 
 
 def test_an_order_asks_for_a_lifelong_method():

@@ -198,6 +198,10 @@ def side_by_side(features, name):
 class LifelongMethod(Method):
     """A method that meets domains one after the other; `__init__` begins none."""
 
+    # fields of the recipe that change nothing before the second domain, neither weights nor tests: rows that
+    # differ in these alone share the first one
+    waiting = ()
+
     def begin_domain(self, domain, number):
         """Make room for the identities of `domain` (a ReidData), the `number`-th from 1, before its stages
         run. What needs the device or earlier weights belongs into `Stage.start`."""

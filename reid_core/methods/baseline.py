@@ -391,6 +391,7 @@ class Replay(Sequential):
     """Sequential training that also sees exemplars of earlier domains: as many images in all as the recipe
     says, as many of each domain, whole identities in their order with four images at most."""
 
+    waiting = ("replay_images",)
     each = 4  # images of an identity: K of a batch
 
     def __init__(self, recipe, data):

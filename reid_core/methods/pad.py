@@ -194,6 +194,14 @@ class PAD(PublishedViews, LifelongMethod):
     """What both variants share: towers, words, pool, heads and teacher (pad/model.py, pad/engine.py).
     ValueError for a field of the recipe that names no choice."""
 
+    waiting = (  # what holds on to earlier domains
+        "lambda_text",
+        "lambda_feat",
+        "lambda_logit",
+        "texkd_teacher",
+        "freeze_policy",
+        "unfrozen_blocks",
+    )
     old_words = "dropped"  # what becomes of the words of earlier identities (GrowingTable)
     sentences_read = "fp"  # the feature that sentences are compared with
 

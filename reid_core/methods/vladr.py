@@ -459,6 +459,8 @@ class VLADRReleased(VLADR):
     """Sentences per identity on cached features; then two views, coarse and attribute alignment, relations
     kept."""
 
+    waiting = ("dalign_weight", "dalign_reads", "dalign_temperature", "fusion_alpha_new")
+
     def __init__(self, recipe, data):
         super().__init__(recipe, data)
         # places of the parts that are aligned; of one attribute the whole is its only part
@@ -530,6 +532,8 @@ class VLADRReleased(VLADR):
 class VLADRDescribed(VLADR):
     """Prompts that read the description; then attributes aligned with them and with the memory of earlier
     domains."""
+
+    waiting = ("memory_pulls",)  # with a weight, the memory fills from the first domain on
 
     def __init__(self, recipe, data):
         super().__init__(recipe, data)

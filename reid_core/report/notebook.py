@@ -17,11 +17,12 @@ from pygments.lexers import PythonLexer
 
 from data_prep import catalogue
 from data_prep.catalogue import ROOT
+from reid_core import checkpoint
 from reid_core.analysis import dataflow, visuals
 from reid_core.methods import METHODS
 from reid_core.recipe import profile_called
 from reid_core.report import ablations, chapters, claims, figures, forest, images, overall, reported, tables
-from reid_core.runs import measure, records
+from reid_core.runs import measure
 from reid_core.runs.run import BOOK, OWN, SEEDS, Spec, changed
 
 BOOKS = "laptop"  # the profile of the runs on the shelf BOOK
@@ -215,7 +216,7 @@ class PageLine:
 def trained_once(spec, log=None):
     """The reader's run of a spec, trained where it is missing or stale: of several pages that lack it, one
     trains and the others wait, or they would print numbers of a run that another replaces."""
-    with records.turn_at(OWN.path(spec)):
+    with checkpoint.turn_at(OWN.path(spec)):
         run = OWN.find(spec)
         if run is None or run.outdated:
             run = visuals.measured(spec, log=log or quiet)

@@ -17,7 +17,7 @@ from reid_core.data import load_data, size_of
 from reid_core.methods import base
 from reid_core.methods.base import LifelongMethod
 from reid_core.recipe import profile_called
-from reid_core.runs import initial, provenance, records
+from reid_core.runs import initial, provenance
 from reid_core.runs.provenance import digest, pace_of, plain
 from reid_core.runs.run import BOOK, CHANGE, INITIAL, OWN, Run, training_folder
 
@@ -125,8 +125,9 @@ def epochs_before(spec):
 
 def in_order(method, data, spec, place, how, traits_of=own_traits):
     """(records, history) of a lifelong training, tested after each domain on all test sets of the order; of
-    one data set alone, on its own. Orders with the same first domains share the training on these. The
-    weights after the last domain lie where those of any run do."""
+    one data set alone, on its own. Orders of a row with the same first domains share the training on these,
+    rows of a variant that differ in what comes later share the first. The weights after the last domain lie
+    where those of any run do."""
     names = order_of(spec)  # with the world's seed; records hold them without
     domains = [load_data(name, spec.profile) for name in names]
     sets = test_sets(spec)
@@ -138,14 +139,24 @@ def in_order(method, data, spec, place, how, traits_of=own_traits):
         own = [one for one in sets if one.after in ("", after)]  # "": the data are no order
         return tested(learned, None, spec, own, how["log"], traits_of)
 
-    shared = place.parent / f"orders-{spec.profile}-s{spec.seed}"
+    shared = f"orders-{spec.profile}-s{spec.seed}"
     prefix = {**how, "key": how["key"].partition(" ")[2]}  # without the name of the order
+    first = (place.parent.parent / shared, first_key(spec, method, prefix["key"]))
     if how["device"]:
         method.to(how["device"])
-    with records.turn_at(shared):  # another order may be training what this one begins with
-        told = lifelong.learn(method, domains, shared, tests=tests, tested=tested_on, **prefix)
+    told = lifelong.learn(
+        method, domains, place.parent / shared, tests=tests, tested=tested_on, first=first, **prefix
+    )
     train.save_weights(method, place, run_key(spec, method, data))
     return told
+
+
+def first_key(spec, method, key):
+    """The key of a first domain, from that of its run: without what changes only later ones
+    (`LifelongMethod.waiting`)."""
+    recipe = method.recipe
+    from_the_start = {field.name for field in dataclasses.fields(recipe)} - set(method.waiting)
+    return f"{spec.initial} {key.replace(digest(recipe), digest(recipe, from_the_start))}"
 
 
 def order_of(spec):

@@ -1,8 +1,6 @@
 """What files of results hold, checked when they are read: JSON without NaN, and summaries that the queries of
 a run give."""
 
-import fcntl
-import hashlib
 import json
 import math
 import zipfile
@@ -12,7 +10,6 @@ from pathlib import Path
 import numpy as np
 
 from data_prep import texts
-from data_prep.catalogue import build_folder
 from reid_core import checkpoint
 
 DIGITS = 1e-3  # per cent; average precisions are kept to 1e-5 of one
@@ -40,22 +37,10 @@ def changing(path):
     program adds to what the others wrote."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with turn_at(path):
+    with checkpoint.turn_at(path):
         found = read_object(path)
         yield found
         checkpoint.write(path, (json.dumps(found, indent=1) + "\n").encode())
-
-
-@contextmanager
-def turn_at(path):
-    """Wait for a turn at a file or folder that several programs change, and hold it for the block. The kernel
-    gives it back, whatever happens to a program."""
-    mark = hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:16]
-    folder = build_folder() / "locks"
-    folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / f"{path.name}-{mark}", "w", encoding="utf-8") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
 
 
 def parse(data):

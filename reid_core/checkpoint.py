@@ -162,15 +162,24 @@ def alone(folder, does):
 
 
 @contextmanager
-def turn_at(path):
+def turn_at(path, log=lambda text: None):
     """Wait for a turn at a file or folder that several programs change, and hold it for the block. The kernel
-    gives it back, whatever happens to a program."""
+    gives it back, whatever happens to a program. A wait is told to `log`."""
     mark = hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:16]
-    folder = build_folder() / "locks"
+    folder = locks()
     folder.mkdir(parents=True, exist_ok=True)
     with open(folder / f"{path.name}-{mark}", "w", encoding="utf-8") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            log(f"waits for another program that works on {path.name}")
+            fcntl.flock(lock, fcntl.LOCK_EX)
         yield
+
+
+def locks():
+    """Where programs wait for each other."""
+    return build_folder() / "locks"
 
 
 def clear(folder):

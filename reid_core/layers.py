@@ -7,12 +7,12 @@ import itertools
 
 import torch
 import torch.nn.functional as F
-from open_clip.transformer import ResidualAttentionBlock
+from open_clip.transformer import QuickGELU, ResidualAttentionBlock
 from torch import nn
 
 from reid_core.precision import attend, in_float32
 from reid_core.recipe import one_of
-from reid_core.towers import QuickGELU, quicken
+from reid_core.towers import beside, quicken
 
 
 class Neck(nn.BatchNorm1d):
@@ -200,9 +200,9 @@ class TokenInversion(nn.Module):
 
     def __init__(self, *, width, words, count, blocks, heads, std, length, readout="queries", masked=True):
         super().__init__()
-        # readout -> (queries, what answers)
-        ways = {"queries": (count, self.of_queries), "class": (0, self.of_end)}
-        number, self.answers = one_of(ways, readout, "inversion_readout")
+        # readout -> (queries, how many of the first tokens are wanted of the last block, what answers)
+        ways = {"queries": (count, count, self.of_queries), "class": (0, None, self.of_end)}
+        number, self.wanted, self.answers = one_of(ways, readout, "inversion_readout")
         self.hide = one_of({True: self.behind, False: nobody}, masked, "inversion_mask")
         self.queries = nn.Parameter(torch.randn(number, width) * std)  # (Q, D)
         self.blocks = nn.ModuleList(
@@ -220,8 +220,9 @@ class TokenInversion(nn.Module):
         asking = self.queries.expand(len(tokens), -1, -1).to(tokens.dtype)  # (B, Q, D)
         x = torch.cat([asking, tokens], 1)  # (B, Q + T, D)
         mask = self.hide(x, end)
-        for block in self.blocks:
+        for block in self.blocks[:-1]:
             x = block(x, attn_mask=mask)
+        x = beside(self.blocks[-1], x, self.wanted, mask)
         return self.out(self.norm(self.answers(x, end)))
 
     def of_queries(self, x, end):

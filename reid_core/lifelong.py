@@ -8,6 +8,7 @@ The measures are those of the lifelong literature; where papers differ, the conv
 import hashlib
 import itertools
 import json
+import time
 from pathlib import Path
 
 import numpy as np
@@ -17,28 +18,33 @@ from reid_core import checkpoint, train
 HISTORY = "history.json"
 
 
-def learn(method, domains, folder, *, tests, tested="", seed=0, key="", first=None, log=print, **how):
+def learn(
+    method, domains, folder, *, tests, tested="", seed=0, key="", first=None, spent=None, log=print, **how
+):
     """Train a `LifelongMethod` on `domains` (ReidData) in their order; returns (records, history).
 
     After each domain `tests(method, number)` gives a list of records, a dict each; `tested` names what it
     tests. What a prefix of the order has left behind lies under a name of its own in `folder`: an order that
     begins alike takes it up there, and so does a run that was interrupted, between two domains or within one.
-    `first` (folder, key): where the first domain lies, if others share no more than that. `how` is passed on
-    to `train.fit`.
+    `first` (folder, key): where the first domain lies, if others share no more than that. `spent` gets the
+    seconds of training, and of waiting for others who train the same; `how` is passed on to `train.fit`.
     """
     records = []
     history = []
+    spent = [] if spent is None else spent
     for number, domain in enumerate(domains, 1):
         home, mark = first if first and number == 1 else (folder, key)
         place = prefix_folder(home, mark, domains[:number])
         train.seed_all(seed)  # new heads and tables begin alike, however the run came here
         method.begin_domain(domain, number)
-        with checkpoint.turn_at(place):  # another run may be training what this one begins with
+        asked = time.monotonic()
+        with checkpoint.turn_at(place, log):  # another run may be training what this one begins with
+            spent.append(time.monotonic() - asked)
             if not (place / HISTORY).exists():
-                learn_one(method, place, seed=seed, key=mark, log=log, **how)
-        told = take_up(method, place)
-        history += [{**line, "domain": number} for line in told]
-        records += kept_records(place, tested, lambda number=number: tests(method, number))
+                learn_one(method, place, seed=seed, key=mark, log=log, spent=spent, **how)
+            told = take_up(method, place)
+            history += [{**line, "domain": number} for line in told]
+            records += kept_records(place, tested, lambda number=number: tests(method, number))
     return records, history
 
 

@@ -96,7 +96,7 @@ class ReadingPrompts(nn.Module):
         rows = len(ids)
         prompts = self.table.repeat(rows, 1, 1)  # (B prompts, P, D)
         words = self.join(text.embed(ids.flatten(0, 1)), ids.flatten(0, 1).argmax(1), prompts)
-        return text.joint_end(text(*words)).unflatten(0, (rows, -1))
+        return text.feature(*words).unflatten(0, (rows, -1))
 
     @staticmethod
     def join(words, end, prompts):

@@ -8,25 +8,28 @@ Parameters keep the names of OpenAI, open_clip and timm, so that published weigh
 
 from typing import NamedTuple
 
-import open_clip
 import torch
 import torch.nn.functional as F
+from open_clip.transformer import QuickGELU
 from torch import nn
 
 from reid_core.precision import attend
 
 
 class ImageTokens(NamedTuple):
-    """What an image tower says. `hidden[i]` is the raw residual stream after block i."""
+    """What an image tower says. `hidden[i]` is the raw residual stream after block i. A tower that was asked
+    for its first R tokens alone tells no others of the last block, and no prompts."""
 
-    hidden: tuple  # of (B, T, D)
-    tokens: torch.Tensor  # (B, T, D) after the final norm, class tokens first
+    hidden: tuple  # of (B, T, D); the last one (B, R, D)
+    tokens: torch.Tensor  # (B, T, D), or (B, R, D), after the final norm, class tokens first
     prompts: torch.Tensor  # (B, P, D), the prompts of the last block after the final norm
 
 
 class TextTokens(NamedTuple):
-    tokens: torch.Tensor  # (B, L, D) after the final norm
-    end: torch.Tensor  # (B,) position of the end token
+    """What a text tower says. One that was asked for end tokens alone tells no others."""
+
+    tokens: torch.Tensor  # (B, L, D), or (B, 1, D), after the final norm
+    end: torch.Tensor  # (B,) position of the end token among them
 
 
 def no_prompts(index, x, prompts):
@@ -49,11 +52,24 @@ def beside(block, joined, count, mask):
     """The first `count` tokens through a block of open_clip, reading all of (B, T + P, D): (B, T, D).
 
     A prompter that makes new prompts for every block may name this as its `through`: what `among` makes of
-    the prompts is thrown away there, so that keys and values of them are enough.
+    the prompts is thrown away there, so that keys and values of them are enough. The same holds for patches
+    in the last block where class tokens alone are read. A `count` of None stands for all.
     """
-    x = joined[:, :count]  # (B, T, D)
-    x = x + block.ls_1(block.attn.read(block.ln_1(joined), count, mask))
+    normed = block.ln_1(joined)
+    mask = None if mask is None else mask[..., :count, :]
+    return read_by(block, joined[:, :count], normed[:, :count], normed, mask)
+
+
+def read_by(block, x, normed, tokens, mask):
+    """Some tokens x (B, Q, D) of a block of open_clip, `normed` (B, Q, D) behind its first norm, which read
+    all `tokens` (B, T, D) behind it, with a mask of (..., Q, T): (B, Q, D) behind the block."""
+    x = x + block.ls_1(block.attn.read(normed, tokens, mask))
     return x + block.ls_2(block.mlp(block.ln_2(x)))
+
+
+def among_then_first(block, joined, count, mask):
+    """What `beside` gives, of any block: all tokens go through, and the first `count` are kept."""
+    return among(block, joined, count, mask)[:, :count]
 
 
 class CameraEmbedding(nn.Module):
@@ -87,12 +103,20 @@ class NoCamera(nn.Module):
         return x
 
 
-class QuickGELU(nn.Module):
-    """CLIP's x sigmoid(1.702 x), as a scaled SiLU: half as many passes over memory as open_clip's three
-    operations."""
+class QuickMLP(nn.Module):
+    """The two linear layers of a CLIP block around x sigmoid(1.702 x), which is silu(1.702 x) / 1.702: both
+    factors are put into weights, which are fewer than what passes between the layers. It takes over the
+    layers of open_clip's block under their names."""
+
+    def __init__(self, published):
+        super().__init__()
+        self.c_fc = published.c_fc  # (4 D, D)
+        self.c_proj = published.c_proj  # (D, 4 D)
 
     def forward(self, x):
-        return F.silu(1.702 * x) / 1.702  # silu(y) = y sigmoid(y), and y / 1.702 = x
+        """(B, T, D) -> (B, T, D)."""
+        y = F.silu(F.linear(x, 1.702 * self.c_fc.weight, 1.702 * self.c_fc.bias))  # (B, T, 4 D)
+        return F.linear(y, self.c_proj.weight / 1.702, self.c_proj.bias)
 
 
 class SelfAttention(nn.Module):
@@ -107,25 +131,37 @@ class SelfAttention(nn.Module):
         self.out_proj = published.out_proj
 
     def forward(self, x, keys=None, values=None, need_weights=False, attn_mask=None):
-        """x (B, T, D), as open_clip's block calls it, mask (T, T) -> ((B, T, D), None)."""
-        return self.read(x, x.shape[1], attn_mask), None
+        """x (B, T, D), as open_clip's block calls it, mask (..., T, T) -> ((B, T, D), None)."""
+        q, k, v = self.split(x, self.in_proj_weight, self.in_proj_bias)
+        return self.answer(q, k, v, attn_mask), None
 
-    def read(self, x, count, mask=None):
-        """What the first `count` of x (B, T, D) read from all of them: (B, count, D)."""
-        joined = F.linear(x, self.in_proj_weight, self.in_proj_bias)  # (B, T, 3 D)
-        split = joined.unflatten(2, (3, self.heads, -1))  # (B, T, 3, heads, D / heads)
-        q, k, v = split.permute(2, 0, 3, 1, 4)  # (B, heads, T, D / heads) each
-        read = attend(q[:, :, :count], k, v, mask)  # (B, heads, count, D / heads)
+    def read(self, asking, x, mask=None):
+        """What tokens (B, Q, D) read from x (B, T, D), with a mask of (..., Q, T): (B, Q, D)."""
+        width = x.shape[2]
+        (q,) = self.split(asking, self.in_proj_weight[:width], self.in_proj_bias[:width])
+        k, v = self.split(x, self.in_proj_weight[width:], self.in_proj_bias[width:])
+        return self.answer(q, k, v, mask)
+
+    def split(self, x, weight, bias):
+        """x (B, T, D) times some of queries, keys and values (n D, D): (B, heads, T, D / heads) each."""
+        joined = F.linear(x, weight, bias)  # (B, T, n D)
+        split = joined.unflatten(2, (-1, self.heads, x.shape[2] // self.heads))  # (B, T, n, heads, D / heads)
+        return split.permute(2, 0, 3, 1, 4)
+
+    def answer(self, q, k, v, mask):
+        """What queries (B, heads, Q, D / heads) read, (B, Q, D)."""
+        read = attend(q, k, v, mask)  # (B, heads, Q, D / heads)
         return self.out_proj(read.transpose(1, 2).flatten(2))
 
 
 def quicken(blocks):
-    """Put the attention and the QuickGELU above in the place of open_clip's."""
+    """Put the attention and the MLP above in the place of open_clip's; a MLP with another activation
+    stays."""
     for block in blocks:
         if isinstance(block.attn, nn.MultiheadAttention):  # not of a tower that was opened before
             block.attn = SelfAttention(block.attn)
-        if isinstance(block.mlp.gelu, open_clip.transformer.QuickGELU):
-            block.mlp.gelu = QuickGELU()
+        if isinstance(getattr(block.mlp, "gelu", None), QuickGELU):
+            block.mlp = QuickMLP(block.mlp)
 
 
 def embed_patches(images, weight, bias, stride):
@@ -143,23 +179,32 @@ class TokenEncoder(nn.Module):
     """The block loop that all transformer towers share."""
 
     joint_width = None  # a tower without a joint space says so
+    last_through = staticmethod(among_then_first)  # how few tokens pass the last block
 
-    def forward(self, images, cameras=None, prompter=no_prompts):
-        """(B, 3, H, W) -> ImageTokens."""
+    def forward(self, images, cameras=None, prompter=no_prompts, read=None):
+        """(B, 3, H, W) -> ImageTokens; of the last block the first `read` tokens alone, where that is
+        enough."""
         x = self.embed(images, cameras)  # (B, T, D)
         hidden = []
-        count = x.shape[1]
         prompts = x[:, :0]  # (B, 0, D): none before the first block
-        through = getattr(prompter, "through", among)  # how prompts pass a block
-        for index, block in enumerate(self.blocks):
+        for index, (block, through, count) in enumerate(self.ways(prompter, x.shape[1], read)):
             prompts = prompter(index, x, prompts)  # (B, P, D); P may differ from block to block
             joined = torch.cat([x, prompts], 1) if prompts.shape[1] else x  # (B, T + P, D)
             joined = through(block, joined, count, self.mask)
-            x = joined[:, :count]  # (B, T, D)
+            x = joined[:, :count]  # (B, T, D), of the last block perhaps fewer
             prompts = joined[:, count:]  # (B, P, D), for the next call of the prompter
             hidden.append(x)
         final = self.final_norm(joined)  # (B, T + P, D)
-        return ImageTokens(tuple(hidden), final[:, :count], final[:, count:])
+        told = x.shape[1]
+        return ImageTokens(tuple(hidden), final[:, :told], final[:, told:])
+
+    def ways(self, prompter, tokens, read):
+        """[(block, how tokens and prompts pass it, how many tokens are wanted of it)]: all `tokens` of every
+        block, but of the last one `read`, unless that is None."""
+        through = getattr(prompter, "through", among)
+        *early, last = self.blocks
+        way = (last, through, tokens) if read is None else (last, self.last_through, read)
+        return [*((block, through, tokens) for block in early), way]
 
     def reid_features(self, out):
         """The three vectors that CLIP-ReID and its heirs supervise: class token before the last block (raw),
@@ -175,6 +220,8 @@ class ClipViT(TokenEncoder):
     `extra_tokens` more class tokens follow the first, each a copy of it at the start (HPL D1); with
     `isolated`, no other token may attend to them (HPL D2).
     """
+
+    last_through = staticmethod(beside)
 
     def __init__(self, visual, size, stride=None, camera=None, extra_tokens=0, isolated=False):
         super().__init__()
@@ -242,10 +289,14 @@ class ClipViT(TokenEncoder):
 
     def joint_cls(self, out):
         """The first class token in the joint space, (B, E), not normalised."""
-        return out.tokens[:, 0] @ self.proj
+        return self.joint_token(out, 0)
+
+    def joint_token(self, out, place):
+        """The token at `place` in the joint space, (B, E), not normalised."""
+        return out.tokens[:, place] @ self.proj
 
     def joint_tokens(self, out):
-        """All tokens in the joint space, (B, T, E), not normalised."""
+        """All tokens that were asked for in the joint space, (B, T, E), not normalised."""
         return out.tokens @ self.proj
 
 
@@ -292,8 +343,8 @@ STAGES = ("layer1", "layer2", "layer3", "layer4")
 
 
 class ClipResNet(nn.Module):
-    """An open_clip ModifiedResNet with last stride 1 (CLIP-ReID). Camera embeddings and prompts do not
-    apply: `cameras` and `prompter` are ignored. D is the width of the last stage."""
+    """An open_clip ModifiedResNet with last stride 1 (CLIP-ReID). Camera embeddings, prompts and class tokens
+    do not apply: `cameras`, `prompter` and `read` are ignored. D is the width of the last stage."""
 
     def __init__(self, visual, size):
         super().__init__()
@@ -317,7 +368,7 @@ class ClipResNet(nn.Module):
         """Means over the image of stages 3 and 4, {name: (B, channels)}."""
         return {"f3": out.hidden[-2].mean(1), "f4": out.hidden[-1].mean(1)}
 
-    def forward(self, images, cameras=None, prompter=no_prompts):
+    def forward(self, images, cameras=None, prompter=no_prompts, read=None):
         """(B, 3, H, W) -> ImageTokens whose hidden states are the four stages, as (B, h*w, channels), and
         whose tokens are the attention pool's: the mean, then every place."""
         x = images
@@ -337,7 +388,11 @@ class ClipResNet(nn.Module):
 
     def joint_cls(self, out):
         """What the mean reads with CLIP's attention pool, (B, E), not normalised."""
-        return self.pool(out.tokens[:, :1], out.tokens)[:, 0]
+        return self.joint_token(out, 0)
+
+    def joint_token(self, out, place):
+        """What the token at `place` reads with the attention pool, (B, E), not normalised."""
+        return self.pool(out.tokens[:, place : place + 1], out.tokens)[:, 0]
 
     def joint_tokens(self, out):
         """What every token reads with the attention pool, (B, T, E), not normalised."""
@@ -396,14 +451,26 @@ class TextEncoder(nn.Module):
         """Token ids (B, L) -> word embeddings (B, L, D), without positions."""
         return self.token_embedding(ids)
 
-    def forward(self, words, end):
-        """Word embeddings (B, L, D) and the positions (B,) of their end tokens -> TextTokens."""
+    def forward(self, words, end, alone=False):
+        """Word embeddings (B, L, D) and the positions (B,) of their end tokens -> TextTokens; `alone`: of the
+        end tokens without any other, (B, 1, D), and only for these the last block is computed."""
         length = words.shape[1]
         x = words + self.positional_embedding[:length]  # (B, L, D)
         mask = self.attn_mask[:length, :length]  # (L, L), -inf above the diagonal
-        for block in self.transformer.resblocks:
+        *early, last = self.transformer.resblocks
+        for block in early:
             x = block(x, attn_mask=mask)
-        return TextTokens(self.ln_final(x), end)
+        if not alone:
+            return TextTokens(self.ln_final(last(x, attn_mask=mask)), end)
+        normed = last.ln_1(x)  # (B, L, D)
+        rows = torch.arange(len(end), device=end.device)
+        asking = (tokens[rows, end][:, None] for tokens in (x, normed))  # (B, 1, D) each
+        found = read_by(last, *asking, normed, mask[end][:, None, None])
+        return TextTokens(self.ln_final(found), torch.zeros_like(end))
+
+    def feature(self, words, end):
+        """The end token in the joint space, (B, E), not normalised, of words as `forward` takes them."""
+        return self.joint_end(self(words, end, alone=True))
 
     def project(self, tokens):
         """(..., D) -> (..., E)."""
@@ -420,7 +487,7 @@ class TextEncoder(nn.Module):
 
     def sentences(self, ids):
         """Token ids (B, L), zero after the end token, -> sentence features (B, E)."""
-        return self.joint_end(self(self.embed(ids), ids.argmax(1)))  # the end token has the largest id
+        return self.feature(self.embed(ids), ids.argmax(1))  # the end token has the largest id
 
 
 def cropped(ids):

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from reid_core import checkpoint
 from reid_core.data import load_data
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -18,6 +19,15 @@ sys.path.insert(0, str(ROOT / "tests" / "fidelity"))
 def world():
     """The smoke world as ReidData, rendered once per checkout."""
     return load_data("world_market", "smoke")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_locks(tmp_path_factory):
+    """Programs wait for each other in a folder of the session: tests leave nothing behind."""
+    folder = tmp_path_factory.mktemp("locks")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(checkpoint, "locks", lambda: folder)
+        yield
 
 
 @pytest.fixture

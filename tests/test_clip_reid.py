@@ -96,7 +96,9 @@ def test_stage_2_reads_every_sentence_once(few, tmp_path, monkeypatch):
     """One call of the text tower per step of stage 1, then one per batch of identities."""
     method = build(few, stage2_epochs=2, **{**SMALL, "stage1_batch": 5})  # two batches of identities
     read, real = [], method.text.forward
-    monkeypatch.setattr(method.text, "forward", lambda *parts: read.append(len(parts[0])) or real(*parts))
+    monkeypatch.setattr(
+        method.text, "forward", lambda *parts, **how: read.append(len(parts[0])) or real(*parts, **how)
+    )
     history = train.fit(method, few, tmp_path, precision="fp32", log=lambda *_: None)
     first, second = method.stages()
     steps = sum(len(first.sampler.epoch(SamplerRng(0))) for _ in range(first.epochs))

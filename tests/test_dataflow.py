@@ -45,7 +45,7 @@ def test_the_first_stage_trains_words_through_a_frozen_tower(method):
 
 def test_shapes_are_those_of_the_pass_with_a_letter_for_the_batch(method):
     parts = {part.name: part for part in dataflow.record(method, method.stages()[1])}
-    assert parts["image"].gives == ("hidden 6 x (B, 33, 192)", "tokens (B, 33, 192)")
+    assert parts["image"].gives == ("hidden 5 x (B, 33, 192)", "hidden (B, 1, 192)", "tokens (B, 1, 192)")
     assert parts["images"].gives == ("(B, 1, 3, 128, 64)",) and parts["identity"].gives == ("weight 0.25",)
 
 

@@ -228,6 +228,18 @@ def test_what_stands_behind_a_captions_end_is_hidden_from_the_inversion(joint, m
     assert torch.allclose(*words, atol=1e-5) == masked
 
 
+def test_queries_alone_are_what_they_are_among_all_tokens(joint):
+    """The last block of an inversion is computed for its queries."""
+    inversion = built(joint).inversion["caption"].eval()
+    tokens, end = torch.randn(3, 9, inversion.queries.shape[1]), torch.tensor([8, 4, 6])
+    x = torch.cat([inversion.queries.expand(3, -1, -1), tokens], 1)
+    mask = inversion.hide(x, end)
+    for block in inversion.blocks:
+        x = block(x, attn_mask=mask)
+    wanted = inversion.out(inversion.norm(x[:, : len(inversion.queries)]))
+    assert torch.allclose(inversion(tokens, end), wanted, atol=1e-5)
+
+
 def test_the_class_token_can_be_inverted_itself(joint):
     method = built(joint, inversion_readout="class", inst_tokens=1)
     stage, batch = step(method, joint, 0)

@@ -1,6 +1,8 @@
 """Domains in an order: what is measured, what the simple baselines keep, and that an order resumes."""
 
 import functools
+import threading
+import time
 from types import SimpleNamespace
 
 import numpy as np
@@ -8,7 +10,7 @@ import pytest
 import torch
 
 from data_prep import catalogue
-from reid_core import lifelong, train
+from reid_core import checkpoint, lifelong, train
 from reid_core.analysis import visuals
 from reid_core.contract import interrupted, same_state
 from reid_core.data import load_data, still_batches
@@ -18,7 +20,7 @@ from reid_core.methods.base import freeze_all_but, total
 from reid_core.methods.baseline import LIFELONG, LearningWithoutForgetting, Replay, Sequential, exemplars
 from reid_core.recipe import PROFILES
 from reid_core.runs import measure
-from reid_core.runs.run import OWN, Spec
+from reid_core.runs.run import OWN, Spec, training_folder
 
 SMALL = {"stage2_epochs": 1, "stage2_ids_per_batch": 2, "image_height": 64, "image_width": 32}
 RECIPE_ = METHODS["lifelong"].recipe.at(PROFILES["smoke"]).but(**SMALL)
@@ -194,8 +196,31 @@ def test_rows_that_begin_alike_share_the_first_domain(orders, fits):
         [one["summary"] for one in run.scores if one["after"] == ORDER[0]] for run in (some, few)
     )
     assert first == second
-    measure.measure(small("exemplar replay", flip_p=0.0), log=lambda text: None)
+    other = measure.measure(small("exemplar replay", flip_p=0.0), log=lambda text: None)
     assert len(fits) == 5, "what acts from the start is another training"
+    kept = (catalogue.build_folder() / "runs").glob(f"*/*/*/*/{train.WEIGHTS}")  # as `weights` lists runs
+    runs = {training_folder(run.spec.name) for run in (some, few, other)}
+    assert {path.parent for path in kept} == runs, "what rows share is no run"
+
+
+def test_waiting_for_another_who_trains_the_same_is_told_and_is_no_time_of_the_run(domains, tmp_path):
+    place = lifelong.prefix_folder(tmp_path, "Sequential", domains[:1])
+    spent, said = [], []
+    there = threading.Event()
+
+    def hold():
+        with checkpoint.turn_at(place):
+            there.set()
+            time.sleep(0.5)
+
+    other = threading.Thread(target=hold)
+    other.start()
+    there.wait()
+    learned(Sequential, domains[:1], tmp_path, spent=spent, log=said.append)
+    other.join()
+    waited, trained = spent
+    assert waited > 0.2 and trained > 0
+    assert said[0] == f"waits for another program that works on {place.name}"
 
 
 WAITING = {  # every change of a field that waits for the second domain, at once

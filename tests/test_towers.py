@@ -10,6 +10,7 @@ from torch import nn
 
 from reid_core import loading, towers
 from reid_core.loading import load_clip, load_file, load_timm, open_model
+from reid_core.precision import attend
 from reid_core.towers import resize_positions
 
 
@@ -129,6 +130,90 @@ def test_the_place_of_prompts_in_the_sequence_is_immaterial(tiny):
         for t in (table, table.flip(0))
     )
     assert torch.allclose(one.tokens, two.tokens, atol=1e-5)
+
+
+def gradients(loss, module):
+    """{name: gradient} of what the loss reaches."""
+    module.zero_grad(set_to_none=True)
+    loss.backward()
+    return {name: p.grad.clone() for name, p in module.named_parameters() if p.grad is not None}
+
+
+def alike(one, two):
+    """Whether two of these differ by rounding alone; some gradients, as of a key's bias, are nothing else."""
+    largest = max(g.norm() for g in one.values())
+    off = [(one[n] - two[n]).norm() / (one[n].norm() + 1e-3 * largest) for n in one.keys() & two.keys()]
+    return one.keys() == two.keys() and max(off) < 1e-4
+
+
+WAYS = {  # prompters, and towers
+    "plain": ({}, towers.no_prompts),
+    "with prompts": ({}, lambda k, x, p: 0.1 * x[:, :3]),
+    "two class tokens": ({"extra_tokens": 1}, towers.no_prompts),
+    "isolated": ({"extra_tokens": 1, "isolated": True}, towers.no_prompts),
+}
+
+
+@pytest.mark.parametrize("kind", WAYS)
+def test_class_tokens_alone_are_what_they_are_among_all_tokens(kind):
+    how, prompter = WAYS[kind]
+    torch.manual_seed(0)
+    tower = load_clip("tiny", None, (128, 64), **how).image
+    count = 1 + how.get("extra_tokens", 0)
+    found = []
+    for read in (None, count):
+        out = tower(images(), prompter=prompter, read=read)
+        features = *tower.reid_features(out), tower.joint_token(out, count - 1)
+        found.append((features, gradients(sum(f.square().sum() for f in features), tower)))
+    (whole, by_all), (few, by_few) = found
+    assert all(torch.allclose(one, two, rtol=1e-4, atol=1e-5) for one, two in zip(whole, few))
+    assert out.tokens.shape[1] == out.hidden[-1].shape[1] == count and out.prompts.shape[1] == 0
+    assert alike(by_all, by_few)
+
+
+def test_any_tower_may_be_asked_for_few_tokens():
+    """timm's blocks and the ResNet compute what they always do."""
+    torch.manual_seed(0)
+    timm_tower = load_timm("vit_tiny_patch16_224", None, (64, 32))
+    for tower in (timm_tower, load_clip("RN50-quickgelu", None, (64, 32)).image):
+        whole, few = (tower.eval()(images(2, (64, 32)), read=read) for read in (None, 1))
+        assert all(map(torch.equal, tower.reid_features(whole), tower.reid_features(few)))
+    assert torch.equal(tower.joint_token(few, 0), tower.joint_cls(whole))
+    assert few.tokens.shape == whole.tokens.shape
+    assert timm_tower(images(2, (64, 32)), read=1).tokens.shape[1] == 1
+
+
+def test_the_end_token_alone_is_what_it_is_among_all_words(tiny):
+    ids = open_clip.get_tokenizer("tiny")(["a man in a red coat", "A person."])
+    found = []
+    for says in (lambda *words: tiny.text.joint_end(tiny.text(*words)), tiny.text.feature):
+        feature = says(tiny.text.embed(ids), ids.argmax(1))
+        found.append((feature, gradients(feature.square().sum(), tiny.text)))
+    (whole, by_all), (alone, by_end) = found
+    assert torch.allclose(whole, alone, atol=1e-5) and alike(by_all, by_end)
+
+
+MASKS = {"none": None, "causal": torch.full((9, 9), -torch.inf).triu(1)} | {
+    "by row": torch.zeros(2, 1, 1, 9).index_fill(3, torch.tensor([7, 8]), -torch.inf)
+}
+
+
+@pytest.mark.parametrize("name", MASKS)
+def test_attention_under_autocast_is_off_by_its_rounded_inputs_and_result_alone(name):
+    """Logits as large as those of a trained tower, and their gradients, stay in float32."""
+    found = {}
+    for dtype in (torch.float32, torch.bfloat16):
+        torch.manual_seed(0)
+        q, k, v = (torch.randn(2, 3, 9, 64) for _ in range(3))
+        q = q * 25 * 8 / (q @ k.mT).max()  # logits up to 25
+        q, k, v = (x.bfloat16().to(dtype).requires_grad_() for x in (q, k, v))
+        with torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16):
+            read = attend(q, k, v, MASKS[name])
+        read.float().square().sum().backward()
+        found[dtype] = [x.float() for x in (read, q.grad, k.grad, v.grad)]
+        assert read.dtype == dtype
+    for exact, rounded in zip(*found.values()):
+        assert (exact - rounded).norm() < 0.004 * exact.norm()
 
 
 def test_an_extra_class_token_starts_as_a_copy():

@@ -573,7 +573,7 @@ def for_page(page, wanted):
     specs = specs_of(page, wanted)
     if page.retrain and page.profile != "smoke":
         for spec in specs.values():
-            run = measure.measure(spec)
+            run = measured(spec)
             keep(*trained(run.spec), run, OWN)
     found = {label: fresh(spec, page.shelf) for label, spec in specs.items()}
     *_, (last, *_) = wanted.values()

@@ -109,7 +109,7 @@ class VisualPath(PublishedViews, Method):
 
     def encode_view(self, batch, images):
         """The same of one view (B, M, 3, H, W) of the batch, M = 1."""
-        return self.image.reid_features(self.image(images.flatten(0, 1), batch.cameras))
+        return self.image.reid_features(self.image(images.flatten(0, 1), batch.cameras, read=1))
 
     def train_views(self):
         """The views of a training image."""
@@ -238,7 +238,7 @@ class SpectraBaseline(Baseline):
     def encode(self, batch):
         """f11, f12, fp of each of the spectra, side by side: (B, spectra x D) each."""
         images = batch.images[:, list(self.spectra)]  # (B, spectra, 3, H, W)
-        found = self.image.reid_features(self.image(images.flatten(0, 1)))  # (B x spectra, D) each
+        found = self.image.reid_features(self.image(images.flatten(0, 1), read=1))  # (B x spectra, D) each
         return tuple(feature.unflatten(0, images.shape[:2]).flatten(1) for feature in found)
 
 
@@ -321,7 +321,7 @@ class FeatureDistillation(Sequential):
     @torch.no_grad()
     def old_features(self, batch):
         """f11, f12, fp of the tower as it was before the domain, (B, D) each."""
-        return self.old.reid_features(self.old(batch.images.flatten(0, 1), batch.cameras))
+        return self.old.reid_features(self.old(batch.images.flatten(0, 1), batch.cameras, read=1))
 
 
 class LearningWithoutForgetting(FeatureDistillation):

@@ -199,12 +199,12 @@ class ClipReID(VisualPath):
 
     def joint_feature(self, batch):
         """fp (B, E) without the camera embedding: what stage 1 caches."""
-        return self.image.joint_cls(self.image(batch.images.flatten(0, 1)))
+        return self.image.joint_cls(self.image(batch.images.flatten(0, 1), read=1))
 
     def sentences(self, labels):
         """Sentence features (B, E) of identities (B,)."""
         words = self.words(labels)  # (B, n_ctx, width of a word)
-        return self.text.joint_end(self.text(*self.template(identity=words)))
+        return self.text.feature(*self.template(identity=words))
 
     def sentence_losses(self, batch):
         """Stage 1: L_i2t + L_t2i, supervised by identity, on raw dot products."""

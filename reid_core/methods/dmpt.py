@@ -254,7 +254,8 @@ class DMPT(Method):
         # zeros after the normalisation are mid-grey, as in the published protocol (D26)
         blank = share * self.means  # (M, 3, 1, 1)
         seen = torch.where(there[..., None, None, None], batch.images, blank)
-        out = self.image(seen.flatten(0, 1), prompter=self.prompts)
+        read = None if len(self.layers) else 1  # a layer reads all tokens
+        out = self.image(seen.flatten(0, 1), prompter=self.prompts, read=read)
         x = torch.cat([out.tokens, out.prompts], 1)  # (B M, T, D)
         x = x.unflatten(0, there.shape).transpose(0, 1)  # (M, B, T, D)
         first = x[:, :, 0]

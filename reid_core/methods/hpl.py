@@ -156,7 +156,7 @@ class Encoded(NamedTuple):
     """What the towers say of a batch in stage II."""
 
     labels: torch.Tensor  # (N,) of the pairs
-    out: ImageTokens  # of all images
+    out: ImageTokens  # of all images; of class tokens alone where no prompt is made
     c1: torch.Tensor  # (B, E)
     c2: torch.Tensor  # (B, E)
     text: TextTokens  # of the captions
@@ -181,7 +181,8 @@ class HPL(Method):
         )
         one_of({"copy": kept, "random": drawn}, r.class_token_start, "class_token_start")(self.image)
         self.second = one_of({"shared": Shared, "separate": Separate}, r.class_head, "class_head")(self.image)
-        self.places = {"c1": 0, "c2": extra}  # of the class tokens; one stands for both (Table 3 row 1)
+        self.count = 1 + extra  # of class tokens
+        self.places = {"c1": 0, "c2": extra}  # one stands for both (Table 3 row 1)
         self.text = one_of(TEXT_TOWERS, r.text_tower, "text_tower")(self.text, r.backbone)
         self.prompt_encoder = copy.deepcopy(self.text)  # its weights never change
         self.make_prompts()
@@ -337,7 +338,8 @@ class HPL(Method):
         }
         there = {part: weights for part, weights in parts.items() if any(weights.values())}
         weights = {term: weight for some in there.values() for term, weight in some.items()}
-        losses = functools.partial(self.feature_losses, tuple(there))
+        read = None if self.instance_losses in there else self.count  # prompts are made of all tokens
+        losses = functools.partial(self.feature_losses, tuple(there), read)
         towers = [self.image, self.second, self.text]
         prepare = self.fill_bank if self.identity_losses in there else nothing
         return self.tuning(self.sampler(), losses, weights, towers, [self.match, self.head], prepare)
@@ -368,18 +370,21 @@ class HPL(Method):
 
     # encoders
 
-    def encode_image(self, batch):
-        """What the tower says of the first view, ImageTokens."""
-        return self.image(batch.images.flatten(0, 1))  # images (B, 1, 3, H, W)
+    def encode_image(self, batch, read=None):
+        """What the tower says of the first view, ImageTokens; of the first `read` tokens alone."""
+        return self.image(batch.images.flatten(0, 1), read=read)  # images (B, 1, 3, H, W)
 
     def class_tokens(self, out):
         """c1 and c2 (B, E), in the joint space, not normalised."""
-        first = self.image.joint_tokens(out)[:, 0]
-        return first, self.second(out, self.places["c2"])
+        return self.image.joint_cls(out), self.second(out, self.places["c2"])
+
+    def encode_classes(self, batch):
+        """The same of a batch, without the patches of the last block."""
+        return self.class_tokens(self.encode_image(batch, self.count))
 
     def class_token(self, batch):
         """c1 (B, E): what stage I caches."""
-        return self.class_tokens(self.encode_image(batch))[0]
+        return self.encode_classes(batch)[0]
 
     def tokens_read(self, batch):
         """The tokens (B, T, E) that the image's inversion network reads: what stage I caches."""
@@ -404,13 +409,13 @@ class HPL(Method):
         pseudo-words: those of its first rows (Eq. 5)."""
         sentences = [self.full(identity=words[: len(one)], instance=one) for one in instances]
         joined = [torch.cat(parts) for parts in zip(*sentences)]
-        features = self.prompt_encoder.joint_end(self.prompt_encoder(*joined))
+        features = self.prompt_encoder.feature(*joined)
         return features.split([len(one) for one in instances])
 
     def identity_prompts(self, labels):
         """Features (B, E) of identities (B,) (Eq. 7)."""
         sentences = self.short(identity=self.identities(labels))
-        return self.prompt_encoder.joint_end(self.prompt_encoder(*sentences))
+        return self.prompt_encoder.feature(*sentences)
 
     # losses
 
@@ -447,18 +452,18 @@ class HPL(Method):
         prompts = torch.cat([self.identity_prompts(some) for some in labels.split(256)]).float()
         self.bank = prompts.roll(self.recipe.prompts_moved, 0)
 
-    def feature_losses(self, parts, batch):
-        """Stage II (Eq. 14), as the sum of its parts."""
-        encoded = self.encode(batch)
+    def feature_losses(self, parts, read, batch):
+        """Stage II (Eq. 14), as the sum of its parts, which want the first `read` image tokens."""
+        encoded = self.encode(batch, read)
         terms = {}
         for part in parts:
             terms |= part(batch, encoded)
         return Losses(terms)
 
-    def encode(self, batch):
-        """The Encoded of a batch."""
+    def encode(self, batch, read):
+        """The Encoded of a batch, of the first `read` image tokens."""
         pairs, _ = batch.parts()
-        out = self.encode_image(batch)
+        out = self.encode_image(batch, read)
         text = self.encode_text(pairs)
         return Encoded(pairs.labels, out, *self.class_tokens(out), text, self.text.joint_end(text))
 
@@ -514,7 +519,7 @@ class HPL(Method):
         """ "c1" and "c2", the two class tokens in the joint space (B, E), and "caption" (N, E)."""
         if "caption" in names:
             return {"caption": self.text.sentences(batch.text)}
-        return dict(zip(("c1", "c2"), self.class_tokens(self.encode_image(batch))))
+        return dict(zip(("c1", "c2"), self.encode_classes(batch)))
 
     def readers(self, name):
         """Each feature is a class token of the tower; KeyError for "caption", which reads no image."""
@@ -552,11 +557,11 @@ class Shared(nn.Module):
 
     def __init__(self, image):
         super().__init__()
-        self.project = image.joint_tokens  # no module: the tower's parameters stay its own
+        self.project = image.joint_token  # no module: the tower's parameters stay its own
 
     def forward(self, out, place):
         """ImageTokens -> the token at `place`, (B, E)."""
-        return self.project(out)[:, place]
+        return self.project(out, place)
 
 
 class Separate(nn.Module):
@@ -598,7 +603,7 @@ class SentencesAlone(HPL):
         return [self.tuning(self.pairs(), self.losses, weights, [self.image, self.text], [self.match])]
 
     def losses(self, batch):
-        c1, _ = self.class_tokens(self.encode_image(batch))
+        c1, _ = self.encode_classes(batch)
         return Losses(self.matching_losses(c1, self.text.sentences(batch.text), batch.labels))
 
 
@@ -614,7 +619,7 @@ class ImagesAlone(HPL):
         return [self.tuning(self.groups(), self.losses, weights, [self.image], [self.head])]
 
     def losses(self, batch):
-        _, c2 = self.class_tokens(self.encode_image(batch))
+        _, c2 = self.encode_classes(batch)
         return Losses(self.image_losses(c2, batch.labels))
 
 

@@ -434,7 +434,7 @@ class PAD(PublishedViews, LifelongMethod):
 
     def say(self, words):
         """Sentence features (n, E) of words (n, tokens, width)."""
-        return self.text.joint_end(self.text(*self.template(identity=words)))
+        return self.text.feature(*self.template(identity=words))
 
     def sentences(self, ids):
         """Sentence features (n, E) of rows of the table of words."""
@@ -635,7 +635,7 @@ class PADDescribed(PAD):
 def seen(tower, prompter, batch):
     """f11, f12, fp (B, D) of a tower with prompts, for the first view."""
     # images (B, M, 3, H, W) with M = 1
-    return tower.reid_features(tower(batch.images.flatten(0, 1), prompter=prompter))
+    return tower.reid_features(tower(batch.images.flatten(0, 1), prompter=prompter, read=1))
 
 
 def nearness(features, anchors):

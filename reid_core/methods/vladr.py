@@ -342,7 +342,7 @@ class VLADR(LifelongMethod):
 
     def see(self, images):
         """Seen of one view (B, M, 3, H, W) with M = 1, without attributes."""
-        out = self.image(images.flatten(0, 1))
+        out = self.image(images.flatten(0, 1), read=1)
         joint = self.image.joint_cls(out)
         return Seen(out.tokens[:, 0], joint, joint[:, None][:, :0])
 
@@ -357,14 +357,17 @@ class VLADR(LifelongMethod):
 
     def pretrained_feature(self, batch):
         """(B, E) what the pretrained tower says of images."""
-        return self.vanilla.joint_cls(self.vanilla(batch.images.flatten(0, 1)))
+        return self.vanilla.joint_cls(self.vanilla(batch.images.flatten(0, 1), read=1))
 
     def features(self, batch, names):
         """f11, f12, fp of the tower; bn12 and bnp behind the necks (B, D) and (B, E); each attribute (B, E)
         by its name, and all of them side by side."""
-        out = self.image(batch.images.flatten(0, 1))
+        asked = any(name in names for name in ("attributes", *self.attribute_names()))
+        out = self.image(batch.images.flatten(0, 1), read=None if asked else 1)
         found = dict(zip(("f11", "f12", "fp"), self.image.reid_features(out)))
         found |= {"bn12": self.head.neck(found["f12"]), "bnp": self.joint_neck(found["fp"])}
+        if not asked:
+            return found
         attributes = self.attributes(out)
         found |= dict(zip(self.attribute_names(), attributes.unbind(1)))
         return {**found, "attributes": attributes.flatten(1)}
@@ -410,7 +413,7 @@ class VLADR(LifelongMethod):
 
     def say(self, words):
         """Sentence features (n, E) of words (n, tokens, width)."""
-        return self.text.joint_end(self.text(*self.template(identity=words)))
+        return self.text.feature(*self.template(identity=words))
 
     @torch.no_grad()
     def fill_bank(self):

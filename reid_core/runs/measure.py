@@ -16,6 +16,7 @@ from reid_core import board, checkpoint, evaluate, lifelong, loading, train
 from reid_core.data import load_data, size_of
 from reid_core.methods import base
 from reid_core.methods.base import LifelongMethod
+from reid_core.precision import pick_device, usable
 from reid_core.recipe import profile_called
 from reid_core.runs import initial, provenance
 from reid_core.runs.provenance import digest, pace_of, plain
@@ -129,34 +130,47 @@ def in_order(method, data, spec, place, how, traits_of=own_traits):
     rows of a variant that differ in what comes later share the first. The weights after the last domain lie
     where those of any run do."""
     names = order_of(spec)  # with the world's seed; records hold them without
-    domains = [load_data(name, spec.profile) for name in names]
+    load = functools.cache(functools.partial(load_data, profile=spec.profile))  # each is tested T times
+    domains = [load(name) for name in names]
     sets = test_sets(spec)
 
-    tested_on = " ".join(f"{one.data} {one.number} {one.after}{' brief' * one.brief}" for one in sets)
+    prints = {one.data: catalogue.fingerprint(one.data, size_of(spec.profile)) for one in sets}
+    tested_on = " ".join(
+        f"{one.data} {prints[one.data]} {one.number} {one.after}{' brief' * one.brief}" for one in sets
+    )
 
     def tests(learned, number):
         after = catalogue.bare(names[number - 1])
         own = [one for one in sets if one.after in ("", after)]  # "": the data are no order
-        return tested(learned, None, spec, own, how["log"], traits_of)
+        return tested(learned, None, spec, own, how["log"], traits_of, load)
 
-    shared = f"orders-{spec.profile}-s{spec.seed}"
-    prefix = {**how, "key": how["key"].partition(" ")[2]}  # without the name of the order
-    first = (place.parent.parent / shared, first_key(spec, method, prefix["key"]))
+    orders = f"orders-{spec.profile}-s{spec.seed}"
+    key, first = prefix_keys(spec, method, how)
     if how["device"]:
         method.to(how["device"])
     told = lifelong.learn(
-        method, domains, place.parent / shared, tests=tests, tested=tested_on, first=first, **prefix
+        method,
+        domains,
+        place.parent / orders,
+        first=(place.parents[1] / "first" / orders, first),
+        tests=tests,
+        tested=tested_on,
+        **{**how, "key": key},
     )
     train.save_weights(method, place, run_key(spec, method, data))
     return told
 
 
-def first_key(spec, method, key):
-    """The key of a first domain, from that of its run: without what changes only later ones
-    (`LifelongMethod.waiting`)."""
-    recipe = method.recipe
-    from_the_start = {field.name for field in dataclasses.fields(recipe)} - set(method.waiting)
-    return f"{spec.initial} {key.replace(digest(recipe), digest(recipe, from_the_start))}"
+def prefix_keys(spec, method, how):
+    """(key of what orders of a row share, key of the first domain, which its variant's rows share): without
+    the name of an order, and the second without what changes only later domains (`LifelongMethod.waiting`);
+    with the code, and what computes."""
+    device = pick_device(how["device"])
+    computed = [provenance.code(), torch.__version__, device.type, usable(how["precision"], device)]
+    computed += ["deterministic"] * how["deterministic"]
+    from_the_start = {field.name for field in dataclasses.fields(method.recipe)} - set(method.waiting)
+    marks = (digest(method.recipe), digest(method.recipe, from_the_start))
+    return [" ".join((spec.initial, *what_trains(spec, method, mark), *computed)) for mark in marks]
 
 
 def order_of(spec):
@@ -195,16 +209,18 @@ def test_sets(spec):
     return sets
 
 
-def tested(method, data, spec, sets, log=print, traits_of=own_traits):
+def tested(method, data, spec, sets, log=print, traits_of=own_traits, load=None):
     """Records of some test sets of a spec; `data` is what the method was trained on, where that is one. On
     any other data set no camera is known; one without queries for the method is logged and left out.
-    `traits_of` (method, data) of a lifelong method are kept beside the scores."""
+    `traits_of` (method, data) of a lifelong method are kept beside the scores; `load` (name) gives data that
+    are tested several times."""
+    load = load or functools.partial(load_data, profile=spec.profile)
     told = []
     for one in sets:
         try:
             own = data is not None and one.data == spec.data
             # numbers of cameras mean something on the set of the training alone
-            shown = data if own else load_data(one.data, spec.profile).without_cameras()
+            shown = data if own else load(one.data).without_cameras()
             evaluate.available_tasks(method, shown)
         except ValueError as missing:
             log(f"not tested on {one.data}: {missing}")
@@ -251,12 +267,15 @@ def score_line(record):
 def run_key(spec, method, data):
     """The name of a run, and hashes of recipe, data, weights and pace: trained weights of another key are not
     shown as this run's."""
-    seen = data.manifest.fingerprint
-    if isinstance(method, LifelongMethod):
-        seen = "lifelong"  # there the domains name what is left behind
-    weights = loading.fingerprint(method.recipe.pretrained)
+    # of an order, the domains name what is left behind
+    seen = "lifelong" if isinstance(method, LifelongMethod) else data.manifest.fingerprint
+    return " ".join((spec.name, *what_trains(spec, method, digest(method.recipe), seen)))
+
+
+def what_trains(spec, method, mark, seen="lifelong"):
+    """The parts of a key that stand for a recipe (its digest, `mark`), data, weights and pace."""
     pace = pace_of(spec.profile, spec.epoch_images)
-    return " ".join((spec.name, digest(method.recipe), seen, weights, pace))
+    return mark, seen, loading.fingerprint(method.recipe.pretrained), pace
 
 
 def describe(data, spec=None, method=None):

@@ -80,7 +80,7 @@ def test_zeros_stand_for_a_missing_spectrum_as_published(file):
     images = torch.stack([file.tensor(f"in/{name}") for name in ("RGB", "NI", "TI")], 1)  # (B, M, 3, H, W)
     seen = []
 
-    def standin(x, prompter):
+    def standin(x, prompter, read):
         seen.append(x.unflatten(0, (-1, 3)))
         tokens = 1 + (x.flatten(1) @ file.tensor("w/standin"))[:, None]  # (B M, 1, D)
         return ImageTokens((), tokens, tokens[:, :0])

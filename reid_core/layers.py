@@ -194,14 +194,14 @@ class TokenInversion(nn.Module):
     queries and the tokens behind them, then a linear map of what answers, whose vectors begin as long as
     words on average (`length`).
 
-    readout "queries": the `count` queries answer. readout "class": without queries, the token `end` does, the
-    class or end token of the encoder. ValueError for another readout.
+    readout "queries": the `count` queries answer. readout "class": without queries, the class or end token of
+    the encoder does. ValueError for another readout.
     """
 
     def __init__(self, *, width, words, count, blocks, heads, std, length, readout="queries", masked=True):
         super().__init__()
         # readout -> (queries, how many of the first tokens are wanted of the last block, what answers)
-        ways = {"queries": (count, count, self.of_queries), "class": (0, None, self.of_end)}
+        ways = {"queries": (count, count, self.of_queries), "class": (0, None, self.of_one)}
         number, self.wanted, self.answers = one_of(ways, readout, "inversion_readout")
         self.hide = one_of({True: self.behind, False: nobody}, masked, "inversion_mask")
         self.queries = nn.Parameter(torch.randn(number, width) * std)  # (Q, D)
@@ -215,32 +215,33 @@ class TokenInversion(nn.Module):
         nn.init.normal_(self.out.weight, std=length * (width * words) ** -0.5)
         nn.init.zeros_(self.out.bias)
 
-    def forward(self, tokens, end):
-        """(B, T, D), and the position (B,) of each sequence's class or end token -> (B, Q, word width)."""
+    def forward(self, tokens, answering, last):
+        """Tokens (B, T, D), the position (B,) of each sequence's class or end token, and of its last token,
+        behind which padding is hidden -> (B, Q, word width)."""
         asking = self.queries.expand(len(tokens), -1, -1).to(tokens.dtype)  # (B, Q, D)
         x = torch.cat([asking, tokens], 1)  # (B, Q + T, D)
-        mask = self.hide(x, end)
+        mask = self.hide(x, last)
         for block in self.blocks[:-1]:
             x = block(x, attn_mask=mask)
         x = beside(self.blocks[-1], x, self.wanted, mask)
-        return self.out(self.norm(self.answers(x, end)))
+        return self.out(self.norm(self.answers(x, answering)))
 
-    def of_queries(self, x, end):
+    def of_queries(self, x, answering):
         """(B, Q, D): what the queries gathered."""
         return x[:, : len(self.queries)]
 
-    def of_end(self, x, end):
+    def of_one(self, x, answering):
         """(B, 1, D): the class or end token."""
-        return x[torch.arange(len(x), device=x.device), end][:, None]
+        return x[torch.arange(len(x), device=x.device), answering][:, None]
 
-    def behind(self, x, end):
-        """(B, 1, 1, Q + T), -inf where a token stands behind its sequence's end."""
+    def behind(self, x, last):
+        """(B, 1, 1, Q + T), -inf where a token stands behind the last one of its sequence."""
         place = torch.arange(x.shape[1], device=x.device) - len(self.queries)
-        hidden = place > end[:, None]  # (B, Q + T)
+        hidden = place > last[:, None]  # (B, Q + T)
         return torch.zeros_like(hidden, dtype=x.dtype).masked_fill(hidden, float("-inf"))[:, None, None]
 
 
-def nobody(x, end):
+def nobody(x, last):
     """The mask that hides nothing."""
 
 

@@ -58,6 +58,7 @@ def attend(q, k, v, mask=None):
     long, but what they round moves parameters that get next to no gradient, whose steps Adam makes as long as
     others': PAD's second domain cost the first one 5 to 17 points of mAP more (two seeds).
     """
+    mask = None if mask is None else mask.to(q.dtype)  # kernels misread one of another kind
     if q.device.type != "cpu":
         return F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
     with sdpa_kernel(ON_PROCESSOR):

@@ -9,6 +9,7 @@ from reid_core.methods import hpl
 from reid_core.methods.base import freeze_all_but
 from reid_core.recipe import PROFILES
 from reid_core.samplers import SamplerRng
+from reid_core.towers import TextTokens
 
 SMOKE = PROFILES["smoke"]
 
@@ -206,7 +207,8 @@ def test_the_prompts_of_people_who_stand_together_are_read_once_and_are_those_of
 def test_pseudo_words_begin_as_long_as_words(joint):
     method = built(joint)
     tokens = torch.randn(64, 9, method.image.joint_width)
-    words = method.inversion["image"](tokens, torch.zeros(64, dtype=torch.long)).detach()
+    first = torch.zeros(64, dtype=torch.long)
+    words = method.inversion["image"](tokens, first, first + 8).detach()
     assert words.shape == (64, method.recipe.inst_tokens, method.text.width)
     wanted = method.text.token_embedding.weight.norm(dim=1).mean()
     assert words.norm(dim=2).mean() == pytest.approx(wanted.item(), rel=0.1)
@@ -222,7 +224,7 @@ def test_what_stands_behind_a_captions_end_is_hidden_from_the_inversion(joint, m
     )
     with torch.no_grad():
         words = [
-            method.inversion["caption"](method.read_of(method.text, out), out.end)[0]
+            method.inversion["caption"](method.read_of(method.text, out), out.end, out.end)[0]
             for out in map(method.encode_text, (alone, together))
         ]
     assert torch.allclose(*words, atol=1e-5) == masked
@@ -237,7 +239,18 @@ def test_queries_alone_are_what_they_are_among_all_tokens(joint):
     for block in inversion.blocks:
         x = block(x, attn_mask=mask)
     wanted = inversion.out(inversion.norm(x[:, : len(inversion.queries)]))
-    assert torch.allclose(inversion(tokens, end), wanted, atol=1e-5)
+    assert torch.allclose(inversion(tokens, end, end), wanted, atol=1e-5)
+
+
+@pytest.mark.parametrize("readout", ["queries", "class"])
+def test_every_patch_is_inverted_and_no_padding_of_a_caption(joint, readout):
+    method = built(joint, inversion_readout=readout, inst_tokens={"queries": 4, "class": 1}[readout])
+    image = torch.randn(2, 7, method.image.joint_width, requires_grad=True)
+    caption = torch.randn(2, 6, method.text.width, requires_grad=True)
+    words = method.pseudo_words(image, TextTokens(caption, torch.tensor([5, 3])))
+    sum(one.square().sum() for one in words).backward()
+    reached = [x.grad.abs().sum(2) > 0 for x in (image, caption)]
+    assert reached[0].all() and reached[1].tolist() == [[True] * 6, [True] * 4 + [False] * 2]
 
 
 def test_the_class_token_can_be_inverted_itself(joint):

@@ -402,7 +402,10 @@ class HPL(Method):
         """P_v (B, Q, W) of tokens (B, T, E), and P_t (N, Q, W) of TextTokens (Eq. 4)."""
         first = torch.zeros(len(image), dtype=torch.long, device=image.device)  # the class token answers
         caption = self.read_of(self.text, text)  # (N, L, E)
-        return self.inversion["image"](image, first), self.inversion["caption"](caption, text.end)
+        return (
+            self.inversion["image"](image, first, first + image.shape[1] - 1),  # an image has no padding
+            self.inversion["caption"](caption, text.end, text.end),
+        )
 
     def prompts(self, words, *instances):
         """Features (B, E) of the full prompt with identity words (B, ., W), for each of several tensors of

@@ -233,6 +233,13 @@ def test_a_bundle_brings_finished_runs_and_counts_none_twice(packed):
     ]
 
 
+def test_a_bundle_replaces_what_only_a_probe_finds_stale(packed, monkeypatch):
+    finished(0)
+    monkeypatch.setattr(provenance, "stale", lambda run: "its losses changed" * (run.spec.seed == 0))
+    monkeypatch.setattr(fill, "same_code", lambda run: False)
+    assert [run.spec.seed for run in bundle.merge(packed, SPECS, lambda text: None)] == [0, 1]
+
+
 def changed(path, change):
     """The archive with its card changed, or a file of it."""
     with zipfile.ZipFile(path) as archive:

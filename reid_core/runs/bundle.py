@@ -137,9 +137,8 @@ def belonging(name, data, card, wanted, path):
 
 
 def known(run):
-    """Whether the shelf has a run of this spec that is not stale."""
-    there = BOOK.at(run.spec)
-    return there is not None and not there.outdated
+    """Whether the shelf has a run of this spec that nobody would measure again, but for its pictures."""
+    return fill.why_due(run.spec) in ("", fill.NO_PICTURES)
 
 
 def check_pictures(run, data, path):

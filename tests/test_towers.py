@@ -216,6 +216,15 @@ def test_attention_under_autocast_is_off_by_its_rounded_inputs_and_result_alone(
         assert (exact - rounded).norm() < 0.004 * exact.norm()
 
 
+def test_a_mask_may_be_of_another_precision_than_what_it_masks():
+    torch.manual_seed(0)
+    q, k, v = (torch.randn(4, 2, 34, 64, dtype=torch.float64) for _ in range(3))
+    mask = torch.zeros(4, 1, 1, 34)
+    mask[..., 5:] = -torch.inf
+    wanted = (q @ k.mT / 8 + mask).softmax(-1) @ v
+    assert torch.allclose(attend(q, k, v, mask), wanted)
+
+
 def test_an_extra_class_token_starts_as_a_copy():
     torch.manual_seed(0)
     out = load_clip("tiny", None, (128, 64), extra_tokens=1).image(images())

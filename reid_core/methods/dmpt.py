@@ -160,6 +160,7 @@ class DMPT(Method):
             "std": r.interaction_init_std,
             "exchange": r.interaction,
         }
+        self.read = None if r.interaction_layers_k else 1  # tokens of the tower: a layer reads all
         with chance_of("interaction"):
             self.layers = nn.ModuleList(
                 PromptBinding(self.spectra, width, **layer) for _ in range(r.interaction_layers_k)
@@ -254,8 +255,7 @@ class DMPT(Method):
         # zeros after the normalisation are mid-grey, as in the published protocol (D26)
         blank = share * self.means  # (M, 3, 1, 1)
         seen = torch.where(there[..., None, None, None], batch.images, blank)
-        read = None if len(self.layers) else 1  # a layer reads all tokens
-        out = self.image(seen.flatten(0, 1), prompter=self.prompts, read=read)
+        out = self.image(seen.flatten(0, 1), prompter=self.prompts, read=self.read)
         x = torch.cat([out.tokens, out.prompts], 1)  # (B M, T, D)
         x = x.unflatten(0, there.shape).transpose(0, 1)  # (M, B, T, D)
         first = x[:, :, 0]

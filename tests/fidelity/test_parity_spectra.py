@@ -86,7 +86,7 @@ def test_zeros_stand_for_a_missing_spectrum_as_published(file):
         return ImageTokens((), tokens, tokens[:, :0])
 
     method = SimpleNamespace(
-        image=standin, prompts=None, layers=[], means=torch.rand(3, 3, 1, 1), recipe=dmpt.RECIPE
+        image=standin, prompts=None, layers=[], read=1, means=torch.rand(3, 3, 1, 1), recipe=dmpt.RECIPE
     )
     for code in ("nothing", "r", "n", "t", "rn", "rt", "nt"):
         gone = [CODES[letter] for letter in code] if code != "nothing" else []

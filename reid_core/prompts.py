@@ -213,17 +213,18 @@ class PromptPool(nn.Module):
 
     def forward(self, index, x, prompts):
         """A prompter (`towers.no_prompts`): (B, G + picked x P, D), fresh in every block."""
-        return self.joined(index, x, torch.cat([self.frozen[index], self.trained[index]]))
+        return self.joined(index, self.nearest(index, x, self.opened()))
 
-    def with_waiting(self, index, x, prompts):
-        """The prompter that also picks among slots which no domain has opened (PAD's test script, D8)."""
-        every = (self.frozen[index], self.trained[index], self.waiting[index])
-        return self.joined(index, x, torch.cat(every))
+    def picker(self, every):
+        """A prompter that says what it picked: among open slots, or among `every` slot of the pool."""
+        return Picker(self, every)
 
-    def joined(self, index, x, slots):
-        """General vectors, and those of the nearest of some slots (A, P, D)."""
-        experts = slots[self.nearest(index, x, len(slots))].flatten(1, 2)  # (B, picked x P, D)
-        return torch.cat([self.general[index].expand(len(x), -1, -1), experts], 1)
+    def joined(self, index, picked):
+        """General vectors, and those of the slots that each image picked (B, picked): (B, G + picked x P,
+        D)."""
+        slots = torch.cat([self.frozen[index], self.trained[index], self.waiting[index]])  # (slots, P, D)
+        experts = slots[picked].flatten(1, 2)  # (B, picked x P, D)
+        return torch.cat([self.general[index].expand(len(picked), -1, -1), experts], 1)
 
     @torch.no_grad()
     @in_float32
@@ -234,11 +235,30 @@ class PromptPool(nn.Module):
 
     def query(self, x):
         """What is compared with the keys, of tokens (B, T, D): their mean (B, D), class token included."""
-        return x.float().mean(1)
+        return x.mean(1)
+
+
+class Picker:
+    """A pool as tests read it: with `every`, also slots that no domain has opened (PAD's test script, D8).
+    `picked` lists, block by block and batch by batch, which slots (B, picked) the images got."""
+
+    through = staticmethod(beside)
+
+    def __init__(self, pool, every):
+        self.pool = pool
+        self.among = pool.keys.shape[1] if every else pool.opened()
+        self.picked = []
+
+    def __call__(self, index, x, prompts):
+        """A prompter (`towers.no_prompts`): (B, G + picked x P, D)."""
+        self.picked.append(self.pool.nearest(index, x, self.among))
+        return self.pool.joined(index, self.picked[-1])
 
 
 class NoPool(nn.Module):
     """No prompts, where a row has none."""
+
+    picked = ()  # of `Picker`
 
     def open(self, slots):
         """Nothing opens."""
@@ -250,7 +270,9 @@ class NoPool(nn.Module):
     def forward(self, index, x, prompts):
         return prompts
 
-    with_waiting = forward
+    def picker(self, every):
+        """Nothing is picked."""
+        return self
 
 
 class GrowingTable(nn.Module):

@@ -141,6 +141,14 @@ def test_the_first_domain_adapts_the_whole_tower_and_later_ones_its_last_blocks(
         assert not any(name.startswith(("text", "teacher")) for name in names)
 
 
+def test_as_many_blocks_learn_in_later_domains_as_a_recipe_says(domains):
+    for count in (0, 1, 6):
+        method = build("released", domains, unfrozen_blocks=count)
+        assert len(method.adapting()) == count, "none, if none is to learn"
+    with pytest.raises(ValueError, match="expected at most 6 unfrozen_blocks.*, found 7; lower"):
+        build("released", domains[:1], unfrozen_blocks=7)
+
+
 def test_a_row_without_freezing_adapts_the_whole_tower_in_every_domain(domains):
     method = build("released", domains, "S0: Freeze=0;VA=0;TEXKD=0;VISKD=0")
     names = learning(method, method.stages()[-1])
@@ -246,12 +254,57 @@ def test_the_slots_that_images_pick_are_shared_out_among_the_domains_that_opened
     assert "slots" not in build("released", domains, row).traits(domains[1])
 
 
-def test_gamma_is_a_constant_in_the_code_and_learns_in_the_document(domains):
-    for variant, learns in (("released", False), ("described", True)):
-        method = build(variant, domains)
-        before = method.gamma.item()
-        stepped(method, entered(method, 0), 2)
-        assert (method.gamma.item() != before) == learns
+def test_what_is_said_of_a_model_is_said_of_the_one_that_is_tested(domains):
+    """Where the test picks among all slots (D8), so do its traits."""
+    method = build("released", domains, "all slots at test (D8)").eval()
+    batch = next(still_batches(domains[0], "query", method.size, method.test_view()))
+    with torch.no_grad():
+        tested = method.features(batch, ["fp"])["fp"]
+    features, picked = method.looked_at(domains[0])
+    assert torch.equal(features[: len(tested)], tested)
+    assert max(one.max().item() for one in picked) >= method.prompts.opened()
+
+
+def test_tests_read_prompts_as_keys_and_values_as_training_does(domains):
+    """No block passes prompts on as tokens, which would cost a fifth more."""
+    method = build("released", domains)
+    ways = method.image.ways(method.prompts.picker(False), 33, 1)
+    assert [through for _, through, _ in ways] == [PromptPool.through] * len(method.image.blocks)
+
+
+@pytest.mark.parametrize("variant", KINDS)
+def test_gamma_is_a_constant_in_the_code_and_is_learned_where_a_recipe_says_so(variant, domains):
+    for learns in (False, True):
+        method = build(variant, domains, texkd_gamma_learnable=learns)
+        stage = entered(method, 0)
+        trained = [member for group in stage.groups for member in group.members]
+        assert any(member is method.gamma for member in trained) == learns
+    assert METHODS["pad"].recipe_of(variant, "full").texkd_gamma_learnable == (variant == "described")
+
+
+def test_text_distillation_of_the_document_has_nothing_to_correct(domains):
+    """Its teacher begins as the student, and nothing else moves the words of earlier people: neither they
+    nor the tower get a gradient beyond rounding."""
+    method = build("described", domains, texkd_image_gradient=True)
+    stage = entered(method, 0)
+    terms = stage.losses(first_batch(method, stage, method.data)).terms
+    taught = [method.words.new, *method.image.parameters()]
+    taught = [value for value in taught if value.requires_grad]
+    held, pulled = (
+        sum(
+            grad.abs().sum().item()
+            for grad in torch.autograd.grad(terms[name], taught, retain_graph=True, allow_unused=True)
+            if grad is not None
+        )
+        for name in ("text distillation", "image to text")
+    )
+    assert terms["text distillation"] < 1e-6 and held < 1e-4 * pulled
+
+
+def test_a_text_teacher_of_the_other_variant_is_one_sentence(domains):
+    for variant, other in (("released", "previous"), ("described", "fresh_init")):
+        with pytest.raises(ValueError, match=f"expected texkd_teacher among .*, found '{other}'"):
+            build(variant, domains[:1], texkd_teacher=other)
 
 
 def test_an_image_is_embedded_without_the_text_tower(domains, monkeypatch):

@@ -168,7 +168,7 @@ def test_the_book_measures_every_row_that_the_chapter_asks_for():
     page = chapter()
     labels = {label for question in chapters.QUESTIONS["PAD"].values() for label in question.labels}
     for label in labels | set(pad.COMPARED.values()):
-        if label not in ("all slots at test (D8)",):  # a test of another row's run
+        if not label.endswith("all slots at test (D8)"):  # a test of another row's run
             assert set(page.specs(label)[:3]) <= wanted, label
     five = [pad.PLAIN, "full", pad.DESCRIBED, pad.SEQUENTIAL, pad.JOINT]
     assert all(set(page.specs(label)) <= wanted for label in five)

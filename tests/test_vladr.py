@@ -353,9 +353,22 @@ def test_prototypes_take_less_than_one_image(domains):
     recipe = METHODS["vladr"].recipe_of("described", "full").but(pretrained=None)
     assert 4 * recipe.attributes_K * 512 == 8192 < 3 * recipe.image_height * recipe.image_width
     method = build("described", domains)
-    told = vladr.storage(method)
-    assert told["prototypes"] == method.recipe.attributes_K * method.text.joint_width
-    assert told["words"] == domains[1].classes * method.recipe.ctx_tokens * method.text.width
+    prototypes = method.recipe.attributes_K * method.text.joint_width
+    assert vladr.storage(method) == {"prototypes": prototypes, "words": 0}, "it learns no words of people"
+
+
+def test_words_of_identities_are_stored_where_they_are_learned(domains):
+    method = build("released", domains)
+    words = domains[1].classes * method.recipe.ctx_tokens * method.text.width
+    assert vladr.storage(method) == {"prototypes": 0, "words": words}
+    baseline = build("described", domains, next(iter(vladr.PRINTED_ROWS)))
+    assert vladr.storage(baseline)["words"] == words
+
+
+def test_attributes_are_called_by_parts_where_each_has_a_sentence_of_its_own(domains):
+    assert build("released", domains).attribute_names() == PARTS
+    numbered = build("described", domains).attribute_names()
+    assert numbered == tuple(f"attribute {k}" for k in (1, 2, 3, 4))
 
 
 def test_rows_of_the_document_read_identities_the_whole_or_attributes(domains):

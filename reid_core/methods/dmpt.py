@@ -338,7 +338,7 @@ class DMPT(Method):
 
 
 LACKING = tuple(gone for count in (1, 2) for gone in itertools.combinations(MODALITIES, count))
-FILLINGS = ("zeros", "mean")
+FILLINGS = ("zeros", "mean", "mask")  # of MISSING: what stands for a missing spectrum in a test (D26)
 
 
 def test_without(gone, filling):

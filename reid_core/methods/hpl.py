@@ -99,7 +99,7 @@ class HPLRecipe(Recipe):
         "images", 'D12: identity and triplet loss see the image half; "all" sees both'
     )
     cic_reduction: str = assumed("mean", 'D13: over the batch; Eq. 11 prints a "sum"')
-    prompts_moved: int = stated(0, "a control row gives everybody another's prompt")
+    prompts_moved: int = stated(0, "a control row gives everybody another's identity prompt in Eq. 11")
     detach_prompt_targets: bool = assumed(False, "D22: prompts in Eq. 10 keep their gradient")
     i2i_feature: str = assumed("c2", "D20: before the neck")
     t2i_feature: str = assumed("c1", "D21")

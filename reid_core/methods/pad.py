@@ -203,6 +203,7 @@ class PAD(PublishedViews, LifelongMethod):
         "unfrozen_blocks",
     )
     old_words = "dropped"  # what becomes of the words of earlier identities (GrowingTable)
+    own_teacher = "fresh_init"  # in words, where it does not follow the student (`known_words`)
     sentences_read = "fp"  # the feature that sentences are compared with
 
     def __init__(self, recipe, data):
@@ -214,6 +215,11 @@ class PAD(PublishedViews, LifelongMethod):
         self.first = 0  # row of the table of words where the domain's identities begin
         self.anchors = {}  # domain -> (C, E) its sentences as its end left them; looked at alone
         self.image, text, self.tokenizer = load_clip(r.backbone, r.pretrained, self.size)
+        if r.unfrozen_blocks > len(self.image.blocks):
+            raise ValueError(
+                f"expected at most {len(self.image.blocks)} unfrozen_blocks, as many as the tower has, found "
+                f"{r.unfrozen_blocks}; lower the number."
+            )
         self.text = one_of(TEXT_TOWERS, r.text_tower, "text_tower")(text, r.backbone)
         self.template = PromptTemplate(r.prompt_template, self.text, self.tokenizer)
         with chance_of("prompts"):
@@ -251,15 +257,12 @@ class PAD(PublishedViews, LifelongMethod):
     def choose(self):
         """What the remaining words of the recipe stand for."""
         r = self.recipe
-        prompters = {"opened": "forward", "all": "with_waiting"}  # methods of the pool
-        self.tested = one_of(prompters, r.eval_active_slots, "eval_active_slots")
+        self.every_slot = one_of({"opened": False, "all": True}, r.eval_active_slots, "eval_active_slots")
         one_of(dict.fromkeys(("last blocks", "none")), r.freeze_policy, "freeze_policy")
         reductions = {"mean": feature_distillation, "unit": unit_distillation}
         self.feature_gap = one_of(reductions, r.featkd_reduction, "featkd_reduction")
-        still = (self.remembered_sentences, nothing)
         teachers = {
-            "fresh_init": still,
-            "previous": still,
+            self.own_teacher: (self.remembered_sentences, nothing),
             "ema": (self.teacher_sentences, self.follow_words),
         }
         self.teacher_says, self.move_words = one_of(teachers, r.texkd_teacher, "texkd_teacher")
@@ -311,8 +314,8 @@ class PAD(PublishedViews, LifelongMethod):
         """The visual modules that learn in this domain, and the teacher's beside them."""
         pairs = [(self.image, self.teacher)]
         if self.later and self.recipe.freeze_policy == "last blocks":
-            last = self.recipe.unfrozen_blocks
-            pairs = list(zip(self.image.blocks[-last:], self.teacher.blocks[-last:]))
+            frozen = len(self.image.blocks) - self.recipe.unfrozen_blocks
+            pairs = list(zip(self.image.blocks[frozen:], self.teacher.blocks[frozen:]))
         return pairs
 
     def meet_teacher(self):
@@ -342,6 +345,12 @@ class PAD(PublishedViews, LifelongMethod):
             Group(members=[self.heads], lr=r.lr_head, **decay),
             *([prompts] if r.va_prompts else []),
         ]
+
+    def words_group(self):
+        """The words, and gamma where it learns (D5)."""
+        r = self.settings
+        members = [self.words, *([self.gamma] if r.texkd_gamma_learnable else [])]
+        return Group(members=members, lr=r.lr_va_prompt, weight_decay=r.weight_decay_prompts)
 
     def visual_stage(self, name, losses, weights, groups, **more):
         r = self.settings
@@ -394,7 +403,7 @@ class PAD(PublishedViews, LifelongMethod):
 
     def features(self, batch, names):
         """f11, f12, fp of the student, (B, D) each; no sentence is read (D22)."""
-        prompter = getattr(self.prompts, self.tested)
+        prompter = self.prompts.picker(self.every_slot)
         return dict(zip(("f11", "f12", "fp"), seen(self.image, prompter, batch)))
 
     def traits(self, data):
@@ -409,23 +418,16 @@ class PAD(PublishedViews, LifelongMethod):
 
     @torch.no_grad()
     def looked_at(self, data):
-        """fp (Q, E) of the query images, and the slots that each picks in every block."""
-        opened = self.prompts.opened()
-        features = []
-        picked = []
-
-        def noting(index, x, prompts):
-            picked.append(self.prompts.nearest(index, x, opened).flatten())
-            return self.prompts(index, x, prompts)
-
-        prompter = noting if self.recipe.va_prompts else self.prompts
-        for batch in still_batches(data, "query", self.size, self.test_view(), self.bank.device):
-            features.append(seen(self.image, prompter, batch)[2])
-        return torch.cat(features), picked
+        """fp (Q, E) of the query images as they are tested, and which slots (B, picked) each picks, batch by
+        batch and block by block."""
+        prompter = self.prompts.picker(self.every_slot)
+        batches = still_batches(data, "query", self.size, self.test_view(), self.bank.device)
+        features = [seen(self.image, prompter, batch)[2] for batch in batches]
+        return torch.cat(features), prompter.picked
 
     def shares_of(self, picked):
         """Per cent of picked slots that each domain so far has opened."""
-        domains = torch.cat(picked) // self.recipe.new_slots  # from 0
+        domains = torch.cat([one.flatten() for one in picked]) // self.recipe.new_slots  # from 0
         counts = domains.bincount(minlength=self.position).float()
         return (100 * counts / counts.sum()).tolist()
 
@@ -499,7 +501,7 @@ class PADReleased(PAD):
             views=[],  # its steps read the cache
             losses=self.held_prompt_losses if held else self.prompt_losses,
             weights={"image to text": r.supcon_weight, "text to image": r.supcon_weight, **held},
-            groups=[Group(members=[self.words], lr=r.lr_va_prompt, weight_decay=r.weight_decay_prompts)],
+            groups=[self.words_group()],
             schedule=warmup_cosine(
                 r.stage1_span,
                 r.lr_va_prompt,
@@ -572,9 +574,13 @@ class PADReleased(PAD):
 
 
 class PADDescribed(PAD):
-    """One stage per domain; words of earlier identities are kept, trained, and held by the text teacher."""
+    """One stage per domain; words of earlier identities are kept, trained, and held by the text teacher.
+
+    Nothing but the text teacher reads those words in a later domain, and it begins as the student is: its
+    term and the gradient of it stay zero, whatever their weight, and no test depends on it."""
 
     old_words = "trained"
+    own_teacher = "previous"
 
     def known_words(self):
         """Those of earlier domains' identities, which stand first."""
@@ -584,13 +590,11 @@ class PADDescribed(PAD):
         r = self.settings
         weights = {"image to text": r.supcon_weight, "text to image": r.supcon_weight}
         weights |= {"identity": r.id_weight, "triplet": r.triplet_weight}
-        words = [self.words, *([self.gamma] if r.texkd_gamma_learnable else [])]
-        prompts = Group(members=words, lr=r.lr_va_prompt, weight_decay=r.weight_decay_prompts)
         stage = self.visual_stage(
             "domain training",
             self.losses,
             weights | self.words_held | self.visual_held,
-            [*self.visual_groups(), prompts],
+            [*self.visual_groups(), self.words_group()],
             start=self.meet_teacher,
             prepare=self.fill_teacher_bank if self.words_held else nothing,
             after_step=self.follow if self.words_held or self.visual_held else nothing,

@@ -154,6 +154,8 @@ class Seen(NamedTuple):
 class VLADR(LifelongMethod):
     """What both variants share: parts, domains, the old model (train_stage1.py, train_stage2.py)."""
 
+    of_parts = False  # whether each attribute has the sentence of a part, and its name
+
     def __init__(self, recipe, data):
         super().__init__(recipe)
         r = recipe
@@ -377,10 +379,12 @@ class VLADR(LifelongMethod):
         return read_attributes(self.region_attn, self.region_proj, self.image.joint_tokens(out)[:, 1:])
 
     def attribute_names(self):
-        """K names: those of parts, or numbers."""
+        """K names: those of the parts that sentences tell of, or numbers."""
         count = self.recipe.attributes_K
         parts = descriptions.PARTS
-        return parts if count == len(parts) else tuple(f"attribute {k + 1}" for k in range(count))
+        if self.of_parts and count == len(parts):
+            return parts
+        return tuple(f"attribute {k + 1}" for k in range(count))
 
     def retrieval_tasks(self):
         each = {f"by {name}": Task(name, name, brief=True) for name in self.attribute_names()}
@@ -463,6 +467,7 @@ class VLADRReleased(VLADR):
     kept."""
 
     waiting = ("dalign_weight", "dalign_reads", "dalign_temperature", "fusion_alpha_new")
+    of_parts = True
 
     def __init__(self, recipe, data):
         super().__init__(recipe, data)
@@ -638,7 +643,8 @@ class VLADRDescribed(VLADR):
         return {"global alignment": losses.attribute_distance(seen.joint[:, None], said)}
 
     def image_to_text(self, batch, seen):
-        """CLIP-ReID's term, in the baseline's place: the joint feature among all sentences of the domain."""
+        """CLIP-ReID's term, in the baseline's place: the joint feature among all sentences of the domain;
+        without label smoothing, as every term of this ladder."""
         loss = losses.bank_classification(seen.joint, self.bank, batch.labels, cosine=False)
         return {"image to text": loss}
 
@@ -695,9 +701,12 @@ def fuse_(new, old, share):
 
 
 def storage(method):
-    """{part: numbers that a domain leaves behind}: prototypes, and words of identities."""
+    """{part: numbers that a domain leaves behind}: prototypes, and words of identities where there are
+    any."""
     memory = getattr(method, "memory", None)
-    return {"prototypes": memory.moving.numel() if memory else 0, "words": method.words.new.numel()}
+    trained = [member for stage in method.stages() for group in stage.groups for member in group.members]
+    words = method.words.new.numel() if any(member is method.words for member in trained) else 0
+    return {"prototypes": memory.moving.numel() if memory else 0, "words": words}
 
 
 WITHOUT = {"malign_weight": 0.0, "dalign_weight": 0.0}
@@ -749,9 +758,10 @@ DESCRIBED = {  # where the document says otherwise than the code, or nothing
     "lr_step_unit": "epoch",
     "stage1_epochs": 10,
 }
-BOTH = {"full": {}, **DESCRIPTIONS, **CONTROLS}
-RELEASED_ROWS = {**BOTH, **CHOICES, **ATTRIBUTES}
-DESCRIBED_ROWS = {**BOTH, **PRINTED_ROWS, **READINGS_DESCRIBED}
+# Prompts of the document all read the whole description: to swap its parts changes the order of words alone.
+DESCRIPTIONS_DESCRIBED = {row: new for row, new in DESCRIPTIONS.items() if row != "parts swapped"}
+RELEASED_ROWS = {"full": {}, **DESCRIPTIONS, **CONTROLS, **CHOICES, **ATTRIBUTES}
+DESCRIBED_ROWS = {"full": {}, **DESCRIPTIONS_DESCRIBED, **CONTROLS, **PRINTED_ROWS, **READINGS_DESCRIBED}
 PAPER = Paper(
     recipe=VLADRRecipe(),
     variants={

@@ -51,9 +51,14 @@ class VLADRChapter(OrderChapter):
                 every += runs
         if not found:
             return missing("What attribute queries look at")
+        learned = found.keys() & {vladr.DESCRIBED}
+        own = {name: shares for name, shares in found.items() if name not in learned}
+        told = "; ".join(
+            [*told_of_parts(own), *(f"{name} learns attributes of no given part" for name in learned)]
+        )
         caption = (
-            "A query looks at its own part by so many points more than the other queries do: "
-            f"{'; '.join(told_of_parts(found))}. Cells: per cent of a query's attention{self.old(every)}"
+            f"A query looks at its own part by so many points more than the other queries do: {told}. Cells: "
+            f"per cent of a query's attention{self.old(every)}"
         )
         alt = "A square per method: rows are queries, columns parts of the person, cells shares"
         return figure(maps_of_shares(found), caption, alt)

@@ -64,9 +64,9 @@ def kept(looks, label):
 
 
 def names_of(found):
-    """K names of the attributes of Visuals."""
+    """K names of the attributes of Visuals: those of parts, if it is known what the parts wear."""
     count = found.attended.shape[1]
-    return PARTS if count == len(PARTS) else [f"attribute {k + 1}" for k in range(count)]
+    return PARTS if len(found.worn) else [f"attribute {k + 1}" for k in range(count)]
 
 
 def likeness(attended):

@@ -113,6 +113,14 @@ QUESTIONS = {
         tests=lacking("mean"),
         plotted=False,
     ),
+    "dropped": Question(
+        title="Missing spectra, left out",
+        caption="As above, with nothing in place of a missing one: no bind over it, zeros in its share of "
+        "the feature",
+        labels=("full", *SUBSETS),
+        tests=lacking("mask"),
+        plotted=False,
+    ),
     "readings": Question(
         title="Unspecified details",
         caption="Readings of unspecified details, against the default",

@@ -14,9 +14,18 @@ ORDER_2 = f"{catalogue.LIFELONG}world order 2"
 SHORT = f"{catalogue.LIFELONG}world in short"  # what the profile smoke trains on
 FIRST = catalogue.order(DATA)[:1]
 EPOCHS = "PAD's epochs"  # the row of the simple baselines
+
+
+def described(row):
+    """The label of a row of the other variant."""
+    return f"{DESCRIBED}, {row}"
+
+
 LADDER, STRENGTHS, BLOCKS = (tuple(rows) for rows in (pad.LADDER, pad.STRENGTHS, pad.BLOCKS))
 PLAIN, FROZEN, PROMPTED, WORDED, HELD, WHOLE = LADDER  # S0 to S5
 NEITHER, WEAK, STRONG = STRENGTHS[0], STRENGTHS[6], STRENGTHS[7]
+# of the document: rows that differ in text distillation alone are one model (`pad.PADDescribed`)
+DOCUMENT = (PROMPTED, "no contrast", "all slots at test (D8)", "control: random text tower")
 SIMPLE = {  # what a page calls a simple baseline -> its label
     "sequential fine-tuning": f"sequential, {EPOCHS}",
     **{name: f"{name}, {EPOCHS}" for name in LIFELONG if name not in ("sequential", "joint")},
@@ -66,7 +75,7 @@ PARTS = (
     Part("pad", "released", STRENGTHS, (DATA,)),
     Part("pad", "released", (*BLOCKS, *pad.READINGS), (DATA,)),
     Part("pad", "released", tuple(pad.CONTROLS), (DATA,)),
-    Part("pad", "described", (*LADDER[2:], *pad.READINGS, next(iter(pad.CONTROLS))), (DATA,)),
+    Part("pad", "described", DOCUMENT, (DATA,)),
     Part("pad", "released", (*FULL, *LADDER), (ORDER_2,)),
     Part("pad", "described", FULL, (ORDER_2,)),
     *(Part("lifelong", name, (EPOCHS,), (ORDER_2,)) for name in ENDS),
@@ -94,6 +103,10 @@ SHOWN = {
     "text teacher by EMA": "text teacher: running average",
     "no contrast": "words never meet images",
     "control: another's sentence": "shuffled identity sentences",
+    described(PROMPTED): "without visual distillation (S2)",
+    described("no contrast"): "words never meet images",
+    described("all slots at test (D8)"): "all slots at test",
+    described("control: random text tower"): "randomly initialised text encoder",
 }
 QUESTIONS = {
     "components": Question(
@@ -140,6 +153,12 @@ QUESTIONS = {
         title="Unspecified details, and the document against the code",
         caption="Readings of unspecified details, against the released variant",
         labels=("full", DESCRIBED, *pad.READINGS),
+    ),
+    "document": Question(
+        title="Rows of the document",
+        caption="The same parts in the variant described, against all of them",
+        labels=(DESCRIBED, *map(described, DOCUMENT)),
+        reference=DESCRIBED,
     ),
     "language": Question(
         title="Controls for language",

@@ -78,12 +78,13 @@ PAPER = Paper(
 )
 ENDS = ("sequential", "joint")  # what forgets most, and what no lifelong method may use
 BETWEEN = tuple(name for name in LIFELONG if name not in ENDS)
-CHOICES, ATTRIBUTES, DESCRIPTIONS, CONTROLS, READINGS = (
+CHOICES, ATTRIBUTES, DESCRIPTIONS, DESCRIPTIONS_DESCRIBED, CONTROLS, READINGS = (
     tuple(rows)
     for rows in (
         vladr.CHOICES,
         vladr.ATTRIBUTES,
         vladr.DESCRIPTIONS,
+        vladr.DESCRIPTIONS_DESCRIBED,
         vladr.CONTROLS,
         vladr.READINGS_DESCRIBED,
     )
@@ -97,7 +98,7 @@ PARTS = (
     Part("vladr", "released", FULL, FIRST, SEEDS[:1]),  # looked at beside the model after the last domain
     Part("vladr", "released", CHOICES, (DATA,)),
     Part("vladr", "released", (*ATTRIBUTES, *DESCRIPTIONS, *CONTROLS), (DATA,)),
-    Part("vladr", "described", (*READINGS, *DESCRIPTIONS, *CONTROLS), (DATA,)),
+    Part("vladr", "described", (*READINGS, *DESCRIPTIONS_DESCRIBED, *CONTROLS), (DATA,)),
     *(Part("lifelong", name, (EPOCHS, TWO_VIEWS), (DATA,)) for name in BETWEEN),
     *(Part("lifelong", name, (EPOCHS,), (DATA,)) for name in ENDS),
     Part("lifelong", "exemplar replay", (FEW_IMAGES,), (DATA,)),
@@ -217,7 +218,7 @@ QUESTIONS = {
     "descriptions as described": Question(
         title="Quality of descriptions, as described",
         caption="Other sentences for the same images, against their own, in the variant described",
-        labels=(DESCRIBED, *map(described, DESCRIPTIONS)),
+        labels=(DESCRIBED, *map(described, DESCRIPTIONS_DESCRIBED)),
         reference=DESCRIBED,
     ),
     "simple": Question(

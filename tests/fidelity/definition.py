@@ -7,6 +7,8 @@ import math
 import torch
 from torch.nn import functional as F
 
+from reid_core.optim import make_optimisers
+
 # Transformers
 
 
@@ -144,3 +146,113 @@ def in_float64(method, stage, batch):
     batch.views = [view.double() for view in batch.views]
     batch.cached = {name: value.double() for name, value in batch.cached.items()}
     return batch
+
+
+# Image towers, block by block
+
+
+def raw_states(tower, images, side=0.0):
+    """What each block of an image tower leaves, [(B, T, D)]; `side` (B, D) joins the class token."""
+    patches = F.conv2d(images, tower.conv1.weight, stride=tower.stride).flatten(2).mT
+    classes = (tower.class_embedding + side).expand(len(images), -1)[:, None]
+    x, found = norm(torch.cat([classes, patches], 1) + tower.positional_embedding, tower.ln_pre), []
+    for layer in tower.transformer.resblocks:
+        x = block(x, layer)
+        found.append(x)
+    return found
+
+
+def supervised(tower, images, side=0.0):
+    """f11, f12 and fp: the class token before the last block, behind it and its norm, and projected."""
+    *_, before, last = raw_states(tower, images, side)
+    normed = norm(last[:, 0], tower.ln_post)
+    return before[:, 0], normed, normed @ tower.proj
+
+
+def learning(method, stage):
+    """{parameter: (rate, weight decay)} of what a stage teaches."""
+    names = {id(p): name for name, p in method.named_parameters()}
+    groups = [group for one in make_optimisers(method, stage.groups) for group in one.param_groups]
+    return {names[id(p)]: (g["base_lr"], g["weight_decay"]) for g in groups for p in g["params"]}
+
+
+def rates(stage, group):
+    """The rate of a group in each epoch of its stage, where rates change from epoch to epoch."""
+    curve, epochs = stage.schedule, stage.epochs
+    return [group.lr * curve.factor(curve.position(e, epochs, 0, 10, False)) for e in range(epochs)]
+
+
+def changed(method, before):
+    """Names of what is no longer as it was in a state `before`."""
+    state = method.state_dict()
+    return {name for name in state if not torch.equal(state[name], before[name])}
+
+
+def spoken(text, vectors):
+    """What a text tower says (N, L, E) of all words (N, L, W) of sentences of one length."""
+    x = vectors + text.positional_embedding[: vectors.shape[1]]
+    later = torch.ones(vectors.shape[1], vectors.shape[1], dtype=torch.bool).triu(1)
+    for layer in text.transformer.resblocks:
+        x = block(x, layer, later)
+    return norm(x, text.ln_final) @ text.text_projection
+
+
+# ResNets, at the test
+
+
+def stirred(module, seed=0):
+    """Batch norms of a module away from where they began, what they have seen included."""
+    chance = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for layer in (
+            one for one in module.modules() if isinstance(one, torch.nn.modules.batchnorm._BatchNorm)
+        ):
+            for value, least in ((layer.running_mean, -0.5), (layer.running_var, 0.5), (layer.weight, 0.5)):
+                value.copy_(least + torch.rand(value.shape, generator=chance))
+
+
+def by_running(x, layer):
+    """Batch norm at the test, of rows (B, D) or of maps (B, D, H, W)."""
+    scale = layer.weight / torch.sqrt(layer.running_var + layer.eps)
+    shape = (1, -1) + (1,) * (x.dim() - 2)
+    return x * scale.view(shape) + (layer.bias - layer.running_mean * scale).view(shape)
+
+
+def bottleneck(x, layer, stride):
+    """A block of CLIP's ResNet: where it strides, it averages over squares."""
+    inner = torch.relu(by_running(F.conv2d(x, layer.conv1.weight), layer.bn1))
+    inner = torch.relu(by_running(F.conv2d(inner, layer.conv2.weight, padding=1), layer.bn2))
+    if stride > 1:
+        inner, x = F.avg_pool2d(inner, stride), F.avg_pool2d(x, stride)
+    if layer.downsample is not None:
+        kernel, scale = (layer.downsample[k] for k in (1, 2))
+        x = by_running(F.conv2d(x, kernel.weight), scale)
+    return torch.relu(by_running(F.conv2d(inner, layer.conv3.weight), layer.bn3) + x)
+
+
+def residual(tower, images):
+    """Means f3 and f4 of the last two stages of CLIP's ResNet, of which the last does not stride, and what
+    the mean of the last and each of its places read from all of them (B, T, E)."""
+    x = images
+    for k in (1, 2, 3):
+        x = F.conv2d(x, getattr(tower, f"conv{k}").weight, stride=2 if k == 1 else 1, padding=1)
+        x = torch.relu(by_running(x, getattr(tower, f"bn{k}")))
+    x, means = F.avg_pool2d(x, 2), []
+    for stage, stride in ((tower.layer1, 1), (tower.layer2, 2), (tower.layer3, 2), (tower.layer4, 1)):
+        for place, layer in enumerate(stage):
+            x = bottleneck(x, layer, stride if place == 0 else 1)
+        means.append(x.mean((2, 3)))
+    tokens = torch.cat([means[-1][:, None], x.flatten(2).mT], 1) + tower.attnpool.positional_embedding
+    return *means[-2:], pooled(tower.attnpool, tokens, tokens, heads=tokens.shape[2] // 64)
+
+
+def pooled(layer, asking, asked, heads):
+    """Attention with a map each for queries, keys and values: tokens `asking` (B, Q, D) on `asked` (B, T, D),
+    in the joint space."""
+    pairs = ((layer.q_proj, asking), (layer.k_proj, asked), (layer.v_proj, asked))
+    q, k, v = (x @ linear.weight.T + linear.bias for linear, x in pairs)
+    read = []
+    for head in torch.arange(q.shape[2]).split(q.shape[2] // heads):
+        share = (q[..., head] @ k[..., head].mT / math.sqrt(len(head))).softmax(-1)
+        read.append(share @ v[..., head])
+    return torch.cat(read, -1) @ layer.c_proj.weight.T + layer.c_proj.bias

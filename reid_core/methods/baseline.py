@@ -389,7 +389,7 @@ class WeightFusion(FeatureDistillation):
 
 class Replay(Sequential):
     """Sequential training that also sees exemplars of earlier domains: as many images in all as the recipe
-    says, as many of each domain, whole identities in their order with four images at most."""
+    says, as many of each domain, identities in their order with four images each, the last perhaps fewer."""
 
     waiting = ("replay_images",)
     each = 4  # images of an identity: K of a batch

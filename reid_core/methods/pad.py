@@ -577,7 +577,8 @@ class PADDescribed(PAD):
     """One stage per domain; words of earlier identities are kept, trained, and held by the text teacher.
 
     Nothing but the text teacher reads those words in a later domain, and it begins as the student is: its
-    term and the gradient of it stay zero, whatever their weight, and no test depends on it."""
+    term and the gradient of it stay zero but for rounding, whatever their weight, and no test feature
+    depends on them."""
 
     old_words = "trained"
     own_teacher = "previous"

@@ -25,7 +25,7 @@ publish: book
 test: lint unit notebooks
 
 unit: $(VENV)/ready
-	$(ALONE) $(BIN)/python -m pytest -n $(CORES) --dist loadfile --no-loadscope-reorder --durations 10 tests
+	$(ALONE) $(BIN)/python -m pytest -p no:nbval -n $(CORES) --dist loadfile --no-loadscope-reorder --durations 10 tests
 
 notebooks: $(VENV)/ready
 	$(BIN)/python book/build.py smoke build/smoke

@@ -1,6 +1,7 @@
 """A file of weights as tensors by name, whoever packed it and however: a state dict, a checkpoint around one,
 safetensors, OpenAI's TorchScript archive. Nothing of a file is ever run."""
 
+import functools
 import io
 import math
 import pickle
@@ -63,10 +64,16 @@ def token_table(state, seed):
     seed."""
     ids = state.pop("token_embedding.ids").long()
     rows = state.pop("token_embedding.rows").float()
-    chance = torch.Generator().manual_seed(seed)
-    table = torch.randn(VOCABULARY, rows.shape[1], generator=chance) * 0.02  # (words, D)
+    table = unseen_words(seed, rows.shape[1]).clone()  # (words, D)
     table[ids] = rows  # (stored words, D)
     return table
+
+
+@functools.lru_cache(maxsize=1)  # a method with a teacher reads the same file twice, a book a hundred times
+def unseen_words(seed, width):
+    """The rows of words that training did not see, (words, D), from a seed."""
+    chance = torch.Generator().manual_seed(seed)
+    return torch.randn(VOCABULARY, width, generator=chance) * 0.02
 
 
 def read_torch(path):

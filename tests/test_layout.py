@@ -138,6 +138,31 @@ def test_no_two_modules_import_each_other():
         visit(module)
 
 
+SLOW = {"pytorch_grad_cam", "scipy.stats", "sklearn", "umap"}  # each takes half a second or more to import
+
+
+def at_the_top(path):
+    """Every module that may stand behind the imports of a file outside its functions."""
+    for node in ast.parse(path.read_text()).body:
+        if isinstance(node, ast.Import):
+            yield from (name.name for name in node.names)
+        if isinstance(node, ast.ImportFrom):
+            yield node.module
+            yield from (f"{node.module}.{name.name}" for name in node.names)
+
+
+def test_no_command_waits_for_packages_that_only_some_commands_use():
+    files = {module_of(path): path for path in SOURCES}
+    seen, waiting = set(), ["reid_core.__main__"]
+    while waiting:
+        module = waiting.pop()
+        if module not in seen and module in files:
+            waiting += at_the_top(files[module])
+        seen.add(module)
+    assert "reid_core.analysis.explain" in seen  # one that uses such a package, in a function
+    assert not seen & SLOW
+
+
 def test_the_core_is_one_screen_of_files():
     files = [path.stem for path in (ROOT / "reid_core").glob("*.py") if not path.stem.startswith("__")]
     folders = [path.name for path in (ROOT / "reid_core").iterdir() if path.is_dir() and path.name[0] != "_"]

@@ -49,7 +49,8 @@ def step_on_device(method, number):
     """A step of a stage with all that it takes on a fake GPU, but for the backward pass, which wants a real
     one: its gradients are zeros."""
     batch = first_batch(method, entered(method, number), method.data)
-    method = copy.deepcopy(method, {id(method.data): method.data})
+    shared = [method.data, getattr(method, "tokenizer", None)]  # no step changes them
+    method = copy.deepcopy(method, {id(one): one for one in shared})
     with FakeTensorMode(allow_non_fake_inputs=True):
         method.to("cuda")
         stage = method.stages()[number]

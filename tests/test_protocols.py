@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from open_clip import get_tokenizer
 from trees import tree
 
 from data_prep import public
@@ -15,6 +14,7 @@ from data_prep.public import lifelong
 from reid_core import evaluate
 from reid_core.augment import Augmentation
 from reid_core.data import ReidData, load_data
+from reid_core.loading import tokenizer_of
 from reid_core.methods.base import Method, Task
 from reid_core.runs import measure
 
@@ -27,7 +27,7 @@ class Colours(Method):
 
     def __init__(self):
         super().__init__(None)
-        self.tokenizer = get_tokenizer("ViT-B-16")
+        self.tokenizer = tokenizer_of("ViT-B-16")
         self.anchor = torch.nn.Parameter(torch.zeros(1))
 
     def see(self, batch):

@@ -6,7 +6,6 @@ one.
 """
 
 import hashlib
-from itertools import accumulate
 
 import numpy as np
 
@@ -38,9 +37,12 @@ def pick(seed, options, *names):
     chance = number(seed, *names)
     if not isinstance(options, dict):
         return options[chance % len(options)]
-    thresholds = list(accumulate(options.values()))  # option k is taken below thresholds[k]
-    place = chance % thresholds[-1]
-    return next(option for option, threshold in zip(options, thresholds) if place < threshold)
+    place = chance % sum(options.values())
+    for option, weight in options.items():
+        if place < weight:
+            return option
+        place -= weight
+    raise ValueError(f"expected options with whole weights above zero, found {options!r}; correct them.")
 
 
 def between(seed, low, high, *names):

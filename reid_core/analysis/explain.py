@@ -15,7 +15,6 @@ from typing import NamedTuple
 import numpy as np
 import torch
 import torch.nn.functional as F
-from pytorch_grad_cam import GradCAM
 from torch import nn
 
 from data_prep.world.truth import REGIONS, Masks, attributes
@@ -244,13 +243,6 @@ def logit(classify, pids):
     return lambda features: classify(features).gather(1, pids[:, None])[:, 0]
 
 
-class PatchCAM(GradCAM):
-    """The package's Grad-CAM, left at the resolution of the patches."""
-
-    def get_target_width_height(self, images):
-        return self.model.method.image.grid[::-1]  # (h, w) -> (w, h), as the package wants it
-
-
 class Encoder(nn.Module):
     """images (B * M, 3, H, W) -> features (B, D): the signature that the package expects of a model."""
 
@@ -268,6 +260,9 @@ def grad_cam(method, batch, score, name=None):
     """Grad-CAM (Selvaraju et al., ICCV 2017) of the score of each image, on the last layer whose patches the
     score depends on, without class and prompt tokens: (B, h, w) from 0 to 1; (B, M, h, w) for M > 1 spectra.
     """
+    # here, since the import takes more than a second: of scikit-learn, too
+    from reid_core.analysis.patch_cam import PatchCAM
+
     name = name or query_of(method)
     model = Encoder(method, batch, name)
     targets = [AllAtOnce(score, len(batch.images)).part] * len(batch.images)  # one object: it gathers

@@ -255,8 +255,8 @@ def set_mode(module, around=False):
     """Training mode where a module's own parameters learn (any within it, where it owns none); a module
     without any parameter is in the mode of the one `around` it."""
     own = list(module.parameters(recurse=False))
-    all_ = list(module.parameters())
-    module.training = any(p.requires_grad for p in own or all_) if all_ else around
+    has_some = next(module.parameters(), None) is not None
+    module.training = any(p.requires_grad for p in own or module.parameters()) if has_some else around
     for child in module.children():
         set_mode(child, module.training)
 

@@ -1,5 +1,7 @@
 """What the papers print: their numbers, and the settings that they state, release or leave to be assumed."""
 
+import functools
+
 import pandas as pd
 
 from data_prep.catalogue import ROOT
@@ -47,10 +49,16 @@ def read(name):
     """A committed table of text and numbers; ValueError where the file holds none."""
     path = ROOT / "results" / name
     try:
-        return pd.read_csv(path, keep_default_na=False, encoding="utf-8")
+        return parsed(path, path.stat().st_mtime_ns)
     except (ValueError, OSError) as error:  # pandas' own are ValueErrors
         found = f"{type(error).__name__} ({str(error).strip()})"
         raise ValueError(f"expected a table in {path}, found {found}; restore the file.") from error
+
+
+@functools.lru_cache(maxsize=4)  # a page asks for a hundred filters of the same table
+def parsed(path, changed):
+    """The table of a file that was `changed` at this time; nobody changes it in memory."""
+    return pd.read_csv(path, keep_default_na=False, encoding="utf-8")
 
 
 def matching(table, wanted):

@@ -64,14 +64,16 @@ def token_table(state, seed):
     seed."""
     ids = state.pop("token_embedding.ids").long()
     rows = state.pop("token_embedding.rows").float()
-    table = unseen_words(seed, rows.shape[1]).clone()  # (words, D)
+    table = drawn_words(seed, rows.shape[1]).clone()  # (words, D)
     table[ids] = rows  # (stored words, D)
     return table
 
 
-@functools.lru_cache(maxsize=1)  # a method with a teacher reads the same file twice, a book a hundred times
-def unseen_words(seed, width):
-    """The rows of words that training did not see, (words, D), from a seed."""
+@functools.lru_cache(
+    maxsize=1
+)  # drawing 25 MB takes longer than reading the file, which some methods do twice
+def drawn_words(seed, width):
+    """A row for every word as it was before training, (words, D), from a seed. Shared: not to be changed."""
     chance = torch.Generator().manual_seed(seed)
     return torch.randn(VOCABULARY, width, generator=chance) * 0.02
 

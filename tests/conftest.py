@@ -14,7 +14,7 @@ from reid_core.data import load_data
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "book"))
 sys.path.insert(0, str(ROOT / "tests" / "fidelity"))
-MEMORY = Path("/dev/shm")  # where Linux has one; disks take a fifth of the time of what writes checkpoints
+MEMORY = Path("/dev/shm")  # where Linux has one: what writes checkpoints waits for a disk
 if MEMORY.is_dir() and os.access(MEMORY, os.W_OK) and shutil.disk_usage(MEMORY).free > 8e9:
     os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY))  # pytest's own name for where tmp_path lies
 

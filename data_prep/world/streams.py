@@ -42,7 +42,6 @@ def pick(seed, options, *names):
         if place < weight:
             return option
         place -= weight
-    raise ValueError(f"expected options with whole weights above zero, found {options!r}; correct them.")
 
 
 def between(seed, low, high, *names):

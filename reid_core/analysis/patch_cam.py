@@ -1,5 +1,4 @@
-"""The package grad-cam as `explain.grad_cam` uses it: in a file of its own, which no command imports that
-explains nothing."""
+"""The package grad-cam as `explain.grad_cam` uses it: in a file of its own, which only explaining imports."""
 
 from pytorch_grad_cam import GradCAM
 

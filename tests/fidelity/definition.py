@@ -9,6 +9,8 @@ from torch.nn import functional as F
 
 from reid_core.optim import make_optimisers
 
+EXACT = {"rtol": 1e-8, "atol": 1e-8}  # what float64 leaves between two ways to compute the same
+
 # Transformers
 
 
@@ -115,9 +117,9 @@ def divergence(student, teacher, temperature=1.0):
 # Methods, away from where they began
 
 
-def called(method, words):
-    """Sentences (C, E) of identities with these words (C, n, W): a photo of a ... person."""
-    before, after = (words_of(method.text, method.tokenizer, part) for part in ("A photo of a", "person."))
+def called(method, words, what="person"):
+    """Sentences (C, E) of identities with these words (C, n, W): a photo of a ... person (or vehicle)."""
+    before, after = (words_of(method.text, method.tokenizer, part) for part in ("A photo of a", f"{what}."))
     rows = [torch.cat([before[:-1], own, after[1:]]) for own in words]
     return torch.stack([sentence(method.text, row) for row in rows])
 
@@ -127,6 +129,18 @@ def gradients(method, loss):
     there = {name: value for name, value in method.named_parameters() if value.requires_grad}
     found = torch.autograd.grad(loss, there.values(), retain_graph=True, allow_unused=True)
     return {name: grad for name, grad in zip(there, found) if grad is not None and grad.abs().sum() > 0}
+
+
+def same_gradients(method, stage, found, wanted):
+    """Two dicts of a stage's terms teach every trained parameter the same, in float64."""
+    trained = {name: p for name, p in method.named_parameters() if p.requires_grad and p.numel()}
+    how = {"inputs": list(trained.values()), "allow_unused": True, "materialize_grads": True}
+    one, other = (
+        torch.autograd.grad(sum(weight * terms[name] for name, weight in stage.weights.items()), **how)
+        for terms in (found, wanted)
+    )
+    for name, *pair in zip(trained, one, other):
+        torch.testing.assert_close(*pair, **EXACT, msg=lambda said, name=name: f"{name}: {said}")
 
 
 def moved(modules, spread=0.02, seed=0):

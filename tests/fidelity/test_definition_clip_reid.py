@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 import torch
 from definition import (
+    EXACT,
     batch_norm,
+    called,
     changed,
     contrast,
     cross_entropy,
@@ -20,12 +22,12 @@ from definition import (
     moved,
     rates,
     residual,
+    same_gradients,
     sentence,
     stirred,
     supervised,
     triplet,
     unit,
-    words_of,
 )
 from stages import entered, stepped
 
@@ -41,7 +43,6 @@ from reid_core.recipe import PROFILES
 from reid_core.samplers import SamplerRng
 
 SMALL = {"image_height": 64, "image_width": 32, "stage1_batch": 5, "stage2_ids_per_batch": 4}
-EXACT = {"rtol": 1e-8, "atol": 1e-8}
 HALF = (0.5, 0.5, 0.5)
 
 
@@ -105,13 +106,6 @@ def looked(method, batch):
     return supervised(method.image, batch.images[:, 0], side(method, batch.cameras))
 
 
-def called(method, what="person"):
-    """Sentences (C, E) of all identities: a photo of a ... person (or vehicle), with a period."""
-    before, after = (words_of(method.text, method.tokenizer, part) for part in ("A photo of a", f"{what}."))
-    rows = [torch.cat([before[:-1], own, after[1:]]) for own in method.words.new]
-    return torch.stack([sentence(method.text, row) for row in rows])
-
-
 def same(terms, wanted):
     assert set(terms) == set(wanted)
     for name, value in wanted.items():
@@ -123,7 +117,7 @@ def same(terms, wanted):
 
 def prompt_terms(method, batch, what="person"):
     """Stage 1: both directions of the contrast, on raw dot products."""
-    image, text = batch.cached["image"], called(method, what)[batch.labels]
+    image, text = batch.cached["image"], called(method, method.words.new, what)[batch.labels]
     how = (batch.labels, 1.0, False)
     return {"image to text": contrast(image, text, *how), "text to image": contrast(text, image, *how)}
 
@@ -143,7 +137,7 @@ def visual_terms(method, batch, smoothing=0.1):
 def image_terms(method, batch, what="person", smoothing=0.1, moved_on=0):
     """Stage 2: the same, and identity of fp among the sentences of everybody."""
     with torch.no_grad():
-        text = called(method, what)
+        text = called(method, method.words.new, what)
         text = torch.cat([text[len(text) - moved_on :], text[: len(text) - moved_on]])
     against = cross_entropy(looked(method, batch)[2] @ text.T, batch.labels, smoothing)
     return {**visual_terms(method, batch, smoothing), "image to text": against}
@@ -214,14 +208,8 @@ def test_the_losses_of_the_baseline_weigh_the_same(row, few):
 @pytest.mark.parametrize("number, row", [(0, "full"), (1, "full"), (1, "SIE")])
 def test_every_trained_weight_follows_the_gradient_of_its_definition(number, row, few):
     method, stage, batch = standing(few, row, number)
-    trained = {name: p for name, p in method.named_parameters() if p.requires_grad}
-    how = {"inputs": list(trained.values()), "allow_unused": True, "materialize_grads": True}
-    found, wanted = (
-        torch.autograd.grad(sum(weight * terms[name] for name, weight in stage.weights.items()), **how)
-        for terms in (stage.losses(batch).terms, (prompt_terms, image_terms)[number](method, batch))
-    )
-    for name, one, other in zip(trained, found, wanted):
-        torch.testing.assert_close(one, other, **EXACT, msg=lambda said, name=name: f"{name}: {said}")
+    wanted = (prompt_terms, image_terms)[number](method, batch)
+    same_gradients(method, stage, stage.losses(batch).terms, wanted)
 
 
 WORDS = {"image to text": {"words"}, "text to image": {"words"}}
@@ -304,7 +292,7 @@ def test_sentences_are_those_of_the_words_as_stage_one_left_them(few):
     for seed in (2, 3):
         moved([method.words], 0.1, seed)
         stage.prepare()
-        torch.testing.assert_close(method.bank, called(method), **EXACT)
+        torch.testing.assert_close(method.bank, called(method, method.words.new), **EXACT)
     assert "bank" not in train.stored(method)
 
 

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from definition import (
+    EXACT,
     batch_norm,
     block,
     cross_entropy,
@@ -42,7 +43,6 @@ ROWS = [  # those that change what is computed
     *dmpt.FIGURE_1,
     *dmpt.READINGS,
 ]
-EXACT = {"rtol": 1e-8, "atol": 1e-8}
 
 
 @pytest.fixture(scope="module")

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from definition import (
+    EXACT,
     batch_norm,
     by_running,
     changed,
@@ -33,7 +34,6 @@ from reid_core.randaugment import RandAugment
 from reid_core.recipe import PROFILES
 
 SMALL = {"image_height": 64, "image_width": 32, "stage2_ids_per_batch": 3, "strong_view": True}
-EXACT = {"rtol": 1e-8, "atol": 1e-8}
 KINDS = list(METHODS["lifelong"].variants)
 TERM = {"feature distillation": "feature distillation", "learning without forgetting": "logit distillation"}
 

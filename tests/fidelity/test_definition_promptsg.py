@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from definition import (
+    EXACT,
     batch_norm,
     block,
     by_running,
@@ -14,6 +15,7 @@ from definition import (
     contrast,
     cross_entropy,
     gradients,
+    in_float64,
     learning,
     moved,
     norm,
@@ -38,7 +40,6 @@ from reid_core.methods import METHODS
 from reid_core.recipe import PROFILES
 
 SMALL = {"image_height": 64, "image_width": 32, "ids_per_batch": 3}
-EXACT = {"rtol": 1e-8, "atol": 1e-8}
 HALF = (0.5, 0.5, 0.5)
 SAID = "A photo of a {identity} person"
 
@@ -143,12 +144,6 @@ def away(method):
     return method
 
 
-def in_float64(method):
-    """A method whose plain sentence is read in float64, too."""
-    method.double().read_sentences()
-    return method
-
-
 def defined(row):
     return SimpleNamespace(**{**USUAL, **ROWS[row]})
 
@@ -157,9 +152,8 @@ def standing(data, row="full", **changes):
     """A method within its stage, in float64, with a batch and what its row is by definition."""
     method = away(built(data, row, **changes))
     stage = entered(method)
-    batch = first_batch(method, stage, data)
-    in_float64(method)
-    batch.views = [view.double() for view in batch.views]
+    batch = in_float64(method, stage, first_batch(method, stage, data))
+    method.read_sentences()  # the plain one, in float64, too
     return method, stage, batch, defined(row)
 
 
@@ -431,7 +425,7 @@ TESTS = {
 def as_tested(method, data):
     """A method as it is tested, its norms away from where they began, and a batch."""
     stirred(method)
-    in_float64(method.eval())
+    method.eval().double().read_sentences()
     batch = next(still_batches(data, "query", method.size, method.test_view(), batch=6))
     batch.views = [batch.images.double()]
     return batch

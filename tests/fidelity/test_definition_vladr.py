@@ -14,6 +14,7 @@ from definition import (
     embedded,
     gradients,
     in_float64,
+    learning,
     moved,
     norm,
     sentence,
@@ -30,7 +31,6 @@ from reid_core.data import load_data, still_batches
 from reid_core.loading import temperature
 from reid_core.methods import METHODS
 from reid_core.methods.vladr import PRINTED_ROWS
-from reid_core.optim import make_optimisers
 from reid_core.recipe import PROFILES
 
 SMALL = {"image_height": 64, "image_width": 32}
@@ -457,12 +457,7 @@ def test_every_parameter_learns_at_its_own_rate(variant, domains):
     """In stage 2 biases learn twice as fast, but not the decoder's, on which no weight decay lies."""
     method = published(variant, domains[:2])
     text = ["words.new"] if variant == "released" else ["prompts.table", *text_head(method)]
-    found = []
-    for number in (0, 1):
-        groups = make_optimisers(method, entered(method, number).groups)
-        names = {id(p): name for name, p in method.named_parameters()}
-        every = [(names[id(p)], g) for one in groups for g in one.param_groups for p in g["params"]]
-        found.append({name: (group["base_lr"], group["weight_decay"]) for name, group in every})
+    found = [learning(method, entered(method, number)) for number in (0, 1)]
     images = [n for n, _ in method.named_parameters() if n.startswith(("image.", "head.", "region_proj."))]
     wanted = {name: (1e-5 if "bias" in name else 5e-6, 1e-4) for name in images}
     decoder = [name for name, _ in method.named_parameters() if name.startswith("region_attn.")]
